@@ -1,0 +1,20 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def shared(relative: str) -> Path:
+    """Path of a file of the shared data folder, or skip the test where that folder is absent."""
+    folder = Path(os.environ.get("PMAM_SHARED", "../shared"))
+    folder = folder if folder.is_absolute() else ROOT / folder
+    path = folder / "data" / relative
+    if not path.exists():
+        pytest.skip(f"shared data not available: {relative} (set PMAM_SHARED to the folder that holds data/)")
+    return path
