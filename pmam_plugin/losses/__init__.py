@@ -1,1 +1,1 @@
-"""losses"""
+"""Objectives: each a pure function with a thin module over it."""
