@@ -34,9 +34,7 @@ def prototype_logits(
     return (2 * functional.leaky_relu(cosine, negative_slope) - 1) / temperature
 
 
-def prototype_bce(
-    logits: Tensor, posteriors: Tensor, label_smoothing: float = 0.0, focal_gamma: float = 0.0
-) -> Tensor:
+def prototype_bce(logits: Tensor, posteriors: Tensor, label_smoothing: float = 0.0, focal_gamma: float = 0.0) -> Tensor:
     """Binary cross-entropy of every prototype against its posterior, ``(..., prototypes)`` both; returns the mean.
 
     Each prototype is its own yes/no question, so frames that belong to several events may answer yes more than once;

@@ -48,7 +48,10 @@ def test_only_the_direction_of_embeddings_matters(scale):
     torch.manual_seed(0)
     embeddings, prototypes = torch.randn(5, 8), torch.randn(3, 8)
     torch.testing.assert_close(
-        prototype_logits(embeddings * scale, prototypes), prototype_logits(embeddings, prototypes), atol=1e-3, rtol=1e-3
+        prototype_logits(embeddings * scale, prototypes),
+        prototype_logits(embeddings, prototypes),
+        atol=1e-3,
+        rtol=1e-3,
     )
 
 

@@ -1,0 +1,120 @@
+"""Which parameters learn, how fast, and how large an update may be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from pmam_plugin.config import configurable
+
+
+@configurable
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters whose names match ``pattern`` and their rates; the first group that matches a name takes it.
+
+    Args:
+        pattern: regular expression searched in the parameter's dotted name; ``""`` matches all.
+        learning_rate: initial rate; 0 freezes the parameters.
+        weight_decay: decoupled decay of matrices; vectors and scalars (biases, norms, tokens) never decay.
+        name: how reports call the group.
+    """
+
+    pattern: str
+    learning_rate: float
+    weight_decay: float = 1e-4
+    name: str = ""
+
+
+def layerwise_groups(
+    template: str,
+    layers: int,
+    learning_rate: float,
+    decay: float = 0.5,
+    weight_decay: float = 0.0,
+    name: str = "",
+) -> list[ParameterGroup]:
+    """One group per layer of a deep encoder, its rate falling by ``decay`` from the top layer downwards.
+
+    Args:
+        template: pattern with ``{layer}`` in it, ``r"blocks\\.{layer}\\."``.
+        layers: number of layers; layer ``layers - 1`` gets ``learning_rate``, layer 0 the smallest rate.
+        learning_rate: rate of the top layer.
+        decay: ratio of neighbouring layers.
+        weight_decay: see :class:`ParameterGroup`.
+        name: prefix of the groups' names.
+    """
+    return [
+        ParameterGroup(
+            template.format(layer=layer),
+            learning_rate * decay ** (layers - 1 - layer),
+            weight_decay,
+            f"{name}{layer}",
+        )
+        for layer in reversed(range(layers))
+    ]
+
+
+def build_groups(modules: Iterable[tuple[str, nn.Module]], groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
+    """Optimiser groups for the parameters of ``modules``; freezes what has rate 0 or was frozen before.
+
+    Args:
+        modules: named modules; a parameter's name is ``<module>.<path>``.
+        groups: rules, first match wins.
+
+    Returns:
+        Dictionaries for a torch optimiser: ``params``, ``lr``, ``initial_lr``, ``weight_decay``, ``name``;
+        each rule gives up to two, with and without decay.
+
+    Raises:
+        ValueError: a parameter matches no rule, a rule matches no parameter, or nothing is left to train.
+    """
+    chosen: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    used: set[int] = set()
+    for prefix, module in modules:
+        for name, parameter in module.named_parameters():
+            path = f"{prefix}.{name}"
+            rule = next((index for index, group in enumerate(groups) if re.search(group.pattern, path)), None)
+            if rule is None:
+                raise ValueError(f"no parameter group matches {path}; end the list with pattern ''")
+            used.add(rule)
+            if groups[rule].learning_rate == 0:
+                parameter.requires_grad_(False)
+            if parameter.requires_grad:
+                chosen.setdefault((rule, parameter.dim() > 1), []).append(parameter)
+    unused = [group.pattern for index, group in enumerate(groups) if index not in used and group.pattern]
+    if unused:
+        raise ValueError(f"parameter groups match nothing: {', '.join(unused)}")
+    if not chosen:
+        raise ValueError("every parameter is frozen; nothing to train")
+    return [
+        {
+            "params": parameters,
+            "lr": groups[rule].learning_rate,
+            "initial_lr": groups[rule].learning_rate,
+            "weight_decay": groups[rule].weight_decay if decays else 0.0,
+            "name": groups[rule].name or groups[rule].pattern or "rest",
+        }
+        for (rule, decays), parameters in sorted(chosen.items())
+    ]
+
+
+def clip_gradients(optimizer: torch.optim.Optimizer, maximum: float | None) -> float:
+    """Scale all groups' gradients to a global L2 norm of at most ``maximum``; returns the norm before.
+
+    ``None`` leaves them alone. SpeechBrain clips the first group only and takes a negative bound as a factor
+    that reverses every gradient; neither happens here.
+
+    Raises:
+        ValueError: ``maximum`` is zero or negative.
+    """
+    if maximum is not None and maximum <= 0:
+        raise ValueError(f"max_grad_norm must be positive (or null for no clipping), not {maximum}")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    bound = float("inf") if maximum is None else maximum
+    return float(nn.utils.clip_grad_norm_(parameters, bound, foreach=True))

@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch import nn
+
+from pmam_plugin.brains.optimisation import ParameterGroup, build_groups, clip_gradients, layerwise_groups
+
+
+def small_model() -> nn.Module:
+    return nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(2, 2) for _ in range(3)]), "head": nn.Linear(2, 1)})
+
+
+def test_first_match_wins_and_rate_zero_freezes():
+    model = small_model()
+    groups = build_groups(
+        [("model", model)],
+        [
+            ParameterGroup(r"blocks\.[01]\.", 0.0),
+            ParameterGroup("blocks", 1e-3, 0.1),
+            ParameterGroup("", 1e-2, 0.1),
+        ],
+    )
+    assert not model["blocks"][0].weight.requires_grad
+    assert {group["lr"] for group in groups} == {1e-3, 1e-2}
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {id(model["blocks"][2].weight), id(model["head"].weight)}
+
+
+def test_parameters_frozen_before_stay_frozen():
+    model = small_model()
+    model["head"].requires_grad_(False)
+    groups = build_groups([("model", model)], [ParameterGroup("", 1.0)])
+    assert id(model["head"].weight) not in {id(p) for group in groups for p in group["params"]}
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([ParameterGroup("blocks", 1.0)], "no parameter group matches model.head"),
+        ([ParameterGroup("encoder", 1.0), ParameterGroup("", 1.0)], "match nothing: encoder"),
+        ([ParameterGroup("", 0.0)], "nothing to train"),
+    ],
+)
+def test_mistakes_in_groups_are_named(groups, message):
+    with pytest.raises(ValueError, match=message):
+        build_groups([("model", small_model())], groups)
+
+
+def test_layerwise_rates_halve_downwards():
+    rates = [group.learning_rate for group in layerwise_groups(r"blocks\.{layer}\.", 3, 4e-4)]
+    assert rates == pytest.approx([4e-4, 2e-4, 1e-4])
+
+
+def test_clipping_sees_every_group_and_only_shrinks():
+    first, second = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(4))
+    optimizer = torch.optim.SGD([{"params": [first]}, {"params": [second]}], lr=1.0)
+    first.grad, second.grad = torch.full((3,), 3.0), torch.full((4,), 4.0)
+    norm = clip_gradients(optimizer, 1.0)
+    assert norm == pytest.approx((27 + 64) ** 0.5)
+    total = torch.cat([first.grad, second.grad]).norm()
+    assert float(total) == pytest.approx(1.0, rel=1e-4)
+    before = second.grad.clone()
+    clip_gradients(optimizer, 100.0)
+    clip_gradients(optimizer, None)
+    assert torch.equal(second.grad, before)
+
+
+@pytest.mark.parametrize("bound", [0, -1.0])
+def test_a_bound_that_would_reverse_gradients_is_refused(bound):
+    with pytest.raises(ValueError, match="max_grad_norm"):
+        clip_gradients(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), bound)
