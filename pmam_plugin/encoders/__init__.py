@@ -1,1 +1,9 @@
-"""encoders"""
+"""Frame encoders behind one interface."""
+
+from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+
+__all__ = [
+    "EncoderOutput",
+    "FrameEncoder",
+    "Windows",
+]
