@@ -1,0 +1,231 @@
+"""Reading recordings of every kind, and refusing the broken ones."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pmam_plugin.audio import audio_info, fit_length, read_audio, to_mono_resampled, write_wav
+from pmam_plugin.errors import InputError
+
+RATE = 16000
+
+
+def tone(seconds=0.5, rate=RATE, hertz=440.0):
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "rate", "error"),
+    [
+        ("a.wav", "PCM_16", RATE, 1e-4),
+        ("a.wav", "FLOAT", RATE, 1e-7),
+        ("a.wav", "PCM_U8", RATE, 1e-2),
+        ("a.flac", "PCM_24", RATE, 1e-6),
+        ("a.ogg", "VORBIS", RATE, 5e-2),
+        ("a.ogg", "OPUS", RATE, 5e-2),
+        ("a.mp3", None, RATE, 5e-2),
+    ],
+)
+def test_every_format_is_read_as_the_samples_that_were_written(tmp_path, name, subtype, rate, error):
+    soundfile.write(tmp_path / name, tone(), rate, subtype=subtype)
+    waveform = read_audio(tmp_path / name, rate)
+    assert waveform.dtype == torch.float32
+    middle = slice(2000, 6000)
+    assert np.abs(waveform.numpy()[middle] - tone()[middle]).max() < error
+
+
+@pytest.mark.parametrize("source_rate", [8000, 22050, 44100, 48000])
+def test_a_resampled_tone_is_the_tone_at_the_new_rate(tmp_path, source_rate):
+    soundfile.write(tmp_path / "a.wav", tone(rate=source_rate), source_rate, subtype="FLOAT")
+    waveform = read_audio(tmp_path / "a.wav", RATE)
+    assert abs(len(waveform) - RATE // 2) <= 1
+    assert np.abs(waveform.numpy()[1000:7000] - tone()[1000:7000]).max() < 2e-3
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_channels_are_averaged(tmp_path, channels):
+    gains = np.arange(1, channels + 1, dtype=np.float32) / channels
+    soundfile.write(tmp_path / "a.wav", tone()[:, None] * gains, RATE, subtype="FLOAT")
+    assert np.allclose(read_audio(tmp_path / "a.wav", RATE), tone() * gains.mean(), atol=1e-6)
+
+
+def test_info_states_the_header(tmp_path):
+    soundfile.write(tmp_path / "a.flac", np.zeros((4410, 2)), 44100)
+    info = audio_info(tmp_path / "a.flac")
+    assert (info.sample_rate, info.frames, info.channels, info.duration) == (44100, 4410, 2, 0.1)
+
+
+def test_the_waveform_may_be_written_to(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
+    read_audio(tmp_path / "a.wav", RATE).mul_(2.0)
+    to_mono_resampled(np.broadcast_to(np.float32(0.5), (100,)), RATE, RATE).mul_(2.0)
+
+
+def missing(tmp_path):
+    return tmp_path / "absent.wav"
+
+
+def directory(tmp_path):
+    return tmp_path
+
+
+def zero_bytes(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"")
+    return tmp_path / "a.wav"
+
+
+def zero_samples(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(0), RATE)
+    return tmp_path / "a.wav"
+
+
+def text(tmp_path):
+    (tmp_path / "a.wav").write_text("filename\tonset\toffset\tevent_label\n" * 50)
+    return tmp_path / "a.wav"
+
+
+def random_bytes(tmp_path):
+    (tmp_path / "a.mp3").write_bytes(np.random.default_rng(0).bytes(5000))
+    return tmp_path / "a.mp3"
+
+
+def header_only(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
+    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:44])
+    return tmp_path / "a.wav"
+
+
+def cut(suffix):
+    def make(tmp_path):
+        path = tmp_path / f"a.{suffix}"
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, 5 * RATE)
+        soundfile.write(path, noise, RATE)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(len(content) * 0.7)])
+        return path
+
+    make.__name__ = f"cut_{suffix}"
+    return make
+
+
+def with_value(value):
+    def make(tmp_path):
+        samples = tone()
+        samples[100] = value
+        soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+        return tmp_path / "a.wav"
+
+    make.__name__ = f"with_{value}"
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (missing, "no such file"),
+        (directory, "folder"),
+        (zero_bytes, "empty"),
+        (zero_samples, "zero length"),
+        (text, "cannot be decoded"),
+        (random_bytes, "cannot be decoded"),
+        (header_only, "ends before"),
+        (cut("wav"), "ends before"),
+        (cut("flac"), "cannot be decoded"),
+        (cut("ogg"), "ends before"),
+        (cut("mp3"), "ends before"),
+        (with_value(np.nan), "NaN"),
+        (with_value(np.inf), "NaN or infinite"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_broken_recording_is_refused_in_one_sentence_that_names_it(tmp_path, make, says):
+    path = make(tmp_path)
+    with pytest.raises(InputError, match=says) as caught:
+        read_audio(path, RATE)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    assert ";" in message  # the cure follows
+
+
+@pytest.mark.parametrize("make", [missing, directory, zero_bytes, text], ids=lambda make: make.__name__)
+def test_the_header_of_what_is_no_audio_is_refused_too(tmp_path, make):
+    with pytest.raises(InputError):
+        audio_info(make(tmp_path))
+
+
+def test_a_wav_of_unknown_length_is_read_whole(tmp_path):
+    path = tmp_path / "stream.wav"
+    soundfile.write(path, tone(), RATE)
+    content = bytearray(path.read_bytes())
+    content[40:44] = content[4:8] = b"\xff\xff\xff\xff"  # what ffmpeg writes into a pipe
+    path.write_bytes(bytes(content))
+    assert len(read_audio(path, RATE)) == len(tone())
+
+
+def test_arrays_and_tensors_of_either_layout_give_the_same_waveform():
+    stereo = np.stack([tone(), -0.5 * tone()], axis=1)
+    expected = tone() * 0.25
+    for samples in (stereo, stereo.T, torch.from_numpy(stereo), torch.from_numpy(stereo.T), stereo.astype("float64")):
+        assert np.allclose(to_mono_resampled(samples, RATE, RATE), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        (np.array([-32768, 0, 16384], dtype=np.int16), [-1.0, 0.0, 0.5]),
+        (np.array([-(2**31), 0, 2**30], dtype=np.int32), [-1.0, 0.0, 0.5]),
+        (np.array([0, 128, 192], dtype=np.uint8), [-1.0, 0.0, 0.5]),
+    ],
+)
+def test_integer_samples_are_scaled_to_full_scale_one(samples, expected):
+    assert to_mono_resampled(samples, RATE, RATE).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        np.zeros(0),
+        np.zeros((0, 2)),
+        np.zeros((2, 0)),
+        np.float32(1.0),
+        np.zeros((2, 2, 2)),
+        np.array([1.0, np.nan]),
+        np.array([1.0, -np.inf]),
+        np.array(["a", "b"]),
+        np.array([1 + 1j]),
+    ],
+    ids=["none", "no frames", "no frames, channels first", "scalar", "three axes", "nan", "inf", "text", "complex"],
+)
+def test_unusable_samples_are_refused(samples):
+    with pytest.raises(InputError):
+        to_mono_resampled(samples, RATE, RATE)
+
+
+def test_a_sample_rate_of_zero_is_refused():
+    with pytest.raises(InputError, match="positive"):
+        to_mono_resampled(tone(), 0, RATE)
+
+
+@given(length=st.integers(0, 50), wanted=st.integers(0, 50))
+def test_fitting_pads_with_zeros_or_cuts(length, wanted):
+    waveform = torch.ones(2, length)
+    fitted = fit_length(waveform, wanted)
+    assert fitted.shape == (2, wanted)
+    assert fitted.sum() == 2 * min(length, wanted)
+    assert (fitted[:, :length] == 1).all()
+
+
+def test_what_is_written_is_read_back_and_clipped_at_full_scale(tmp_path):
+    write_wav(tmp_path / "new" / "a.wav", torch.from_numpy(4 * tone()), RATE)
+    waveform = read_audio(tmp_path / "new" / "a.wav", RATE)
+    assert np.abs(waveform.numpy() - np.clip(4 * tone(), -1, 1)).max() < 1e-4
+
+
+def test_writing_nothing_leaves_no_file(tmp_path):
+    with pytest.raises(InputError):
+        write_wav(tmp_path / "a.wav", torch.zeros(0), RATE)
+    assert list(tmp_path.iterdir()) == []
