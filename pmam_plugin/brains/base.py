@@ -1,0 +1,300 @@
+"""What every training stage shares: a SpeechBrain Brain that steps, clips, records and resumes exactly.
+
+Everything random in a training step (dropout, masks, augmentation) follows from ``(seed, stage, epoch, step, rank)``,
+because the generator is seeded anew before each batch. A run that was killed and resumed therefore makes the same
+updates as one that was not, without fast-forwarding any random state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import speechbrain as sb
+import torch
+from safetensors.torch import load_file, save_file
+from speechbrain.utils.checkpoints import Checkpointer, mark_as_loader, mark_as_saver, register_checkpoint_hooks
+from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger
+from torch import Tensor, nn
+from torch.nn import SyncBatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from pmam_plugin.brains.optimisation import ParameterGroup, build_groups, clip_gradients
+from pmam_plugin.brains.schedules import Constant, Schedule
+from pmam_plugin.config import configurable
+from pmam_plugin.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+
+def fold_seed(*parts: object) -> int:
+    """A 63-bit seed that depends on every part and on nothing else (not on the process or the Python version)."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+@configurable
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The budget and the optimiser of one stage.
+
+    Args:
+        epochs: number of epochs.
+        batch: clips of each subset in a batch of one process, in this order.
+        groups: learning rates by parameter name, see :class:`ParameterGroup`.
+        schedule: factor on the learning rates.
+        steps_per_epoch: ``"smallest"`` ends an epoch when the subset with the fewest batches has been seen once;
+            a number sets the length. Larger subsets go on where they stopped, so all of their clips are used.
+        max_grad_norm: bound on the global L2 norm of the gradient; None does not clip.
+        validate_every: epochs between validations; the last epoch is always validated.
+        checkpoint_minutes: minutes between checkpoints inside an epoch.
+        betas: AdamW's.
+        log_every: optimiser steps per point of the training curves.
+    """
+
+    epochs: int
+    batch: Mapping[str, int]
+    groups: Sequence[ParameterGroup]
+    schedule: Schedule = field(default_factory=Constant)
+    steps_per_epoch: str | int = "smallest"
+    max_grad_norm: float | None = 20.0
+    validate_every: int = 1
+    checkpoint_minutes: float = 5.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    log_every: int = 10
+
+
+@register_checkpoint_hooks
+class History:
+    """Curves of a stage: name -> list of (optimiser step, value); part of the checkpoint, so resuming repeats no point.
+
+    Args:
+        log_every: values observed in that many steps are averaged to one point.
+    """
+
+    def __init__(self, log_every: int = 10) -> None:
+        self.log_every = log_every
+        self.curves: dict[str, list[list[float]]] = {}
+        self._pending: dict[str, list[float]] = {}
+
+    def observe(self, name: str, step: int, value: float) -> None:
+        """Add one value of a per-step curve."""
+        pending = self._pending.setdefault(name, [])
+        pending.append(float(value))
+        if (step + 1) % self.log_every == 0:
+            self.record(name, step + 1, sum(pending) / len(pending))
+            pending.clear()
+
+    def record(self, name: str, step: int, value: float) -> None:
+        """Add one point as it is."""
+        self.curves.setdefault(name, []).append([step, float(value)])
+
+    @mark_as_saver
+    def save(self, path: str) -> None:
+        """Write everything as JSON."""
+        Path(path).write_text(json.dumps([self.curves, self._pending]), encoding="utf-8")
+
+    @mark_as_loader
+    def load(self, path: str, end_of_epoch: bool) -> None:
+        """Read what :meth:`save` wrote."""
+        self.curves, self._pending = json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+@register_checkpoint_hooks
+class BestWeights:
+    """Keeps, for each candidate (student, teacher), the weights with the best selection score so far.
+
+    Args:
+        folder: weights go to ``<folder>/best_<candidate>.safetensors``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.scores: dict[str, float] = {}
+
+    def offer(self, candidate: str, score: float, state: Mapping[str, Tensor]) -> None:
+        """Keep ``state`` if ``score`` is strictly higher than any before it."""
+        if score == score and score > self.scores.get(candidate, -float("inf")):
+            self.scores[candidate] = float(score)
+            if if_main_process():
+                save_tensors(self.path(candidate), state)
+
+    def path(self, candidate: str) -> Path:
+        """Where the weights of ``candidate`` are."""
+        return self.folder / f"best_{candidate}.safetensors"
+
+    def load(self, candidate: str) -> dict[str, Tensor]:
+        """Best weights of ``candidate``."""
+        return load_file(self.path(candidate))
+
+    @mark_as_saver
+    def _save(self, path: str) -> None:
+        Path(path).write_text(json.dumps(self.scores), encoding="utf-8")
+
+    @mark_as_loader
+    def _load(self, path: str, end_of_epoch: bool) -> None:
+        self.scores = json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def save_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write a state dict as safetensors, whole or not at all."""
+    with atomic_path(path) as temporary:
+        # Shared storage (tied or sliced tensors) cannot be written; every tensor gets its own.
+        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, temporary)
+
+
+class StageBrain(sb.Brain):
+    """A SpeechBrain Brain with per-group rates, schedules by step, clipping over all groups and exact resumption.
+
+    Subclasses implement ``compute_forward`` and ``compute_objectives`` and, where they validate, ``validation_scores``.
+
+    Args:
+        modules: what is trained; each is wrapped for distributed training.
+        plan: budget and optimiser.
+        folder: checkpoints, logs and best weights of this stage.
+        seed: of the run.
+        name: of the stage; part of every seed.
+        run_opts: SpeechBrain's run options.
+        recoverables: further objects that belong to a checkpoint.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        plan: TrainingPlan,
+        folder: Path,
+        seed: int,
+        name: str,
+        run_opts: Mapping[str, Any] | None = None,
+        recoverables: Mapping[str, Any] | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.plan, self.folder, self.seed, self.name = plan, folder, seed, name
+        self.groups = build_groups(modules.items(), plan.groups)
+        self.history, self.best = History(plan.log_every), BestWeights(folder)
+        self.epoch_counter = EpochCounter(plan.epochs)
+        checkpointer = Checkpointer(
+            str(folder / "checkpoints"),
+            recoverables={
+                **modules,
+                "epoch_counter": self.epoch_counter,
+                "history": self.history,
+                "best": self.best,
+                **(recoverables or {}),
+            },
+        )
+        super().__init__(
+            modules=dict(modules),
+            opt_class=lambda _: torch.optim.AdamW(self.groups, betas=plan.betas, foreach=True),
+            hparams={},
+            run_opts=run_opts,
+            checkpointer=checkpointer,
+        )
+        # Wrapping for several processes replaces entries of self.modules; attributes are read from these.
+        self.raw = dict(modules)
+        if not (self.ckpt_interval_minutes or self.ckpt_interval_steps):
+            self.ckpt_interval_minutes = plan.checkpoint_minutes
+        self.steps_per_epoch = 1
+        self._points_written: dict[str, int] = {}
+
+    def train(self, train_loader: Any, valid_loader: Any = None) -> None:
+        """Run or continue the stage; ``train_loader.batch_sampler`` must offer ``set_epoch``."""
+        self.train_sampler = train_loader.batch_sampler
+        self.steps_per_epoch = len(train_loader)
+        self.checkpointer.add_recoverable("train_loader", train_loader)
+        self.fit(self.epoch_counter, train_loader, valid_loader)
+
+    def on_fit_start(self) -> None:
+        """Wrap, build the optimiser, resume."""
+        super().on_fit_start()
+        if self.epoch_counter.current or self.step:
+            logger.info("%s continues in epoch %d at update %d", self.name, self.epoch_counter.current, self.optimizer_step)
+
+    def _wrap_distributed(self) -> None:
+        # SpeechBrain always converts to SyncBatchNorm, which the CPU backend refuses.
+        if not self.distributed_launch:
+            return
+        for name, module in self.modules.items():
+            if any(parameter.requires_grad for parameter in module.parameters()):
+                if self.device_type == "cuda":
+                    module = SyncBatchNorm.convert_sync_batchnorm(module)
+                devices = [self.device] if self.device_type == "cuda" else None
+                self.modules[name] = DistributedDataParallel(module, device_ids=devices, find_unused_parameters=True)
+
+    def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
+        """Seed this step and set its learning rates."""
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        torch.manual_seed(fold_seed(self.seed, self.name, self.epoch_counter.current, self.step, rank))
+        scale = self.plan.schedule.scale(self.optimizer_step, self.steps_per_epoch, self.plan.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * scale
+        if should_step:
+            self.history.observe("learning_rate_scale", self.optimizer_step, scale)
+
+    def optimizers_step(self) -> None:
+        """Clip over all groups, update, then let the stage follow up (:meth:`after_update`)."""
+        self.scaler.unscale_(self.optimizer)
+        norm = clip_gradients(self.optimizer, self.plan.max_grad_norm)
+        self.history.observe("gradient_norm", self.optimizer_step, norm)
+        if not self.scaler.is_enabled() and self.skip_nonfinite_grads:
+            self.check_gradients()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer_step += 1
+        self.after_update()
+
+    def after_update(self) -> None:
+        """Called after every optimiser step; the mean teacher follows its student here."""
+
+    def log_losses(self, losses: Mapping[str, Tensor]) -> None:
+        """Add the terms of this training step's loss to the curves."""
+        for name, value in losses.items():
+            self.history.observe(name, self.optimizer_step, float(value.detach()))
+
+    def _fit_valid(self, valid_set: Any, epoch: int, enable: bool) -> None:
+        due = epoch % self.plan.validate_every == 0 or epoch == self.plan.epochs
+        if valid_set is not None and due:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(fold_seed(self.seed, self.name, "validation"))
+                super()._fit_valid(valid_set, epoch, enable)
+
+    def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
+        """Record the epoch; after the last part of an epoch, write its checkpoint."""
+        if stage == sb.Stage.TRAIN:
+            self.history.record("train_loss", self.optimizer_step, stage_loss)
+            if epoch is not None and (epoch % self.plan.validate_every and epoch != self.plan.epochs):
+                self._finish_epoch(epoch, {})
+        elif stage == sb.Stage.VALID and epoch is not None:
+            scores = self.validation_scores(stage_loss)
+            for name, value in scores.items():
+                self.history.record(name, self.optimizer_step, value)
+            self._finish_epoch(epoch, scores)
+
+    def validation_scores(self, loss: float) -> dict[str, float]:
+        """Scores of a finished validation, for curves and logs; override to add to the loss."""
+        return {"validation_loss": loss}
+
+    def _finish_epoch(self, epoch: int, scores: Mapping[str, float]) -> None:
+        if if_main_process():
+            losses = {"loss": self.history.curves["train_loss"][-1][1]}
+            FileTrainLogger(str(self.folder / "train_log.txt"), precision=4).log_stats(
+                {"epoch": epoch, "updates": self.optimizer_step}, losses, dict(scores)
+            )
+            self._write_curves()
+        self.checkpointer.save_and_keep_only(meta={"epoch": epoch}, num_to_keep=1)
+
+    def _write_curves(self) -> None:
+        board = TensorboardLogger(str(self.folder / "tensorboard"))
+        for name, points in self.history.curves.items():
+            for step, value in points[self._points_written.get(name, 0) :]:
+                board.writer.add_scalar(name, value, step)
+            self._points_written[name] = len(points)
+        board.writer.close()

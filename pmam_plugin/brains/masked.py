@@ -1,0 +1,117 @@
+"""Masked pre-training (PMAM, "post-pretraining"; MAT-SED with the reconstruction loss)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import speechbrain as sb
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pmam_plugin.brains.base import StageBrain, TrainingPlan, fold_seed
+from pmam_plugin.data import Batch
+from pmam_plugin.losses.prototype import prototype_presence
+from pmam_plugin.models import MaskedModel, MaskedOutput
+from pmam_plugin.prototypes import PosteriorStore
+
+Augmentation = Callable[[dict[str, Tensor], dict[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]]
+
+
+class MaskedBrain(StageBrain):
+    """Trains a :class:`MaskedModel` to tell hidden frames' prototypes.
+
+    ``loss = prototype loss on masked frames + tag_weight * BCE(tags, prototype presence)`` (PMAM; weight 0.1).
+
+    Args:
+        model: the masked model.
+        loss: called as ``loss(prediction, mask, posteriors=, prototypes=, inputs=)``.
+        prototypes: component means in the space of the model's prediction, ``(prototypes, dim)``.
+        posteriors: pseudo-labels of every clip that is trained or validated on.
+        augmentation: moves features and posteriors together.
+        plan, folder, seed, name, run_opts: see :class:`StageBrain`.
+        tag_weight: of the clip-level branch.
+    """
+
+    def __init__(
+        self,
+        model: MaskedModel,
+        loss: nn.Module,
+        prototypes: Tensor,
+        posteriors: PosteriorStore,
+        augmentation: Augmentation | None,
+        plan: TrainingPlan,
+        folder: Path,
+        seed: int,
+        name: str,
+        run_opts: Mapping[str, Any] | None = None,
+        tag_weight: float = 0.1,
+    ) -> None:
+        super().__init__({"model": model}, plan, folder, seed, name, run_opts)
+        self.model, self.loss, self.posteriors = model, loss, posteriors
+        self.prototypes = prototypes.to(self.device)
+        self.augmentation, self.tag_weight = augmentation, tag_weight
+        self._validation: dict[str, list[float]] = {}
+
+    def compute_forward(self, batch: Batch, stage: sb.Stage) -> tuple[MaskedOutput, Tensor, Tensor]:
+        """Predict the hidden frames; returns the output, the posteriors ``(B, T, K)`` and the padding ``(B, T)``."""
+        batch = batch.to(self.device)
+        backbone = self.model.backbone
+        features = backbone.frontend(batch.waves)
+        posteriors = torch.stack([torch.as_tensor(self.posteriors[clip]) for clip in batch.ids])
+        targets = {"prototypes": posteriors.to(self.device)}
+        # The masks of validation are the same in every epoch: the loss that selects a model must not be luck.
+        generator = None
+        if stage == sb.Stage.TRAIN:
+            if self.augmentation is not None:
+                features, targets = self.augmentation(features, targets)
+        else:
+            generator = torch.Generator().manual_seed(fold_seed(self.seed, "validation masks", self.step))
+        padding = batch.padding(posteriors.shape[1])
+        output = self.modules.model(features, padding=padding, generator=generator)
+        return output, targets["prototypes"], padding
+
+    def compute_objectives(
+        self, predictions: tuple[MaskedOutput, Tensor, Tensor], batch: Batch, stage: sb.Stage
+    ) -> Tensor:
+        """The weighted sum of the frame and the clip term."""
+        output, posteriors, padding = predictions
+        with torch.autocast(self.device_type, enabled=False):
+            terms = {
+                "masked_loss": self.loss(
+                    output.prediction,
+                    output.mask,
+                    posteriors=posteriors,
+                    prototypes=self.prototypes,
+                    inputs=output.inputs,
+                )
+            }
+            if output.tags is not None and self.tag_weight:
+                presence = prototype_presence(posteriors, padding)
+                terms["tag_loss"] = self.tag_weight * functional.binary_cross_entropy(output.tags.float(), presence)
+        if stage == sb.Stage.TRAIN:
+            self.log_losses(terms)
+        else:
+            terms = {"masked_loss": terms["masked_loss"]}
+            self._observe_validation(output, posteriors)
+        return torch.stack(list(terms.values())).sum()
+
+    def _observe_validation(self, output: MaskedOutput, posteriors: Tensor) -> None:
+        """How often the most similar prototype of a hidden frame is its most probable one."""
+        if output.prediction.shape[-1] != self.prototypes.shape[-1] or not bool(output.mask.any()):
+            return
+        cosine = functional.normalize(output.prediction[output.mask].float(), dim=-1) @ functional.normalize(
+            self.prototypes, dim=-1
+        ).T
+        hits = cosine.argmax(dim=-1) == posteriors[output.mask].argmax(dim=-1)
+        self._validation.setdefault("masked_accuracy", []).append(float(hits.float().mean()))
+
+    def validation_scores(self, loss: float) -> dict[str, float]:
+        """Loss and prototype accuracy on the selection clips; the lowest loss is kept."""
+        scores = {"validation_loss": loss}
+        scores |= {name: sum(values) / len(values) for name, values in self._validation.items()}
+        self._validation.clear()
+        self.best.offer("model", -loss, self.model.state_dict())
+        return scores

@@ -1,0 +1,214 @@
+"""Loss terms of semi-supervised fine-tuning, each a small object that YAML lists.
+
+A term maps a :class:`StepState` to named losses, so that every part of the objective has its own curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from pmam_plugin.augment import MixPlan
+from pmam_plugin.brains.schedules import Ramp
+from pmam_plugin.config import configurable
+from pmam_plugin.data import Batch
+from pmam_plugin.losses.contrast import embedding_contrast
+from pmam_plugin.losses.semi_supervised import consistency, masked_mean, supervised_bce
+from pmam_plugin.models import Detection
+from pmam_plugin.nn.ema import EMATeacher
+
+
+@dataclass
+class StepState:
+    """Everything a loss term may look at.
+
+    Attributes:
+        student: predictions on the student's view.
+        teacher: predictions on the teacher's view, without gradient; None without a teacher.
+        targets: mixed labels ``strong`` ``(batch, frames, classes)`` and ``weak`` ``(batch, classes)``.
+        batch: the clips, with ``has_strong`` and ``has_weak``.
+        padding: true where a frame is padding, ``(batch, frames)``.
+        plan: how clips were mixed; None where they were not.
+        modules: trained modules by name, wrapped for distributed training.
+    """
+
+    student: Detection
+    teacher: Detection | None
+    targets: Mapping[str, Tensor]
+    batch: Batch
+    padding: Tensor
+    plan: MixPlan | None
+    modules: Mapping[str, nn.Module]
+
+    @property
+    def valid_frames(self) -> Tensor:
+        """1 where a frame is sound, 0 where it is padding, ``(batch, frames)``."""
+        return (~self.padding).float()
+
+
+class Objective(Protocol):
+    """A loss term (or a few that belong together)."""
+
+    def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
+        """Named, weighted losses; their sum is minimised."""
+
+
+@configurable
+class Supervised:
+    """``BCE(frames) on strong clips + clip_weight BCE(clips) + tag_weight BCE(tags) on weak clips``.
+
+    Args:
+        clip_weight: of the pooled clip scores.
+        tag_weight: of the tag branch, where the model has one.
+        weak_from_strong: let strongly labelled clips teach the clip-level scores as well.
+    """
+
+    def __init__(self, clip_weight: float = 0.5, tag_weight: float = 0.0, weak_from_strong: bool = False) -> None:
+        self.clip_weight, self.tag_weight, self.weak_from_strong = clip_weight, tag_weight, weak_from_strong
+
+    def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
+        """See :class:`Objective`."""
+        strong = state.batch.has_strong.float().unsqueeze(1) * state.valid_frames
+        weak = state.batch.has_weak
+        if not self.weak_from_strong:
+            weak = weak & ~state.batch.has_strong
+        weak = weak.float()
+        losses = {"strong_bce": supervised_bce(state.student.frames, state.targets["strong"], strong)}
+        if self.clip_weight:
+            losses["clip_bce"] = self.clip_weight * supervised_bce(state.student.clips, state.targets["weak"], weak)
+        if self.tag_weight and state.student.tags is not None:
+            losses["tag_bce"] = self.tag_weight * supervised_bce(state.student.tags, state.targets["weak"], weak)
+        return losses
+
+
+@configurable
+class Consistency:
+    """Mean teacher: squared difference of student and teacher on all clips, both on the same mixture.
+
+    ``ramp * (MSE(frames) + clip_weight MSE(clips, teacher's clip scores) + tag_weight MSE(tags))``. PMAM pulls the
+    student's pooled clip score to the teacher's *tag branch*, which is the better tagger (``clip_target: tags``).
+
+    Args:
+        ramp: weight over time.
+        clip_weight, tag_weight: of the clip-level terms.
+        clip_target: teacher score that the pooled score follows, ``clips`` or ``tags``.
+    """
+
+    def __init__(
+        self, ramp: Ramp, clip_weight: float = 0.5, tag_weight: float = 0.0, clip_target: str = "clips"
+    ) -> None:
+        if clip_target not in ("clips", "tags"):
+            raise ValueError(f"clip_target is clips or tags, not {clip_target!r}")
+        self.ramp, self.clip_weight, self.tag_weight, self.clip_target = ramp, clip_weight, tag_weight, clip_target
+
+    def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
+        """See :class:`Objective`."""
+        student, teacher = state.student, _teacher_of(state)
+        weight = self.ramp.value(step, steps_per_epoch)
+        followed = teacher.tags if self.clip_target == "tags" and teacher.tags is not None else teacher.clips
+        loss = consistency(student.frames, teacher.frames, state.valid_frames)
+        loss = loss + self.clip_weight * consistency(student.clips, followed)
+        if self.tag_weight and student.tags is not None and teacher.tags is not None:
+            loss = loss + self.tag_weight * consistency(student.tags, teacher.tags)
+        return {"consistency": weight * loss}
+
+
+@configurable
+class MixedPseudoLabels:
+    """The student on a mixture against the mixture of the teacher's answers to the clean clips.
+
+    ``q = w* T(x_i) + (1 - w*) T(x_j)`` with the target weights of the mixing plan. Perturbed clips (w* = 1) give the
+    mean-teacher loss, composed ones interpolation consistency (ATST-SED stage 2; ATST-SEDv2's pseudo-label losses).
+    Both are averages over all clips of the batch, so how often a mode occurs is part of its weight.
+
+    Args:
+        mean_teacher: ramp of the perturbation part (ATST-SED: 70).
+        interpolation: ramp of the composition part (ATST-SED: 8.75).
+        clip_weight: of the clip-level scores.
+    """
+
+    def __init__(self, mean_teacher: Ramp, interpolation: Ramp, clip_weight: float = 0.5) -> None:
+        self.mean_teacher, self.interpolation, self.clip_weight = mean_teacher, interpolation, clip_weight
+
+    def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
+        """See :class:`Objective`."""
+        teacher = _teacher_of(state)
+        frames, clips = teacher.frames.detach(), teacher.clips.detach()
+        composed = frames.new_zeros(len(frames))
+        if state.plan is not None:
+            frames, clips = state.plan.mix_targets(frames), state.plan.mix_targets(clips)
+            composed = (state.plan.target_weights < 1).to(frames.dtype)
+        valid = state.valid_frames
+        per_clip = ((state.student.frames.float() - frames).square().mean(-1) * valid).sum(1) / valid.sum(1).clamp_min(1)
+        per_clip = per_clip + self.clip_weight * (state.student.clips.float() - clips).square().mean(-1)
+        return {
+            "perturbation": self.mean_teacher.value(step, steps_per_epoch) * (per_clip * (1 - composed)).mean(),
+            "composition": self.interpolation.value(step, steps_per_epoch) * (per_clip * composed).mean(),
+        }
+
+
+@configurable
+class EmbeddingContrast:
+    """ATST-SEDv2's embedding-level loss between the student's mixture and the teacher's clean clips.
+
+    ``ramp * mean over clips of [w* d(p, z_i) + (1 - w*) d(p, z_j)]``, ``d = 2 - 2 cos``, ``p`` the predictor of the
+    projector of the student's frame embeddings, ``z`` the averaged projector of the teacher's. Projector and
+    predictor serve training only; the exported model does not hold them.
+
+    Args:
+        projector: ``(batch, frames, dim) -> (batch, frames, projected)``.
+        predictor: on top of it, student only.
+        ramp: weight over time.
+        target: how compositions pull, ``sum`` or ``interp``.
+        momentum: of the teacher's projector.
+    """
+
+    def __init__(
+        self,
+        projector: nn.Module,
+        predictor: nn.Module,
+        ramp: Ramp,
+        target: str = "sum",
+        momentum: float = 0.999,
+    ) -> None:
+        self.projector, self.predictor, self.ramp, self.target = projector, predictor, ramp, target
+        self.teacher = EMATeacher(projector, decay=momentum)
+
+    def trainables(self) -> dict[str, nn.Module]:
+        """Heads the optimiser updates."""
+        return {"projector": self.projector, "predictor": self.predictor}
+
+    def recoverables(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the heads."""
+        return {"teacher_projector": self.teacher}
+
+    def after_update(self) -> None:
+        """The teacher's projector follows."""
+        self.teacher.update(self.projector)
+
+    def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
+        """See :class:`Objective`."""
+        student, teacher = state.student.embedding, _teacher_of(state).embedding
+        if student is None or teacher is None:
+            raise ValueError("the embedding contrast needs a model that returns its frame embeddings")
+        predicted = state.modules["predictor"](state.modules["projector"](student.float()))
+        target = self.teacher.model(teacher.float()).detach()
+        plan = state.plan
+        per_clip = embedding_contrast(
+            predicted,
+            target,
+            weights=None if plan is None else plan.target_weights,
+            partners=None if plan is None else plan.partners,
+            composition=self.target,
+            padding=state.padding,
+        )
+        return {"contrast": self.ramp.value(step, steps_per_epoch) * masked_mean(per_clip, None)}
+
+
+def _teacher_of(state: StepState) -> Detection:
+    if state.teacher is None:
+        raise ValueError("this loss term needs a teacher; give the stage one or remove the term")
+    return state.teacher
