@@ -188,13 +188,13 @@ def test_arrays_of_another_shape_are_refused(shape):
 def test_sed_scores_eval_accepts_the_table():
     evaluator = pytest.importorskip("sed_scores_eval")
     active = np.zeros((1000, 3), dtype=np.float32)
-    active[100:300, 1] = 0.9
+    active[100:300] = 0.9
     tables = {"a": encoder().scores_table(torch.from_numpy(active), 9.7034)}
-    truth = {"a": [(1.0, 3.0, "Dog")]}
+    truth = {"a": [(1.0, 3.0, label) for label in LABELS]}
     fscore, *_ = evaluator.collar_based.fscore(
         tables, truth, threshold={label: 0.5 for label in LABELS}, onset_collar=0.2, offset_collar=0.2
     )
-    assert fscore["Dog"] == 1.0
+    assert [fscore[label] for label in LABELS] == [1.0, 1.0, 1.0]
 
 
 def test_every_event_of_the_desed_metadata_is_encoded():
