@@ -90,9 +90,14 @@ def from_config(config: Any) -> Any:
 
 
 def _find(name: object) -> type:
+    rooms = tuple(f"pmam_plugin.{room}" for room in _ROOMS)
     if name not in _REGISTRY:
-        for room in _ROOMS:
-            importlib.import_module(f"pmam_plugin.{room}")
-    if not isinstance(name, str) or name not in _REGISTRY:
-        raise InputError(f"the configuration names an unknown architecture {name!r}; update pmam_plugin or check config.json")
-    return _REGISTRY[name]
+        for room in rooms:
+            importlib.import_module(room)
+    cls = _REGISTRY.get(name) if isinstance(name, str) else None
+    # Training stages are configurable too (their arguments decide whether they run again) but are no part of a model.
+    if cls is None or not cls.__module__.startswith(rooms):
+        raise InputError(
+            f"the configuration names an unknown architecture {name!r}; update pmam_plugin or check config.json"
+        )
+    return cls

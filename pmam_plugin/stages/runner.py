@@ -1,0 +1,211 @@
+"""Runs a list of stages once each: skips what is done, resumes what was killed, redoes what has changed.
+
+A stage's fingerprint covers everything it was built from (read off the objects themselves), the fingerprint of the
+stage before it, and the data. Its folder holds ``record.json`` once it is finished, and nothing else decides whether
+it runs again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from pmam_plugin import __version__
+from pmam_plugin.config import to_config
+from pmam_plugin.data import Prepared
+from pmam_plugin.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class RunContext:
+    """What all stages of a run share.
+
+    Attributes:
+        folder: the output folder.
+        seed: of the run.
+        run_opts: SpeechBrain's run options (device, precision, debug, ...).
+        artifacts: what finished stages left, name -> path.
+        prepared: the data, once it is prepared.
+        records: what finished stages reported, in order.
+    """
+
+    folder: Path
+    seed: int
+    run_opts: Mapping[str, Any]
+    artifacts: dict[str, Path] = field(default_factory=dict)
+    prepared: Prepared | None = None
+    records: list[StageRecord] = field(default_factory=list)
+
+    @property
+    def device(self) -> torch.device:
+        """Where models run."""
+        chosen = self.run_opts.get("device")
+        return torch.device(chosen or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    @property
+    def data(self) -> Prepared:
+        """The prepared data.
+
+        Raises:
+            RuntimeError: no stage has prepared it.
+        """
+        if self.prepared is None:
+            raise RuntimeError("the list of stages must begin with one that prepares the data")
+        return self.prepared
+
+
+@dataclass
+class StageResult:
+    """What a stage hands back: files for later stages, numbers for the report.
+
+    Attributes:
+        artifacts: name -> path below the output folder.
+        notes: figures and facts, JSON-able.
+        curves: name -> list of (step, value).
+        token: changes when what the stage produced changes although its settings did not (the data).
+    """
+
+    artifacts: dict[str, Path] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    token: str = ""
+
+
+@dataclass
+class StageRecord:
+    """``record.json`` of a finished stage."""
+
+    stage: str
+    fingerprint: str
+    seconds: float
+    artifacts: dict[str, str]
+    notes: dict[str, Any]
+    curves: dict[str, list[list[float]]]
+    token: str = ""
+    skipped: bool = False
+
+
+class Stage(Protocol):
+    """One step of an experiment; configurable, so that its fingerprint can be read off.
+
+    Attributes:
+        name: unique in the run.
+        folder: where its files go, below the output folder.
+        always: run even when nothing has changed (preparing data, which looks at the files).
+    """
+
+    name: str
+    folder: str
+    always: bool
+
+    def run(self, context: RunContext, folder: Path) -> StageResult:
+        """Do the work; files in ``folder`` are from an earlier, killed attempt with the same settings."""
+
+
+def describe(value: Any) -> Any:
+    """JSON-able description of everything an object was built from; the same objects give the same description."""
+    if isinstance(value, functools.partial):
+        return {"call": describe(value.func), "args": describe(list(value.args)), **describe(value.keywords)}
+    arguments = getattr(value, "_arguments", None)
+    if arguments is not None:
+        return {"type": type(value).__name__, **{name: describe(item) for name, item in arguments.items()}}
+    if isinstance(value, Mapping):
+        return {str(name): describe(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return to_config(value)
+
+
+def run_stages(stages: Sequence[Any], context: RunContext) -> list[StageRecord]:
+    """Run stages in order, skipping finished ones.
+
+    Args:
+        stages: stages and (nested) lists of stages.
+        context: is filled as stages finish.
+
+    Returns:
+        One record per stage.
+    """
+    chain = _digest(__version__, context.seed, context.run_opts.get("precision"), bool(context.run_opts.get("debug")))
+    for stage in _flatten(stages):
+        fingerprint = _digest(chain, describe(stage))
+        folder = context.folder / stage.folder
+        record = _finished(folder, fingerprint, context.folder)
+        if record is None or stage.always:
+            record = _run(stage, context, folder, fingerprint)
+        else:
+            record.skipped = True
+            logger.info("%s: done before, skipped", stage.name)
+        context.artifacts |= {name: context.folder / path for name, path in record.artifacts.items()}
+        context.records.append(record)
+        chain = _digest(fingerprint, record.token)
+    return context.records
+
+
+def _run(stage: Stage, context: RunContext, folder: Path, fingerprint: str) -> StageRecord:
+    marker = folder / "unfinished.json"
+    if if_main_process():
+        started = read_json(marker) if marker.exists() else {}
+        if folder.exists() and started.get("fingerprint") != fingerprint and not stage.always:
+            logger.info("%s: settings or inputs have changed since its last run; starting anew", stage.name)
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "record.json").unlink(missing_ok=True)
+        write_json(marker, {"fingerprint": fingerprint})
+    ddp_barrier()
+    logger.info("%s: started", stage.name)
+    begin = time.monotonic()
+    result = stage.run(context, folder)
+    ddp_barrier()
+    record = StageRecord(
+        stage=stage.name,
+        fingerprint=fingerprint,
+        seconds=round(time.monotonic() - begin, 2),
+        artifacts={name: str(path.relative_to(context.folder)) for name, path in result.artifacts.items()},
+        notes=result.notes,
+        curves=result.curves,
+        token=result.token,
+    )
+    if if_main_process():
+        write_json(folder / "record.json", asdict(record))
+        marker.unlink(missing_ok=True)
+    logger.info("%s: finished in %.1f s", stage.name, record.seconds)
+    return record
+
+
+def _finished(folder: Path, fingerprint: str, root: Path) -> StageRecord | None:
+    path = folder / "record.json"
+    if not path.exists():
+        return None
+    record = StageRecord(**read_json(path))
+    intact = all((root / artifact).exists() for artifact in record.artifacts.values())
+    return record if record.fingerprint == fingerprint and intact else None
+
+
+def _flatten(stages: Iterable[Any]) -> Iterable[Any]:
+    for stage in stages:
+        if isinstance(stage, list | tuple):
+            yield from _flatten(stage)
+        elif stage is not None:
+            yield stage
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -1,0 +1,34 @@
+import os
+
+import pytest
+
+from pmam_plugin.errors import InputError
+from pmam_plugin.files import atomic_path, read_json, write_json
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    target = tmp_path / "x.json"
+    write_json(target, {"a": 1})
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert read_json(target) == {"a": 1}
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"x\.json: cannot be written \(No space left on device\)"):
+        write_json(tmp_path / "x.json", {})
+    assert os.listdir(tmp_path) == []
+
+
+def test_missing_and_broken_json_name_the_file(tmp_path):
+    with pytest.raises(InputError, match=r"none\.json: no such file"):
+        read_json(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(InputError, match=r"bad\.json: not valid JSON"):
+        read_json(tmp_path / "bad.json")
