@@ -1,0 +1,180 @@
+"""Evaluation: everything that is chosen is chosen on the selection set, everything reported comes from the test set."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from pmam_plugin import __version__
+from pmam_plugin.checkpoints import save_model
+from pmam_plugin.config import configurable
+from pmam_plugin.encoders import Windows
+from pmam_plugin.evaluation import PostProcessing, evaluate_scores, tune_segments, write_scores
+from pmam_plugin.files import write_json
+from pmam_plugin.models import SoundEventModel
+from pmam_plugin.stages.loading import clip_batches
+from pmam_plugin.stages.runner import RunContext, StageResult
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Scored:
+    """A model's raw output on a set of clips: scores tables and clip-level scores, by clip."""
+
+    tables: dict[str, pd.DataFrame]
+    clips: dict[str, dict[str, float]]
+
+    def processed(self, postprocessing: PostProcessing) -> dict[str, pd.DataFrame]:
+        """Post-processed tables."""
+        return {clip: postprocessing(table, self.clips[clip]) for clip, table in self.tables.items()}
+
+
+@configurable
+class Evaluate:
+    """Score student and teacher on the test set and write what the run is for.
+
+    Post-processors are tuned on the selection set. The candidate (student or teacher) that is better on the selection
+    set becomes the model of the run. Writes ``metrics.json``, ``scores/`` and ``model/`` in the output folder.
+
+    Args:
+        model: the detector the last fine-tuning stage trained.
+        postprocessing: filters; its figures are the main ones.
+        segments: also report change-detection bounding boxes, tuned per class on the selection set.
+        windows: encode with sliding windows.
+        temperature: of the scores.
+        batch_clips: clips scored at a time.
+        bootstrap: resamples of the test clips behind the 95 % intervals.
+        selection_metrics: their mean on the selection set chooses between student and teacher.
+        half: store the model's weights as float16.
+    """
+
+    always = False
+    name, folder = "evaluate", "stages/evaluate"
+
+    def __init__(
+        self,
+        model: SoundEventModel,
+        postprocessing: PostProcessing,
+        segments: bool = True,
+        windows: Windows | None = None,
+        temperature: float = 1.0,
+        batch_clips: int = 16,
+        bootstrap: int = 1000,
+        selection_metrics: Sequence[str] = ("psds1_mean", "event_f1_macro"),
+        half: bool = False,
+    ) -> None:
+        self.model, self.postprocessing, self.segments = model, postprocessing, segments
+        self.windows, self.temperature, self.batch_clips = windows, temperature, batch_clips
+        self.bootstrap, self.selection_metrics, self.half = bootstrap, tuple(selection_metrics), half
+
+    def run(self, context: RunContext, folder: Path) -> StageResult:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        candidates = self._candidates(context)
+        root = context.folder
+        result: dict[str, Any] = {"validation": {}, "segments": {}, "selection": {}}
+        scored: dict[str, Scored] = {}
+        for name, model in candidates.items():
+            selection = self._score(context, model, "selection")
+            scored[name] = self._score(context, model, "test")
+            if not if_main_process():
+                continue
+            quick = self._metrics(context, selection.processed(self.postprocessing), selection.clips, "selection", 0)
+            result["selection"][name] = sum(quick[metric] for metric in self.selection_metrics) / len(
+                self.selection_metrics
+            )
+            tables = scored[name].processed(self.postprocessing)
+            result["validation"][name] = self._metrics(context, tables, scored[name].clips, "test", self.bootstrap)
+            if self.segments:
+                boxes = self._tuned(context, selection)
+                tables = scored[name].processed(boxes)
+                result["segments"][name] = self._metrics(context, tables, scored[name].clips, "test", self.bootstrap)
+        artifacts = {name: root / name for name in ("metrics.json", "model", "scores")}
+        if if_main_process():
+            chosen = max(result["selection"], key=lambda name: (result["selection"][name], name))
+            result["selected"] = chosen
+            self._write(context, candidates[chosen], scored[chosen], result)
+        ddp_barrier()
+        return StageResult(artifacts, {} if not if_main_process() else {"selected": result["selected"]})
+
+    def _candidates(self, context: RunContext) -> dict[str, SoundEventModel]:
+        models = {}
+        for name in ("student", "teacher"):
+            if name in context.artifacts:
+                model = copy.deepcopy(self.model)
+                state = load_file(context.artifacts[name])
+                if name == "teacher":
+                    state = {key[6:]: value for key, value in state.items() if key.startswith("model.")}
+                model.load_state_dict(state)
+                models[name] = model.to(context.device).eval()
+        return models
+
+    @torch.inference_mode()
+    def _score(self, context: RunContext, model: SoundEventModel, subset: str) -> Scored:
+        options: dict[str, Any] = {} if self.windows is None else {"windows": self.windows}
+        if self.temperature != 1.0:
+            options["temperature"] = self.temperature
+        scored = Scored({}, {})
+        for batch in clip_batches(context, model, [subset], self.batch_clips):
+            batch = batch.to(context.device)
+            padding = batch.padding(model.output_frames(batch.waves.shape[1]))
+            detection = model(model.frontend(batch.waves), padding=padding, **options)
+            tables = model.score_tables(detection, batch.seconds.tolist())
+            clips = model.clip_scores(detection).float().cpu().tolist()
+            for clip, table, values in zip(batch.ids, tables, clips, strict=True):
+                scored.tables[clip], scored.clips[clip] = table, dict(zip(model.labels, values, strict=True))
+        return scored
+
+    def _metrics(
+        self,
+        context: RunContext,
+        tables: Mapping[str, pd.DataFrame],
+        clips: Mapping[str, Mapping[str, float]],
+        subset: str,
+        bootstrap: int,
+    ) -> dict[str, Any]:
+        return evaluate_scores(
+            tables,
+            context.data.events(subset),
+            context.data.durations(subset),
+            list(self.model.labels),
+            clip_scores=clips,
+            bootstrap=bootstrap,
+            seed=context.seed,
+        )
+
+    def _tuned(self, context: RunContext, selection: Scored) -> PostProcessing:
+        weak_masked = self.postprocessing.replace(median_seconds=0.0)
+        tables = selection.processed(weak_masked)
+        segments = tune_segments(
+            tables, context.data.events("selection"), context.data.durations("selection"), list(self.model.labels)
+        )
+        return weak_masked.replace(segments=segments)
+
+    def _write(self, context: RunContext, model: SoundEventModel, scored: Scored, result: dict[str, Any]) -> None:
+        write_scores(context.folder / "scores", scored.processed(self.postprocessing))
+        stages = {record.stage: {"seconds": record.seconds, **record.notes} for record in context.records}
+        write_json(context.folder / "metrics.json", {**result, "stages": stages})
+        save_model(
+            context.folder / "model",
+            model,
+            self.postprocessing,
+            provenance={
+                "package": f"pmam_plugin {__version__}",
+                "seed": context.seed,
+                "fingerprint": context.records[-1].fingerprint if context.records else "",
+                "data": context.data.description,
+                "metrics": json.loads(json.dumps(result["validation"][result["selected"]])),
+            },
+            half=self.half,
+        )

@@ -1,0 +1,140 @@
+"""Semi-supervised fine-tuning of a detector."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from pmam_plugin.brains.base import TrainingPlan, fold_seed, save_tensors
+from pmam_plugin.brains.mean_teacher import MeanTeacherBrain
+from pmam_plugin.brains.objectives import Objective
+from pmam_plugin.brains.views import Views
+from pmam_plugin.config import configurable
+from pmam_plugin.encoders import Windows
+from pmam_plugin.evaluation import PostProcessing, evaluate_scores
+from pmam_plugin.models import SoundEventModel
+from pmam_plugin.nn.ema import EMATeacher
+from pmam_plugin.stages.loading import evaluation_loader, training_loader
+from pmam_plugin.stages.runner import RunContext, StageResult
+
+
+@configurable
+class FineTune:
+    """Train a detector on labelled and unlabelled clips, with or without a mean teacher.
+
+    The first fine-tuning stage of a run starts from the last pre-trained backbone (from the model's own weights where
+    there is none), a later one from the student and teacher of the stage before it; the teacher's step count is
+    carried over, so it keeps averaging slowly.
+
+    Args:
+        name: of the stage.
+        model: the detector.
+        plan: budget and optimiser.
+        views: what student and teacher see.
+        objectives: loss terms.
+        postprocessing: applied before selection scores are computed.
+        teacher_decay: of the moving average; None trains without a teacher.
+        teacher_windows, validation_windows: sliding windows of the teacher in training, and of validation.
+        temperature: of the scores in validation.
+        selection_metrics: their mean on the selection set chooses the epoch.
+    """
+
+    always = False
+
+    def __init__(
+        self,
+        name: str,
+        model: SoundEventModel,
+        plan: TrainingPlan,
+        views: Views,
+        objectives: Sequence[Objective],
+        postprocessing: PostProcessing,
+        teacher_decay: float | None = 0.999,
+        teacher_windows: Windows | None = None,
+        validation_windows: Windows | None = None,
+        temperature: float = 1.0,
+        selection_metrics: Sequence[str] = ("psds1_mean", "event_f1_macro"),
+    ) -> None:
+        self.name, self.folder = name, f"stages/{name}"
+        self.model, self.plan, self.views, self.objectives = model, plan, views, list(objectives)
+        self.postprocessing, self.teacher_decay = postprocessing, teacher_decay
+        self.teacher_windows, self.validation_windows = teacher_windows, validation_windows
+        self.temperature, self.selection_metrics = temperature, tuple(selection_metrics)
+
+    def run(self, context: RunContext, folder: Path) -> StageResult:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
+        student = copy.deepcopy(self.model)
+        if "student" in context.artifacts:
+            student.load_state_dict(load_file(context.artifacts["student"]))
+        elif "backbone" in context.artifacts:
+            student.load_pretrained(load_file(context.artifacts["backbone"]))
+        teacher = self._teacher(context, student)
+        brain = MeanTeacherBrain(
+            student,
+            teacher,
+            self.views,
+            copy.deepcopy(self.objectives),
+            self._score(context),
+            self.plan,
+            folder,
+            context.seed,
+            self.name,
+            context.run_opts,
+            self.teacher_windows,
+            self.validation_windows,
+            self.temperature,
+        )
+        brain.train(training_loader(context, student, self.plan), evaluation_loader(context, student, "selection"))
+        ddp_barrier()
+        return self._finish(brain, folder)
+
+    def _teacher(self, context: RunContext, student: SoundEventModel) -> EMATeacher | None:
+        if self.teacher_decay is None:
+            return None
+        teacher = EMATeacher(student, decay=self.teacher_decay)
+        if "teacher" in context.artifacts:
+            teacher.load_state_dict(load_file(context.artifacts["teacher"]))
+        return teacher
+
+    def _score(self, context: RunContext) -> Any:
+        events, labels = context.data.events("selection"), list(self.model.labels)
+        durations = context.data.durations("selection")
+
+        def score(tables: Mapping[str, pd.DataFrame], clips: Mapping[str, Any]) -> dict[str, float]:
+            processed = {
+                clip: self.postprocessing(table, dict(zip(labels, clips[clip].tolist())))
+                for clip, table in tables.items()
+            }
+            known = {clip: durations[clip] for clip in processed}
+            result = evaluate_scores(processed, events[events.filename.isin(known)], known, labels, bootstrap=0)
+            chosen = [float(result[metric]) for metric in self.selection_metrics]
+            return {
+                "selection": sum(chosen) / len(chosen),
+                **{name: float(result[name]) for name in ("psds1_mean", "psds1", "psds2", "event_f1_macro")},
+            }
+
+        return score
+
+    def _finish(self, brain: MeanTeacherBrain, folder: Path) -> StageResult:
+        artifacts = {"student": brain.best.path("student")}
+        if brain.teacher is not None:
+            # The teacher's step travels with its best weights, so that the next stage does not restart its average.
+            path = folder / "teacher.safetensors"
+            if if_main_process():
+                brain.teacher.model.load_state_dict(brain.best.load("teacher"))
+                save_tensors(path, brain.teacher.state_dict())
+            artifacts["teacher"] = path
+        ddp_barrier()
+        return StageResult(
+            artifacts,
+            {"updates": brain.optimizer_step, "selection": dict(brain.best.scores)},
+            brain.history.curves,
+        )

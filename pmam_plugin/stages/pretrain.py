@@ -1,0 +1,112 @@
+"""Masked pre-training, alternated with the E-step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from torch import nn
+
+from pmam_plugin.brains.base import TrainingPlan, fold_seed, save_tensors
+from pmam_plugin.brains.masked import Augmentation, MaskedBrain
+from pmam_plugin.config import configurable
+from pmam_plugin.models import Backbone, MaskedModel, PredictionHead, TagHead
+from pmam_plugin.nn.lora import add_lora, merge_lora
+from pmam_plugin.nn.masking import BlockMasking
+from pmam_plugin.prototypes import PosteriorStore, PrototypeSet
+from pmam_plugin.stages.loading import evaluation_loader, training_loader
+from pmam_plugin.stages.runner import RunContext, StageResult
+
+
+@configurable
+class Pretrain:
+    """The M-step: a masked model learns the pseudo-labels of the E-step before it.
+
+    Args:
+        iteration: 1, 2, ...
+        backbone: front ends, encoder and context network.
+        masking: which frames are hidden and what replaces them.
+        loss: objective on the hidden frames.
+        plan: budget and optimiser.
+        augmentation: moves features and posteriors together.
+        tag_weight: of the clip-level branch; 0 builds none.
+        lora: arguments of :func:`pmam_plugin.nn.lora.add_lora`; None trains the weights themselves.
+    """
+
+    always = False
+
+    def __init__(
+        self,
+        iteration: int,
+        backbone: Backbone,
+        masking: BlockMasking,
+        loss: nn.Module,
+        plan: TrainingPlan,
+        augmentation: Augmentation | None = None,
+        tag_weight: float = 0.1,
+        lora: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.backbone, self.masking, self.loss, self.plan = backbone, masking, loss, plan
+        self.augmentation, self.tag_weight, self.lora = augmentation, tag_weight, lora
+        self.name = self.folder = f"pretrain_{iteration}"
+        self.folder = f"stages/{self.name}"
+
+    def run(self, context: RunContext, folder: Path) -> StageResult:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        prototypes = PrototypeSet.load(context.artifacts["prototypes"])
+        model = self._build(context, prototypes)
+        brain = MaskedBrain(
+            model,
+            self.loss,
+            torch.as_tensor(prototypes.means, dtype=torch.float32),
+            PosteriorStore.open(context.artifacts["posteriors"]),
+            self.augmentation,
+            self.plan,
+            folder,
+            context.seed,
+            self.name,
+            context.run_opts,
+            self.tag_weight,
+        )
+        brain.train(
+            training_loader(context, model.backbone, self.plan), evaluation_loader(context, model.backbone, "selection")
+        )
+        ddp_barrier()
+        model.load_state_dict(brain.best.load("model"))
+        path = folder / "backbone.safetensors"
+        if if_main_process():
+            save_tensors(path, merge_lora(model.backbone))
+        ddp_barrier()
+        notes = {"updates": brain.optimizer_step, "best_validation_loss": -brain.best.scores["model"]}
+        return StageResult({"backbone": path}, notes, brain.history.curves)
+
+    def _build(self, context: RunContext, prototypes: PrototypeSet) -> MaskedModel:
+        torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
+        backbone = copy.deepcopy(self.backbone)
+        if "backbone" in context.artifacts:
+            backbone.load_state_dict(load_file(context.artifacts["backbone"]))
+        if self.lora is not None:
+            add_lora(backbone, **self.lora)
+        count, dim = prototypes.means.shape
+        tag_head = None
+        if self.tag_weight and backbone.encoder.token_dim is not None:
+            tag_head = TagHead(backbone.encoder.token_dim, count)
+        return MaskedModel(backbone, self.masking, PredictionHead(backbone.dim, dim), tag_head)
+
+
+def expectation_maximisation(
+    iterations: int, estep: Callable[..., Any], pretrain: Callable[..., Any]
+) -> list[Any]:
+    """The stages of ``iterations`` rounds of E-step and masked pre-training.
+
+    Args:
+        iterations: rounds; the paper's is 2.
+        estep: makes an :class:`pmam_plugin.stages.EStep`, called with ``iteration=``.
+        pretrain: makes a :class:`Pretrain`, called with ``iteration=``.
+    """
+    return [stage(iteration=number) for number in range(1, iterations + 1) for stage in (estep, pretrain)]

@@ -1,0 +1,180 @@
+"""The E-step: embed every clip, fit the prototypes, write each frame's posterior (PMAM, section on prototypes)."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from torch import Tensor
+
+from pmam_plugin.brains.base import fold_seed
+from pmam_plugin.config import configurable
+from pmam_plugin.data import Batch
+from pmam_plugin.encoders import Windows
+from pmam_plugin.models import Backbone
+from pmam_plugin.prototypes import (
+    EmbeddingStore,
+    PosteriorStore,
+    PrincipalComponents,
+    PrototypeSet,
+    context_windows,
+)
+from pmam_plugin.stages.loading import clip_batches, distributed_share, frames_of
+from pmam_plugin.stages.runner import RunContext, StageResult
+
+logger = logging.getLogger(__name__)
+
+
+@configurable
+class EStep:
+    """Fit the prototypes of one EM iteration and pseudo-label all clips with them.
+
+    Args:
+        iteration: 1, 2, ...; the first may start from log-mel windows.
+        backbone: front ends, encoder and context network; later iterations load the last pre-trained weights into it.
+        estimator: makes the mixture (``GaussianMixture`` or ``KMeans``), called as ``estimator(random_state=seed)``.
+        subsets: whose clips are pseudo-labelled and pre-trained on; the selection clips are labelled too, never fitted.
+        first_embeddings: what iteration 1 clusters: ``encoder`` (needs pre-trained weights) or ``mel`` (HuBERT's
+            start: standardised log-mel context windows).
+        layer: embedding of the other iterations, ``encoder``, ``context_<n>`` or a layer of the encoder.
+        mel_context: frames of the model's grid on each side of a log-mel window.
+        components: dimensions PCA keeps; None clusters the embeddings themselves.
+        whiten: give the kept components unit variance.
+        frame_subsampling: one random frame of so many takes part in the fit.
+        temperature: of the posteriors; above 1 softens them (they are nearly one-hot in many dimensions).
+        windows: encode with sliding windows.
+        batch_clips: clips encoded at a time.
+        dtype: of the stored posteriors, ``float16`` or ``uint8``.
+        keep_embeddings: leave the embeddings on disk.
+    """
+
+    always = False
+
+    def __init__(
+        self,
+        iteration: int,
+        backbone: Backbone,
+        estimator: Callable[..., Any],
+        subsets: Sequence[str] = ("strong", "weak", "unlabelled"),
+        first_embeddings: str = "encoder",
+        layer: str = "encoder",
+        mel_context: int = 2,
+        components: int | None = None,
+        whiten: bool = False,
+        frame_subsampling: int = 10,
+        temperature: float = 1.0,
+        windows: Windows | None = None,
+        batch_clips: int = 16,
+        dtype: str = "float16",
+        keep_embeddings: bool = False,
+    ) -> None:
+        if first_embeddings not in ("mel", "encoder"):
+            raise ValueError(f"first_embeddings is mel or encoder, not {first_embeddings!r}")
+        self.iteration, self.backbone, self.estimator = iteration, backbone, estimator
+        self.subsets, self.layer, self.mel_context = tuple(subsets), layer, mel_context
+        self.from_mel = first_embeddings == "mel" and iteration == 1
+        self.components, self.whiten, self.frame_subsampling = components, whiten, frame_subsampling
+        self.temperature, self.windows, self.batch_clips = temperature, windows, batch_clips
+        self.dtype, self.keep_embeddings = dtype, keep_embeddings
+        self.name, self.folder = f"estep_{iteration}", f"prototypes/{iteration}"
+
+    def run(self, context: RunContext, folder: Path) -> StageResult:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        store = self._embed(context, folder / "embeddings")
+        prototypes = self._fit(context, store, folder)
+        posteriors = self._label(context, store, prototypes, folder / "posteriors")
+        notes = prototypes.summary(posteriors[clip] for clip in self._clips(context, self.subsets))
+        notes["layer"] = "mel" if self.from_mel else self.layer
+        ddp_barrier()
+        if if_main_process() and not self.keep_embeddings:
+            shutil.rmtree(folder / "embeddings")
+        logger.info(
+            "E-step %d: %d of %d prototypes active, mean posterior entropy %.3f nats",
+            self.iteration,
+            notes["active_prototypes"],
+            notes["prototypes"],
+            notes["mean_entropy"],
+        )
+        return StageResult({"prototypes": folder, "posteriors": folder / "posteriors"}, notes)
+
+    def _clips(self, context: RunContext, subsets: Sequence[str]) -> list[str]:
+        present = [subset for subset in subsets if subset in context.data.manifests]
+        return [clip.id for subset in present for clip in context.data.manifests[subset].clips]
+
+    def _embed(self, context: RunContext, folder: Path) -> EmbeddingStore:
+        backbone = copy.deepcopy(self.backbone)
+        if "backbone" in context.artifacts:
+            backbone.load_state_dict(load_file(context.artifacts["backbone"]))
+        backbone.to(context.device).eval()
+        store: EmbeddingStore | None = EmbeddingStore.open(folder) if (folder / "index.json").exists() else None
+        subsets = [*self.subsets, "selection"]
+        for batch in clip_batches(context, backbone, subsets, self.batch_clips, skip=store, share=True):
+            with torch.inference_mode():
+                embeddings = self._embeddings(backbone, batch.to(context.device)).float().cpu()
+            if store is None:
+                store = EmbeddingStore.create(folder, embeddings.shape[1], embeddings.shape[2])
+            for index, clip in enumerate(batch.ids):
+                store.append(clip, embeddings[index].numpy())
+        ddp_barrier()
+        return EmbeddingStore.open(folder)
+
+    def _embeddings(self, backbone: Backbone, batch: Batch) -> Tensor:
+        features = backbone.frontend(batch.waves)
+        if self.from_mel:
+            mel = next(iter(features.values()))
+            return context_windows(mel, frames_of(backbone, batch.waves.shape[1]), self.mel_context)
+        return backbone.embed(features, self.layer, windows=self.windows)
+
+    def _fit(self, context: RunContext, store: EmbeddingStore, folder: Path) -> PrototypeSet:
+        if (folder / "prototypes.json").exists():
+            return PrototypeSet.load(folder)
+        rank, world = distributed_share()
+        seconds = context.data.seconds_by_clip(self.subsets)
+
+        class Frames:
+            """The same frames in the same order on every pass; padding frames of short clips left out."""
+
+            def __iter__(frames) -> Iterator[Tensor]:
+                yield from (
+                    torch.as_tensor(batch)
+                    for batch in store.batches(
+                        ids=sorted(seconds),
+                        seconds=seconds,
+                        subsample=self.frame_subsampling,
+                        seed=fold_seed(context.seed, self.name),
+                        rank=rank,
+                        world=world,
+                    )
+                )
+
+        transform = None
+        if self.components is not None:
+            transform = PrincipalComponents(self.components, whiten=self.whiten).fit(Frames())
+        model = self.estimator(random_state=fold_seed(context.seed, self.name, "fit") % 2**31)
+        prototypes = PrototypeSet(model, transform).fit(Frames())
+        if if_main_process():
+            prototypes.save(folder)
+        ddp_barrier()
+        return prototypes
+
+    def _label(
+        self, context: RunContext, store: EmbeddingStore, prototypes: PrototypeSet, folder: Path
+    ) -> PosteriorStore:
+        frames, count = store.shape[0], len(prototypes.means)
+        if if_main_process() and not (folder / "index.json").exists():
+            PosteriorStore.create(folder, frames, count, dtype=self.dtype)
+        ddp_barrier()
+        posteriors = PosteriorStore.open(folder)
+        rank, world = distributed_share()
+        for clip in sorted(posteriors.missing(store.ids()))[rank::world]:
+            values = prototypes.posteriors(torch.as_tensor(store[clip]), self.temperature)
+            posteriors.append(clip, values.cpu().numpy())
+        ddp_barrier()
+        return PosteriorStore.open(folder)

@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Train and evaluate a sound event detector on DESED, or on data laid out like it.
+
+    python recipes/DESED/train.py hparams/pmam.yaml --data_folder PATH [--any_key value]
+    torchrun --nproc_per_node=N recipes/DESED/train.py hparams/pmam.yaml --data_folder PATH
+
+The YAML file reads top to bottom as the experiment; this script only runs the stages it lists. A killed run continues
+when the same command is given again. Results: <output_folder>/{metrics.json, model/, scores/, report.html}.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import speechbrain as sb
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process
+
+from pmam_plugin.errors import InputError
+from pmam_plugin.stages import RunContext, run_stages, summary_table, without
+
+logger = logging.getLogger("pmam_plugin.recipe")
+
+
+def find_hparams(name: str) -> str:
+    """The YAML file, looked for here, then from the repository's root, then beside this script."""
+    places = [Path(name), Path(__file__).resolve().parents[2] / name, Path(__file__).resolve().parent / name]
+    for place in places:
+        if place.is_file():
+            return str(place)
+    raise InputError(f"{name}: no such file; the repository's experiments are in hparams/")
+
+
+def first_input_error(error: BaseException | None) -> InputError | None:
+    """HyperPyYAML wraps what constructors raise; find the sentence meant for the user."""
+    while error is not None:
+        if isinstance(error, InputError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def load_experiment(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any], str, str]:
+    """Parse the command line and build what the YAML names; returns (hparams, run options, file, overrides)."""
+    # SpeechBrain reads the file while it parses; hand it one that exists wherever the command is run.
+    arguments = [find_hparams(arguments[0]), *arguments[1:]]
+    file, run_opts, overrides = sb.parse_arguments(arguments)
+    run_opts = dict(run_opts.items()) if hasattr(run_opts, "items") else dict(run_opts)
+    ddp_init_group(run_opts)
+    with open(file, encoding="utf-8") as stream:
+        hparams = load_hyperpyyaml(stream, overrides)
+    for name in ("device", "precision", "eval_precision"):
+        if run_opts.get(name) in (None, "fp32") and hparams.get(name) is not None:
+            run_opts[name] = hparams[name]
+    return hparams, run_opts, file, overrides
+
+
+def main(arguments: list[str]) -> int:
+    """Run the experiment; returns the exit status."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(f"{__doc__}\n")
+        return 0 if arguments else 2
+    # Spinning threads of one library starve the other's on small machines.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        hparams, run_opts, file, overrides = load_experiment(arguments)
+        sb.create_experiment_directory(hparams["output_folder"], file, overrides)
+        context = RunContext(Path(hparams["output_folder"]), int(hparams["seed"]), run_opts)
+        run_stages(without(hparams["stages"], hparams.get("skip_stages") or []), context)
+    except Exception as error:
+        reason = first_input_error(error)
+        if reason is None:
+            raise
+        sys.stderr.write(f"error: {reason}\n")
+        return 1
+    if if_main_process():
+        sys.stdout.write(summary_table(context) + "\n")
+    ddp_barrier()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
