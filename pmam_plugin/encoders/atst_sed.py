@@ -1,0 +1,114 @@
+"""The encoders of ATST-SED: a small CNN, alone (the lightweight CRNN) or merged with ATST-Frame (Shao et al., 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pmam_plugin.config import configurable
+from pmam_plugin.encoders.atst import ATSTFrame
+from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.nn.cnn import ConvStack
+
+DCASE_CHANNELS = (16, 32, 64, 128, 128, 128, 128)
+DCASE_POOLING = ((2, 2), (2, 2), (1, 2), (1, 2), (1, 2), (1, 2), (1, 2))
+
+
+def dcase_cnn(dropout: float = 0.5, momentum: float = 0.01) -> ConvStack:
+    """The CNN of the DCASE baseline: seven stages, 128 mel bands pooled to one, four frames to one.
+
+    Args:
+        dropout: after every stage.
+        momentum: of the batch norms; the published system trains with 0.99, see :class:`ConvStack`.
+    """
+    return ConvStack(DCASE_CHANNELS, DCASE_POOLING, dropout=dropout, momentum=momentum)
+
+
+@configurable
+class CRNNEncoder(FrameEncoder):
+    """A convolution stack as the frame encoder of a CRNN: 156 frames of 64 ms per 10 s by default.
+
+    Args:
+        cnn: its mel axis should be pooled to one; what remains is averaged. Default: :func:`dcase_cnn`.
+        mel_rate: mel frames per second.
+        feature: name of the front end's feature it reads.
+    """
+
+    def __init__(self, cnn: ConvStack | None = None, mel_rate: float = 62.5, feature: str = "crnn") -> None:
+        super().__init__()
+        self.cnn = dcase_cnn() if cnn is None else cnn
+        self.feature, self.dim, self.layers = feature, self.cnn.channels, ("cnn",)
+        self.frame_rate = mel_rate / self.cnn.time_factor
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        windows: Windows | None = None,
+        embed: Collection[str] = (),
+        tokens: bool = True,
+    ) -> EncoderOutput:
+        """See :class:`FrameEncoder`; neither windows nor tokens."""
+        self.check_layers(embed)
+        frames = self.cnn(features[self.feature]).mean(dim=3).transpose(1, 2)
+        return EncoderOutput(frames, embeddings={"cnn": frames} if "cnn" in embed else {})
+
+    def output_frames(self, feature_frames: Mapping[str, int]) -> int:
+        """See :class:`FrameEncoder`."""
+        return self.cnn.output_frames(feature_frames[self.feature])
+
+
+@configurable
+class ATSTSEDEncoder(FrameEncoder):
+    """ATST-Frame and a CNN side by side: tokens averaged onto the CNN's frames, both concatenated, one linear layer.
+
+    Its embeddings (``cnn`` and the blocks of ``atst``) are all on the CNN's time grid.
+
+    Args:
+        cnn: gives the time grid. Default: a :class:`CRNNEncoder`.
+        atst: the transformer. Default: base.
+        dim: width of the merged frames.
+    """
+
+    def __init__(self, cnn: CRNNEncoder | None = None, atst: ATSTFrame | None = None, dim: int = 128) -> None:
+        super().__init__()
+        self.cnn = CRNNEncoder() if cnn is None else cnn
+        self.atst = ATSTFrame() if atst is None else atst
+        self.merge = nn.Linear(self.cnn.dim + self.atst.dim, dim)
+        self.dim, self.frame_rate = dim, self.cnn.frame_rate
+        self.layers = ("cnn", *self.atst.layers)
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        windows: Windows | None = None,
+        embed: Collection[str] = (),
+        tokens: bool = True,
+    ) -> EncoderOutput:
+        """See :class:`FrameEncoder`; neither windows nor tokens."""
+        self.check_layers(embed)
+        local = self.cnn(features).frames
+        outer = self.atst(features, embed=[name for name in embed if name != "cnn"])
+        embeddings = {name: pool_frames(hidden, local.shape[1]) for name, hidden in outer.embeddings.items()}
+        if "cnn" in embed:
+            embeddings["cnn"] = local
+        return EncoderOutput(self.fuse(local, outer.frames), embeddings=embeddings)
+
+    def fuse(self, local: Tensor, tokens: Tensor) -> Tensor:
+        """Merge CNN frames ``(batch, frames, cnn dim)`` and tokens ``(batch, tokens, atst dim)`` -> ``(..., dim)``."""
+        return self.merge(torch.cat((local, pool_frames(tokens, local.shape[1]).to(local.dtype)), dim=-1))
+
+    def output_frames(self, feature_frames: Mapping[str, int]) -> int:
+        """See :class:`FrameEncoder`."""
+        return self.cnn.output_frames(feature_frames)
+
+
+def pool_frames(frames: Tensor, length: int) -> Tensor:
+    """Average ``(batch, frames, dim)`` onto ``length`` frames: frame i is the mean of all it overlaps.
+
+    Window i is ``[floor(i n / length), ceil((i + 1) n / length))`` of ``n`` frames: 250 tokens of 40 ms give 156 frames
+    of 2 or 3 tokens each.
+    """
+    return functional.adaptive_avg_pool1d(frames.transpose(1, 2), length).transpose(1, 2)
