@@ -62,7 +62,11 @@ class FrameEncoder(nn.Module):
     token_dim: int | None = None
 
     def forward(
-        self, features: Mapping[str, Tensor], windows: Windows | None = None, embed: Collection[str] = ()
+        self,
+        features: Mapping[str, Tensor],
+        windows: Windows | None = None,
+        embed: Collection[str] = (),
+        tokens: bool = True,
     ) -> EncoderOutput:
         """Encode features.
 
@@ -70,6 +74,7 @@ class FrameEncoder(nn.Module):
             features: name -> ``(batch, mel, frames)`` (or ``(batch, samples)`` for encoders of raw audio).
             windows: also encode sliding windows and mix both; an encoder without windows ignores it.
             embed: names of hidden layers to return too, each one of ``layers``.
+            tokens: whether anything uses ``EncoderOutput.tokens``; layers that only they need are not computed without.
 
         Returns:
             The frames (as many as :meth:`output_frames` says), tokens and embeddings.

@@ -59,6 +59,14 @@ class SoundEventModel(nn.Module):
         """
         raise NotImplementedError
 
+    def output_frames(self, samples: int) -> int:
+        """Exact number of frames of ``Detection.frames`` for a waveform of this many samples."""
+        raise NotImplementedError
+
+    def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
+        """Start from what pre-training of this kind of model left behind; the rest keeps its initial weights."""
+        raise NotImplementedError
+
     def score_tables(self, detection: Detection, durations: Sequence[float]) -> list[pd.DataFrame]:
         """Frame probabilities as one scores table per clip, not post-processed.
 

@@ -1,0 +1,258 @@
+"""PaSST, a Vision Transformer over log-mel patches (Koutini et al., Interspeech 2022), as a frame encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from pmam_plugin.config import configurable
+from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.windows import encode_windows
+from pmam_plugin.errors import InputError
+from pmam_plugin.nn.interpolate import interpolate_frames
+from pmam_plugin.nn.pooling import FrequencyAttentionPool
+
+PATCH = 16  # mel bins and mel frames of a patch
+STRIDE = 10  # between patches, both ways
+SPECIAL_TOKENS = 2  # class and distillation
+
+
+@dataclass
+class PatchTokens:
+    """Hidden states of :class:`PaSST`.
+
+    Attributes:
+        layers: block number (from 1) -> ``(batch, frequency, time, dim)``, without the special tokens.
+        final: output of the final norm, ``(batch, 2 + frequency * time, dim)``, class and distillation token first;
+            None unless asked for.
+    """
+
+    layers: dict[int, Tensor]
+    final: Tensor | None
+
+
+class PaSST(nn.Module):
+    """The backbone, with the parameter names of the official checkpoints.
+
+    Args:
+        depth: number of blocks.
+        dim: width.
+        heads: attention heads.
+        mel_bins: height of the spectrogram.
+        time_patches: patches in time its position table is made for (99 patches: 10 s at 100 frames/s).
+        classes: outputs of the AudioSet heads; 0 leaves the heads out.
+    """
+
+    def __init__(
+        self,
+        depth: int = 12,
+        dim: int = 768,
+        heads: int = 12,
+        mel_bins: int = 128,
+        time_patches: int = 99,
+        classes: int = 527,
+    ) -> None:
+        super().__init__()
+        norm = partial(nn.LayerNorm, eps=1e-6)
+        self.dim = dim
+        self.frequency_patches = (mel_bins - PATCH) // STRIDE + 1
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.dist_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.new_pos_embed = nn.Parameter(torch.zeros(1, SPECIAL_TOKENS, dim))
+        self.freq_new_pos_embed = nn.Parameter(torch.zeros(1, dim, self.frequency_patches, 1))
+        self.time_new_pos_embed = nn.Parameter(torch.zeros(1, dim, 1, time_patches))
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(1, dim, PATCH, STRIDE)})
+        blocks = [Block(dim, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)]
+        for block in blocks:
+            block.attn.fused_attn = True  # whatever the environment says about timm
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = norm(dim)
+        self.head: nn.Module | None = None
+        self.head_dist: nn.Module | None = None
+        if classes:
+            self.head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, classes))
+            self.head_dist = nn.Linear(dim, classes)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        for name, parameter in self.named_parameters(recurse=False):
+            if name.endswith(("token", "pos_embed")):
+                nn.init.trunc_normal_(parameter, std=0.02)
+
+    def forward(self, mel: Tensor, layers: Collection[int] = (), final: bool = True) -> PatchTokens:
+        """Run as many blocks as the answer needs.
+
+        Args:
+            mel: ``(batch, mel, frames)``; fewer frames than one patch are repeated at the edge.
+            layers: block numbers to return, from 1.
+            final: also return the final norm's output, which needs all blocks.
+        """
+        grid = self._patches(mel)
+        batch, _, frequency, time = grid.shape
+        special = torch.cat([self.cls_token, self.dist_token], dim=1) + self.new_pos_embed
+        tokens = torch.cat([special.to(grid.dtype).expand(batch, -1, -1), grid.flatten(2).transpose(1, 2)], dim=1)
+        kept: dict[int, Tensor] = {}
+        for number, block in enumerate(self.blocks, start=1):
+            if not final and number > max(layers, default=0):
+                break
+            tokens = block(tokens)
+            if number in layers:
+                kept[number] = tokens[:, SPECIAL_TOKENS:].unflatten(1, (frequency, time))
+        return PatchTokens(kept, self.norm(tokens) if final else None)
+
+    def _patches(self, mel: Tensor) -> Tensor:
+        short = PATCH - mel.shape[-1]
+        if short > 0:
+            mel = nn.functional.pad(mel, (0, short), mode="replicate")
+        grid = self.patch_embed["proj"](mel.unsqueeze(1))
+        return grid + (self._time_positions(grid.shape[-1]) + self.freq_new_pos_embed).to(grid.dtype)
+
+    def _time_positions(self, patches: int) -> Tensor:
+        """The time table for a number of patches, ``(1, dim, 1, patches)``.
+
+        A shorter input takes the first columns, in training a random stretch of the table, so that all of it learns.
+        A longer one spreads the table evenly by linear interpolation: order and relative place in the clip stay right,
+        and at 99 patches nothing changes.
+        """
+        table = self.time_new_pos_embed
+        if patches > table.shape[-1]:
+            return interpolate_frames(table[:, :, 0].transpose(1, 2), patches).transpose(1, 2).unsqueeze(2)
+        spare = table.shape[-1] - patches
+        start = int(torch.randint(spare + 1, ())) if self.training and spare else 0
+        return table[..., start : start + patches]
+
+    def classify(self, mel: Tensor) -> Tensor:
+        """AudioSet logits, ``(batch, classes)``: the mean of both special tokens through the first head."""
+        if self.head is None:
+            raise ValueError("this PaSST was built without its AudioSet heads (classes=0)")
+        final = self.forward(mel).final
+        assert final is not None
+        return self.head(final[:, :SPECIAL_TOKENS].mean(dim=1))
+
+    def load_official(self, state: Mapping[str, Tensor]) -> list[str]:
+        """Load a checkpoint of the official release (159 tensors) or a fine-tuned variant with the same names.
+
+        Args:
+            state: name -> tensor.
+
+        Returns:
+            The names that were left out: the AudioSet heads, where this model has none.
+
+        Raises:
+            InputError: tensors are missing, unexpected or of another shape; all of them are named.
+        """
+        headless = self.head is None
+        left_out = [name for name in state if headless and name.startswith(("head.", "head_dist."))]
+        wanted = self.state_dict()
+        given = {name: tensor for name, tensor in state.items() if name not in left_out}
+        problems = [f"{name} is missing" for name in wanted.keys() - given.keys()]
+        problems += [f"{name} is unexpected" for name in given.keys() - wanted.keys()]
+        problems += [
+            f"{name} has shape {tuple(given[name].shape)} instead of {tuple(wanted[name].shape)}"
+            for name in wanted.keys() & given.keys()
+            if given[name].shape != wanted[name].shape
+        ]
+        if problems:
+            raise InputError(
+                f"not a checkpoint of this PaSST: {'; '.join(sorted(problems))}; check the file and its variant"
+            )
+        self.load_state_dict(given)
+        return left_out
+
+
+@configurable
+class PaSSTEncoder(FrameEncoder):
+    """Frames from a hidden layer of PaSST: pool over frequency, then interpolate to the mel's own frame rate.
+
+    Layers for ``embed``: ``stream`` (what the frames are made of; the same tensor) and ``block_1 ... block_n`` (mean
+    over frequency of that block's tokens, on the same time grid).
+
+    Args:
+        feature: name of the log-mel it reads, 100 frames/s.
+        layer: block whose tokens become frames; deeper blocks serve the tokens of the tag branch only.
+        frequency_pooling: ``attention`` is learned; ``mean`` suits an encoder whose pooling was never trained.
+        centred_patches: put a patch's embedding at the middle of the 16 mel frames it saw. The published system puts
+            it 30 ms early (False), which its weights need.
+        depth: number of blocks.
+        dim: width.
+        heads: attention heads of the blocks.
+        pooling_heads: attention heads of the frequency pooling.
+        mel_bins: height of the spectrogram.
+        time_patches: size of the position table.
+    """
+
+    def __init__(
+        self,
+        feature: str = "mel",
+        layer: int = 10,
+        frequency_pooling: Literal["attention", "mean"] = "attention",
+        centred_patches: bool = True,
+        depth: int = 12,
+        dim: int = 768,
+        heads: int = 12,
+        pooling_heads: int = 6,
+        mel_bins: int = 128,
+        time_patches: int = 99,
+    ) -> None:
+        super().__init__()
+        if not 1 <= layer <= depth:
+            raise ValueError(f"there is no block {layer} among {depth}")
+        if frequency_pooling not in ("attention", "mean"):
+            raise ValueError(f"frequency_pooling is attention or mean, not {frequency_pooling!r}")
+        self.feature, self.layer = feature, layer
+        self.dim = self.token_dim = dim
+        self.frame_rate = 100.0
+        self.layers = ("stream", *(f"block_{number}" for number in range(1, depth + 1)))
+        self.transformer = PaSST(depth, dim, heads, mel_bins, time_patches, classes=0)
+        self.out_norm = nn.LayerNorm(dim)
+        self.pool = FrequencyAttentionPool(dim, pooling_heads) if frequency_pooling == "attention" else None
+        # The middle of a patch, less the place interpolation gives it anyway.
+        self.delay = (PATCH - STRIDE) / 2 if centred_patches else 0.0
+
+    def output_frames(self, feature_frames: Mapping[str, int]) -> int:
+        """One frame for every mel frame."""
+        return feature_frames[self.feature]
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        windows: Windows | None = None,
+        embed: Collection[str] = (),
+        tokens: bool = True,
+    ) -> EncoderOutput:
+        """Encode ``features[feature]``, ``(batch, mel, frames)``; see :class:`FrameEncoder`."""
+        self.check_layers(embed)
+        mel = features[self.feature]
+        length = mel.shape[-1]
+        blocks = {name: int(name.removeprefix("block_")) for name in embed if name != "stream"}
+        hidden = self.transformer(mel, layers={self.layer, *blocks.values()}, final=tokens)
+        frames = self._stream(hidden.layers[self.layer], length)
+        if windows is not None and length > round(windows.length_seconds * self.frame_rate):
+            local = encode_windows(self._encode_window, mel, windows, self.frame_rate, STRIDE)
+            frames = torch.lerp(frames, local.to(frames.dtype), windows.mix)
+        embeddings = {name: self._to_frames(hidden.layers[block].mean(1), length) for name, block in blocks.items()}
+        if "stream" in embed:
+            embeddings["stream"] = frames
+        clip_tokens = None if hidden.final is None else hidden.final[:, SPECIAL_TOKENS:]
+        return EncoderOutput(frames, clip_tokens, embeddings)
+
+    def _encode_window(self, mel: Tensor) -> Tensor:
+        hidden = self.transformer(mel, layers={self.layer}, final=False)
+        return self._stream(hidden.layers[self.layer], mel.shape[-1])
+
+    def _stream(self, grid: Tensor, length: int) -> Tensor:
+        grid = self.out_norm(grid)
+        return self._to_frames(grid.mean(1) if self.pool is None else self.pool(grid), length)
+
+    def _to_frames(self, columns: Tensor, length: int) -> Tensor:
+        return interpolate_frames(columns, length, ratio=STRIDE, offset=self.delay)

@@ -1,0 +1,53 @@
+"""Sliding-window encoding with full coverage, many windows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pmam_plugin.encoders.base import Windows
+
+# Enough to keep any device busy; more would only cost memory.
+WINDOWS_AT_ONCE = 32
+
+
+def window_starts(frames: int, length: int, hop: int) -> list[int]:
+    """First frames of equally long windows that cover a clip; the last window ends where the clip ends."""
+    if length >= frames:
+        return [0]
+    return [*range(0, frames - length, hop), frames - length]
+
+
+def encode_windows(
+    encode: Callable[[Tensor], Tensor], mel: Tensor, windows: Windows, frame_rate: float, step: int = 1
+) -> Tensor:
+    """Encode a clip window by window and average where windows overlap.
+
+    A window ends with frames that the encoder had to extrapolate if its length is no multiple of the encoder's step;
+    they count only at the end of the clip, where there is nothing better.
+
+    Args:
+        encode: ``(windows, mel, frames) -> (windows, frames, dim)``.
+        mel: ``(batch, mel, frames)``.
+        windows: length and hop.
+        frame_rate: of ``mel`` and of the encoded frames.
+        step: frames by which the encoder's receptive fields move.
+
+    Returns:
+        ``(batch, frames, dim)``; every frame is covered.
+    """
+    batch, _, frames = mel.shape
+    length = min(round(windows.length_seconds * frame_rate), frames)
+    starts = window_starts(frames, length, max(1, round(windows.hop_seconds * frame_rate)))
+    pieces = torch.stack([mel[..., start : start + length] for start in starts], dim=1).flatten(0, 1)
+    encoded = torch.cat([encode(piece) for piece in pieces.split(WINDOWS_AT_ONCE)]).unflatten(0, (batch, len(starts)))
+    reliable = max(length // step * step, 1)
+    total = encoded.new_zeros(batch, frames, encoded.shape[-1])
+    count = encoded.new_zeros(frames, 1)
+    for index, start in enumerate(starts):
+        kept = length if index == len(starts) - 1 else reliable
+        total[:, start : start + kept] += encoded[:, index, :kept]
+        count[start : start + kept] += 1
+    return total / count

@@ -1,0 +1,110 @@
+"""A detector that scores every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from pmam_plugin.config import configurable
+from pmam_plugin.encoders.base import Windows
+from pmam_plugin.features import FrontEnds
+from pmam_plugin.models.backbone import Backbone
+from pmam_plugin.models.base import Detection, SoundEventModel
+from pmam_plugin.nn.heads import TagHead
+from pmam_plugin.nn.pooling import linear_softmax_pool
+
+
+@configurable
+class LinearSoftmaxHead(nn.Module):
+    """Frame probabilities by a linear layer, clip probabilities by linear softmax, and an optional tag branch.
+
+    Args:
+        dim: width of the frames.
+        classes: number of classes.
+        token_dim: width of the encoder's tokens; None builds no tag branch.
+        tag_heads: attention heads of the tag branch.
+    """
+
+    def __init__(self, dim: int, classes: int, token_dim: int | None = None, tag_heads: int = 12) -> None:
+        super().__init__()
+        self.classes = classes
+        self.classifier = nn.Linear(dim, classes)
+        self.tagger = None if token_dim is None else TagHead(token_dim, classes, tag_heads)
+
+    def forward(
+        self, frames: Tensor, tokens: Tensor | None = None, padding: Tensor | None = None, temperature: float = 1.0
+    ) -> Detection:
+        """Score frames ``(batch, frames, dim)`` and tokens ``(batch, tokens, token_dim)``.
+
+        Args:
+            frames: of the context network.
+            tokens: of the encoder; needed with a tag branch.
+            padding: true where a frame is padding, ``(batch, frames)``; such frames score zero.
+            temperature: divides the logits; below one sharpens.
+        """
+        scores = (self.classifier(frames).float() / temperature).sigmoid()
+        if padding is not None:
+            scores = scores.masked_fill(padding.unsqueeze(-1), 0.0)
+        tags = None
+        if self.tagger is not None:
+            if tokens is None:
+                raise ValueError("this head has a tag branch, but its encoder gives no tokens")
+            tags = self.tagger(tokens)
+        return Detection(scores, linear_softmax_pool(scores, padding), tags, frames)
+
+
+@configurable
+class FrameDetector(SoundEventModel):
+    """Backbone and head.
+
+    Args:
+        backbone: front ends, encoder, context network.
+        head: turns frames into a :class:`Detection`.
+        labels: class names in output order.
+        clip_seconds: length of the clips it is trained with, s.
+    """
+
+    def __init__(self, backbone: Backbone, head: nn.Module, labels: Sequence[str], clip_seconds: float = 10.0) -> None:
+        super().__init__()
+        if len(set(labels)) != len(labels) or len(labels) != head.classes:
+            raise ValueError(f"a head of {head.classes} classes needs as many distinct labels, got {list(labels)}")
+        self.backbone, self.head = backbone, head
+        self.labels, self.clip_seconds = tuple(labels), clip_seconds
+        self.sample_rate, self.frame_rate = backbone.sample_rate, backbone.frame_rate
+
+    @property
+    def frontend(self) -> FrontEnds:  # type: ignore[override]
+        """Waveform to features."""
+        return self.backbone.frontend
+
+    def output_frames(self, samples: int) -> int:
+        """Exact number of frames for a waveform of this many samples."""
+        return self.backbone.output_frames(samples)
+
+    def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
+        """Start from a pre-trained backbone's state; the head keeps its initial weights."""
+        self.backbone.load_state_dict(state)
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        padding: Tensor | None = None,
+        windows: Windows | None = None,
+        temperature: float = 1.0,
+        **options: Any,
+    ) -> Detection:
+        """Detect sound events; see :class:`SoundEventModel`.
+
+        Args:
+            features: name -> ``(batch, mel, frames)``.
+            padding: true where a frame is padding, ``(batch, frames)``.
+            windows: sliding windows of the encoder.
+            temperature: divides the logits; below one sharpens.
+            options: none are known.
+        """
+        if options:
+            raise TypeError(f"a frame detector has no option {sorted(options)[0]!r}")
+        output = self.backbone(features, windows=windows, tokens=getattr(self.head, "tagger", None) is not None)
+        return self.head(output.frames, output.tokens, padding, temperature)

@@ -1,0 +1,97 @@
+"""Stacked convolutions with context gating, as in the DCASE baseline's CRNN and PMAM's CNN branch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pmam_plugin.config import configurable
+
+PMAM_CHANNELS = (16, 16, 32, 32, 64, 64, 128, 128, 256, 384)
+PMAM_POOLING = ((2, 2), (1, 1), (2, 2), (1, 1), (1, 2), (1, 2), (1, 2), (1, 2), (1, 2), (1, 1))
+
+
+class GatedConvolution(nn.Module):
+    """Convolution, batch norm, context gating, dropout, average pooling.
+
+    Context gating multiplies every point by the sigmoid of a linear map over its channels.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels: int,
+        pooling: tuple[int, int],
+        kernel: int = 3,
+        dropout: float = 0.5,
+        momentum: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels, kernel, padding=kernel // 2)
+        self.norm = nn.BatchNorm2d(channels, eps=1e-3, momentum=momentum)
+        self.gate = nn.Linear(channels, channels)
+        self.dropout = nn.Dropout(dropout)
+        self.pool = nn.AvgPool2d(pooling) if max(pooling) > 1 else nn.Identity()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(batch, channels_in, time, mel) -> (batch, channels, time // p, mel // q)``."""
+        image = self.norm(self.conv(image))
+        gate = torch.sigmoid(self.gate(image.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+        return self.pool(self.dropout(image * gate))
+
+
+@configurable
+class ConvStack(nn.Module):
+    """A stack of gated convolutions over a spectrogram.
+
+    Args:
+        channels: output channels of each stage.
+        pooling: (time, mel) pooling of each stage.
+        kernel: side of the square kernels.
+        dropout: rate after every gating.
+        momentum: of the batch norms, as PyTorch counts it: the share of the newest batch in the running statistics.
+            The published systems train with 0.99 (a Keras number), which makes evaluation depend on the last batch.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = PMAM_CHANNELS,
+        pooling: Sequence[Sequence[int]] = PMAM_POOLING,
+        kernel: int = 3,
+        dropout: float = 0.5,
+        momentum: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if len(channels) != len(pooling):
+            raise ValueError(f"{len(channels)} stages of channels but {len(pooling)} of pooling")
+        self.pooling = [(int(time), int(mel)) for time, mel in pooling]
+        self.channels = int(channels[-1])
+        inputs = (1, *channels[:-1])
+        self.stages = nn.ModuleList(
+            GatedConvolution(before, after, pool, kernel, dropout, momentum)
+            for before, after, pool in zip(inputs, channels, self.pooling, strict=True)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(batch, mel, frames) -> (batch, channels, frames', mel')``."""
+        # Channels last: the gating is then a plain matrix product, and oneDNN's convolutions need no reordering.
+        image = features.transpose(1, 2).unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        for stage in self.stages:
+            image = stage(image)
+        return image
+
+    def output_frames(self, frames: int) -> int:
+        """Number of frames after all pooling."""
+        for time, _ in self.pooling:
+            frames //= time
+        return frames
+
+    @property
+    def time_factor(self) -> int:
+        """Input frames per output frame."""
+        factor = 1
+        for time, _ in self.pooling:
+            factor *= time
+        return factor

@@ -1,0 +1,121 @@
+"""Low-rank adapters (Hu et al., 2022) on Transformer blocks, through peft."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import Linear as PeftLinear
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+TARGETS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+ADAPTER = "default"
+
+
+def add_lora(
+    module: nn.Module,
+    blocks: Sequence[int],
+    rank: int = 8,
+    alpha: float = 1.0,
+    targets: Sequence[str] = TARGETS,
+) -> nn.Module:
+    """Adapt linear layers of some Transformer blocks; the Transformer they belong to is frozen otherwise.
+
+    ``y = W x + b + (alpha / rank) B A x`` with ``B`` zero at the start, so the output does not change. In the
+    Transformer that owns the blocks only the adapters and its final ``norm`` keep learning (PMAM); everything else in
+    ``module`` stays as it was.
+
+    Args:
+        module: holds, at any depth, a Transformer with a list called ``blocks``.
+        blocks: indices of the blocks, from 0.
+        rank: of the update.
+        alpha: its scale is ``alpha / rank``.
+        targets: linear layers inside a block.
+
+    Returns:
+        ``module``, changed in place.
+
+    Raises:
+        ValueError: there are adapters already, or a block or target does not exist.
+    """
+    if any(isinstance(layer, PeftLinear) for layer in module.modules()):
+        raise ValueError("this model has LoRA adapters already; merge them before adding others")
+    wanted = re.compile(rf"(?:^|.*\.)blocks\.({'|'.join(map(str, blocks))})\.({'|'.join(map(re.escape, targets))})")
+    names = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear) and wanted.fullmatch(name)]
+    owners = {re.sub(r"\.?blocks\.\d+\.[^.]+\.[^.]+$", "", name) for name in names}
+    if not names or len(names) != len(owners) * len(set(blocks)) * len(set(targets)):
+        raise ValueError(f"blocks {list(blocks)} with {', '.join(targets)} are not all there to adapt")
+    learning = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, bias="none")  # type: ignore[arg-type]
+    config._register_custom_module({nn.Linear: AdaptedLinear})
+    inject_adapter_in_model(config, module, adapter_name=ADAPTER)
+    for name, parameter in module.named_parameters():
+        owner = next((owner for owner in owners if not owner or name.startswith(f"{owner}.")), None)
+        if owner is None:
+            parameter.requires_grad_(learning[name])
+        elif ".lora_" not in name:
+            final_norm = f"{owner}.norm." if owner else "norm."
+            parameter.requires_grad_(name.startswith(final_norm))
+    return module
+
+
+def merge_lora(module: nn.Module) -> dict[str, Tensor]:
+    """The state of the model without adapters that computes the same: weights merged, names as if never adapted.
+
+    ``module`` itself is not touched, hence nothing can be merged twice; the result loads into a plain model.
+    """
+    state = {name: tensor.detach() for name, tensor in module.state_dict().items() if ".lora_" not in name}
+    merged = {name.replace(".base_layer.", "."): tensor for name, tensor in state.items()}
+    for name, layer in module.named_modules():
+        if isinstance(layer, PeftLinear) and not layer.merged:
+            key = f"{name}.weight" if name else "weight"
+            merged[key] = merged[key] + layer.get_delta_weight(ADAPTER).detach().to(merged[key].dtype)
+    return merged
+
+
+class AdaptedLinear(PeftLinear):
+    """peft's adapted linear layer with one matrix product instead of three.
+
+    The rank-8 update is added to the weight, which is small, instead of to the output, which is large; the backward
+    pass still never forms the gradient of the full weight.
+    """
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """``(..., in) -> (..., out)``."""
+        if args or kwargs or self.disable_adapters or self.merged or self.active_adapters != [ADAPTER]:
+            return super().forward(x, *args, **kwargs)
+        base = self.get_base_layer()
+        down, up = self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight
+        dtype = x.dtype
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+        with torch.autocast(x.device.type, enabled=False):
+            return _LowRankLinear.apply(x.to(dtype), base.weight, base.bias, down, up, self.scaling[ADAPTER])
+
+
+class _LowRankLinear(torch.autograd.Function):
+    """``linear(x, weight + scale * up @ down, bias)`` with gradients for ``x``, ``down`` and ``up`` only."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
+    ) -> Tensor:
+        weight = torch.addmm(weight, up, down, alpha=scale).to(x.dtype)
+        ctx.save_for_backward(x, weight, down, up)  # type: ignore[attr-defined]
+        ctx.scale = scale  # type: ignore[attr-defined]
+        return nn.functional.linear(x, weight, None if bias is None else bias.to(x.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, down, up = ctx.saved_tensors
+        rows, outputs = x.flatten(0, -2), gradient.flatten(0, -2)
+        grad_x = gradient @ weight if ctx.needs_input_grad[0] else None
+        narrow = rows @ down.to(rows.dtype).T
+        grad_up = (outputs.T @ narrow).to(up.dtype) * ctx.scale
+        grad_down = ((outputs @ up.to(outputs.dtype)).T @ rows).to(down.dtype) * ctx.scale
+        return grad_x, None, None, grad_down, grad_up, None
