@@ -10,10 +10,8 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-
-from pmam_plugin.config import configurable
 
 Composition = Literal["sum", "interp"]
 _COMPOSITIONS = ("sum", "interp")
@@ -57,8 +55,7 @@ def embedding_contrast(
         padding: true where a frame is padding, ``(batch, frames)``.
 
     Returns:
-        One value per clip, ``(batch,)``; 0 for a clip without any valid frame. Average it over the clips
-        that count.
+        One value per clip, ``(batch,)``; 0 for a clip without any valid frame. Average it over the clips that count.
 
     Raises:
         ValueError: weights without partners, or an unknown ``composition``.
@@ -76,47 +73,6 @@ def embedding_contrast(
         return _mean_over_frames(cosine_distance(prediction, blend), padding)
     own, other = cosine_distance(prediction, target), cosine_distance(prediction, target[partners])
     return _mean_over_frames(torch.lerp(other, own, share), padding)
-
-
-@configurable
-class EmbeddingContrast(nn.Module):
-    """:func:`embedding_contrast` averaged over the batch, as a module that YAML can build.
-
-    >>> loss = EmbeddingContrast()
-    >>> prediction, target = torch.randn(4, 50, 16), torch.randn(4, 50, 16)
-    >>> weights, partners = torch.tensor([1.0, 0.7, 1.0, 0.6]), torch.tensor([1, 0, 3, 2])
-    >>> value = loss(prediction, target, weights, partners)
-    """
-
-    def __init__(self, composition: Composition = "sum") -> None:
-        super().__init__()
-        if composition not in _COMPOSITIONS:
-            raise ValueError(f"composition must be one of {_COMPOSITIONS}, not {composition!r}")
-        self.composition = composition
-
-    def forward(
-        self,
-        prediction: Tensor,
-        target: Tensor,
-        weights: Tensor | None = None,
-        partners: Tensor | None = None,
-        padding: Tensor | None = None,
-        clips: Tensor | None = None,
-    ) -> Tensor:
-        """Mean over clips; arguments as in :func:`embedding_contrast`.
-
-        Args:
-            prediction: ``(batch, frames, dim)``.
-            target: ``(batch, frames, dim)``.
-            weights: ``(batch,)``.
-            partners: ``(batch,)``.
-            padding: ``(batch, frames)``.
-            clips: true where a clip counts, ``(batch,)``; None counts all.
-        """
-        per_clip = embedding_contrast(prediction, target, weights, partners, self.composition, padding)
-        if clips is None:
-            return per_clip.mean()
-        return per_clip.masked_fill(~clips, 0.0).sum() / clips.sum().clamp_min(1)
 
 
 def embedding_spread(embeddings: Tensor, padding: Tensor | None = None) -> Tensor:
