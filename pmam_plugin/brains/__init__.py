@@ -1,1 +1,28 @@
-"""brains"""
+"""SpeechBrain Brains, one per kind of training, and the parts their YAML wires."""
+
+from pmam_plugin.brains.base import StageBrain, TrainingPlan
+from pmam_plugin.brains.masked import MaskedBrain
+from pmam_plugin.brains.mean_teacher import MeanTeacherBrain
+from pmam_plugin.brains.objectives import Consistency, EmbeddingContrast, MixedPseudoLabels, Supervised
+from pmam_plugin.brains.optimisation import ParameterGroup, layerwise_groups
+from pmam_plugin.brains.schedules import Constant, ExponentialDown, ExponentialWarmup, Ramp, StepDown
+from pmam_plugin.brains.views import Views
+
+__all__ = [
+    "Consistency",
+    "Constant",
+    "EmbeddingContrast",
+    "ExponentialDown",
+    "ExponentialWarmup",
+    "MaskedBrain",
+    "MeanTeacherBrain",
+    "MixedPseudoLabels",
+    "ParameterGroup",
+    "Ramp",
+    "StageBrain",
+    "StepDown",
+    "Supervised",
+    "TrainingPlan",
+    "Views",
+    "layerwise_groups",
+]

@@ -1,1 +1,25 @@
-"""stages"""
+"""The steps of an experiment, each run once: prepare, E-step, pre-train, fine-tune, evaluate, report."""
+
+from pmam_plugin.stages.evaluate import Evaluate
+from pmam_plugin.stages.finetune import FineTune
+from pmam_plugin.stages.prepare import LoadWeights, Prepare, without
+from pmam_plugin.stages.pretrain import Pretrain, expectation_maximisation
+from pmam_plugin.stages.prototypes import EStep
+from pmam_plugin.stages.report import Report, summary_table
+from pmam_plugin.stages.runner import RunContext, StageResult, run_stages
+
+__all__ = [
+    "EStep",
+    "Evaluate",
+    "FineTune",
+    "LoadWeights",
+    "Prepare",
+    "Pretrain",
+    "Report",
+    "RunContext",
+    "StageResult",
+    "expectation_maximisation",
+    "run_stages",
+    "summary_table",
+    "without",
+]

@@ -35,6 +35,7 @@ class Pretrain:
         plan: budget and optimiser.
         augmentation: moves features and posteriors together.
         tag_weight: of the clip-level branch; 0 builds none.
+        tag_heads: attention heads of that branch.
         lora: arguments of :func:`pmam_plugin.nn.lora.add_lora`; None trains the weights themselves.
     """
 
@@ -49,11 +50,12 @@ class Pretrain:
         plan: TrainingPlan,
         augmentation: Augmentation | None = None,
         tag_weight: float = 0.1,
+        tag_heads: int = 12,
         lora: Mapping[str, Any] | None = None,
     ) -> None:
         self.backbone, self.masking, self.loss, self.plan = backbone, masking, loss, plan
-        self.augmentation, self.tag_weight, self.lora = augmentation, tag_weight, lora
-        self.name = self.folder = f"pretrain_{iteration}"
+        self.augmentation, self.tag_weight, self.tag_heads, self.lora = augmentation, tag_weight, tag_heads, lora
+        self.name = f"pretrain_{iteration}"
         self.folder = f"stages/{self.name}"
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
@@ -95,7 +97,7 @@ class Pretrain:
         count, dim = prototypes.means.shape
         tag_head = None
         if self.tag_weight and backbone.encoder.token_dim is not None:
-            tag_head = TagHead(backbone.encoder.token_dim, count)
+            tag_head = TagHead(backbone.encoder.token_dim, count, self.tag_heads)
         return MaskedModel(backbone, self.masking, PredictionHead(backbone.dim, dim), tag_head)
 
 

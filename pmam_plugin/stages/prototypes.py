@@ -43,7 +43,8 @@ class EStep:
         subsets: whose clips are pseudo-labelled and pre-trained on; the selection clips are labelled too, never fitted.
         first_embeddings: what iteration 1 clusters: ``encoder`` (needs pre-trained weights) or ``mel`` (HuBERT's
             start: standardised log-mel context windows).
-        layer: embedding of the other iterations, ``encoder``, ``context_<n>`` or a layer of the encoder.
+        layer: embedding that is clustered: ``encoder``, ``context_<n>`` or a layer of the encoder.
+        first_layer: the same for iteration 1, where some layers are not trained yet; None is ``layer``.
         mel_context: frames of the model's grid on each side of a log-mel window.
         components: dimensions PCA keeps; None clusters the embeddings themselves.
         whiten: give the kept components unit variance.
@@ -65,6 +66,7 @@ class EStep:
         subsets: Sequence[str] = ("strong", "weak", "unlabelled"),
         first_embeddings: str = "encoder",
         layer: str = "encoder",
+        first_layer: str | None = None,
         mel_context: int = 2,
         components: int | None = None,
         whiten: bool = False,
@@ -78,7 +80,8 @@ class EStep:
         if first_embeddings not in ("mel", "encoder"):
             raise ValueError(f"first_embeddings is mel or encoder, not {first_embeddings!r}")
         self.iteration, self.backbone, self.estimator = iteration, backbone, estimator
-        self.subsets, self.layer, self.mel_context = tuple(subsets), layer, mel_context
+        self.subsets, self.mel_context = tuple(subsets), mel_context
+        self.layer = first_layer if iteration == 1 and first_layer is not None else layer
         self.from_mel = first_embeddings == "mel" and iteration == 1
         self.components, self.whiten, self.frame_subsampling = components, whiten, frame_subsampling
         self.temperature, self.windows, self.batch_clips = temperature, windows, batch_clips

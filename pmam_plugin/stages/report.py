@@ -1,0 +1,128 @@
+"""The report of a run, and the closing table on the terminal."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from pmam_plugin import __version__
+from pmam_plugin.audio import read_audio
+from pmam_plugin.checkpoints import load_model
+from pmam_plugin.config import configurable
+from pmam_plugin.evaluation import PostProcessing, psd_roc, read_scores
+from pmam_plugin.files import read_json
+from pmam_plugin.models import SoundEventModel
+from pmam_plugin.report import ClipExample, StageRecord, TrainingReport, write_training_report
+from pmam_plugin.stages.runner import RunContext, StageResult
+
+HEADLINES = ("psds1", "psds2", "psds1_mean", "event_f1_macro", "event_f1_micro", "segment_f1_macro", "clip_f1_macro")
+
+
+@configurable
+class Report:
+    """Write ``report.html``: configuration, curves, prototypes, metrics, and clips to look at and listen to.
+
+    Args:
+        model: the detector that was evaluated.
+        title: of the page.
+        clips: validation clips shown.
+    """
+
+    always = False
+    name, folder = "report", "stages/report"
+
+    def __init__(self, model: SoundEventModel, title: str, clips: int = 6) -> None:
+        self.model, self.title, self.clips = model, title, clips
+
+    def run(self, context: RunContext, folder: Path) -> StageResult:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        path = context.folder / "report.html"
+        if if_main_process():
+            scores = read_scores(context.artifacts["scores"])
+            metrics = read_json(context.artifacts["metrics.json"])
+            postprocessing = load_model(context.artifacts["model"]).postprocessing
+            report = TrainingReport(
+                title=self.title,
+                configuration=_configuration(context.folder),
+                stages=[
+                    StageRecord(record.stage, record.seconds, record.skipped, record.curves, record.notes)
+                    for record in context.records
+                ],
+                metrics=metrics,
+                psd_roc=psd_roc(
+                    scores, context.data.events("test"), context.data.durations("test"), list(self.model.labels)
+                ),
+                clips=self._examples(context, scores, postprocessing),
+                provenance={
+                    "pmam_plugin": __version__,
+                    "torch": torch.__version__,
+                    "python": platform.python_version(),
+                    "seed": context.seed,
+                    "data": context.data.description,
+                },
+            )
+            write_training_report(path, report)
+        ddp_barrier()
+        return StageResult({"report.html": path})
+
+    def _examples(
+        self, context: RunContext, scores: dict[str, pd.DataFrame], postprocessing: PostProcessing
+    ) -> list[ClipExample]:
+        """Clips spread over the test set, those with the most classes first."""
+        events = context.data.events("test")
+        clips = {clip.id: clip for clip in context.data.manifests["test"].clips}
+        variety = events.groupby("filename").event_label.nunique().sort_values(ascending=False, kind="stable")
+        chosen = list(variety.index[:: max(1, len(variety) // self.clips)])[: self.clips]
+        examples = []
+        for name in chosen:
+            clip = clips[name]
+            wave = read_audio(clip.path, 16000)
+            examples.append(
+                ClipExample(
+                    name=clip.path.name,
+                    wave=wave.numpy(),
+                    sample_rate=16000,
+                    truth=events[events.filename == name],
+                    scores=scores[name],
+                    detected=postprocessing.events(scores[name], name),
+                )
+            )
+        return examples
+
+
+def summary_table(context: RunContext) -> str:
+    """Closing table of a run: metrics with intervals, time per stage, and where the report is."""
+    lines = [""]
+    path = context.folder / "metrics.json"
+    if path.exists():
+        metrics = read_json(path)
+        lines += _metric_lines(metrics)
+    lines += ["", f"{'stage':<16}{'seconds':>9}"]
+    lines += [f"{r.stage:<16}{r.seconds:>9.1f}{'   (done before)' if r.skipped else ''}" for r in context.records]
+    report = context.folder / "report.html"
+    if report.exists():
+        lines += ["", f"report: {report}"]
+    return "\n".join(lines)
+
+
+def _metric_lines(metrics: dict[str, Any]) -> list[str]:
+    lines = []
+    for title, group in (("filtered", "validation"), ("bounding boxes", "segments")):
+        for candidate, values in metrics.get(group, {}).items():
+            chosen = "  <- model/" if group == "validation" and candidate == metrics.get("selected") else ""
+            lines.append(f"{candidate}, {title}{chosen}")
+            for name in HEADLINES:
+                if name in values:
+                    low, high = values.get(f"{name}_ci") or (float("nan"), float("nan"))
+                    lines.append(f"  {name:<18}{values[name]:>8.4f}   95 % interval [{low:.4f}, {high:.4f}]")
+    return lines
+
+
+def _configuration(folder: Path) -> str:
+    path = folder / "hyperparams.yaml"
+    return path.read_text(encoding="utf-8") if path.exists() else ""
