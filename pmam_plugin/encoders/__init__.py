@@ -4,6 +4,7 @@ from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
 from pmam_plugin.encoders.cnn import CNNEncoder
 from pmam_plugin.encoders.dual import DualBranchEncoder
 from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
+from pmam_plugin.encoders.patch import PatchEncoder
 
 __all__ = [
     "CNNEncoder",
@@ -12,5 +13,6 @@ __all__ = [
     "FrameEncoder",
     "PaSST",
     "PaSSTEncoder",
+    "PatchEncoder",
     "Windows",
 ]
