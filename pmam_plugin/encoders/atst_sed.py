@@ -1,4 +1,4 @@
-"""The encoders of ATST-SED: a small CNN, alone (the lightweight CRNN) or merged with ATST-Frame (Shao et al., 2024)."""
+"""The encoder of ATST-SED: a small CNN merged with ATST-Frame (Shao et al., ICASSP 2024); alone it is the CRNN's."""
 
 from __future__ import annotations
 
@@ -11,53 +11,20 @@ from torch.nn import functional
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.atst import ATSTFrame
 from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
-from pmam_plugin.nn.cnn import ConvStack
+from pmam_plugin.encoders.cnn import CNNEncoder
 
 DCASE_CHANNELS = (16, 32, 64, 128, 128, 128, 128)
 DCASE_POOLING = ((2, 2), (2, 2), (1, 2), (1, 2), (1, 2), (1, 2), (1, 2))
 
 
-def dcase_cnn(dropout: float = 0.5, momentum: float = 0.01) -> ConvStack:
-    """The CNN of the DCASE baseline: seven stages, 128 mel bands pooled to one, four frames to one.
+def dcase_cnn(dropout: float = 0.5, momentum: float = 0.01) -> CNNEncoder:
+    """The CNN of the DCASE baseline: 128 mel bands pooled to one, 156 frames of 64 ms per 10 s.
 
     Args:
         dropout: after every stage.
-        momentum: of the batch norms; the published system trains with 0.99, see :class:`ConvStack`.
+        momentum: of the batch norms; the published system trains with 0.99, see :class:`~pmam_plugin.nn.cnn.ConvStack`.
     """
-    return ConvStack(DCASE_CHANNELS, DCASE_POOLING, dropout=dropout, momentum=momentum)
-
-
-@configurable
-class CRNNEncoder(FrameEncoder):
-    """A convolution stack as the frame encoder of a CRNN: 156 frames of 64 ms per 10 s by default.
-
-    Args:
-        cnn: its mel axis should be pooled to one; what remains is averaged. Default: :func:`dcase_cnn`.
-        mel_rate: mel frames per second.
-        feature: name of the front end's feature it reads.
-    """
-
-    def __init__(self, cnn: ConvStack | None = None, mel_rate: float = 62.5, feature: str = "crnn") -> None:
-        super().__init__()
-        self.cnn = dcase_cnn() if cnn is None else cnn
-        self.feature, self.dim, self.layers = feature, self.cnn.channels, ("cnn",)
-        self.frame_rate = mel_rate / self.cnn.time_factor
-
-    def forward(
-        self,
-        features: Mapping[str, Tensor],
-        windows: Windows | None = None,
-        embed: Collection[str] = (),
-        tokens: bool = True,
-    ) -> EncoderOutput:
-        """See :class:`FrameEncoder`; neither windows nor tokens."""
-        self.check_layers(embed)
-        frames = self.cnn(features[self.feature]).mean(dim=3).transpose(1, 2)
-        return EncoderOutput(frames, embeddings={"cnn": frames} if "cnn" in embed else {})
-
-    def output_frames(self, feature_frames: Mapping[str, int]) -> int:
-        """See :class:`FrameEncoder`."""
-        return self.cnn.output_frames(feature_frames[self.feature])
+    return CNNEncoder("crnn", 62.5, DCASE_CHANNELS, DCASE_POOLING, dropout, momentum)
 
 
 @configurable
@@ -67,14 +34,14 @@ class ATSTSEDEncoder(FrameEncoder):
     Its embeddings (``cnn`` and the blocks of ``atst``) are all on the CNN's time grid.
 
     Args:
-        cnn: gives the time grid. Default: a :class:`CRNNEncoder`.
-        atst: the transformer. Default: base.
+        cnn: gives the time grid. Default: :func:`dcase_cnn`.
+        atst: the transformer. Default: ATST-Frame base.
         dim: width of the merged frames.
     """
 
-    def __init__(self, cnn: CRNNEncoder | None = None, atst: ATSTFrame | None = None, dim: int = 128) -> None:
+    def __init__(self, cnn: FrameEncoder | None = None, atst: FrameEncoder | None = None, dim: int = 128) -> None:
         super().__init__()
-        self.cnn = CRNNEncoder() if cnn is None else cnn
+        self.cnn = dcase_cnn() if cnn is None else cnn
         self.atst = ATSTFrame() if atst is None else atst
         self.merge = nn.Linear(self.cnn.dim + self.atst.dim, dim)
         self.dim, self.frame_rate = dim, self.cnn.frame_rate

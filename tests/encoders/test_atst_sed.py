@@ -4,15 +4,15 @@ from safetensors.torch import load_file
 
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.encoders.atst import ATSTFrame
-from pmam_plugin.encoders.atst_sed import ATSTSEDEncoder, CRNNEncoder, dcase_cnn, pool_frames
+from pmam_plugin.encoders.atst_sed import ATSTSEDEncoder, dcase_cnn, pool_frames
+from pmam_plugin.encoders.cnn import CNNEncoder
 from pmam_plugin.features import ATSTMel, CRNNMel
-from pmam_plugin.nn.cnn import ConvStack
 from tests.support import shared
 
 
 def tiny() -> ATSTSEDEncoder:
     torch.manual_seed(0)
-    cnn = CRNNEncoder(ConvStack((4, 8), ((2, 2), (2, 4)), dropout=0.0))
+    cnn = CNNEncoder("crnn", 62.5, (4, 8), ((2, 2), (2, 4)), dropout=0.0)
     return ATSTSEDEncoder(cnn, ATSTFrame(dim=16, depth=2, heads=2), dim=12).eval()
 
 
@@ -39,7 +39,7 @@ def published(reference) -> ATSTSEDEncoder:
         if name.startswith("weights.cnn.cnn."):
             part, rest = name.removeprefix("weights.cnn.cnn.").split(".", 1)
             kind, index = part.rstrip("0123456789"), part[-1]
-            state[f"cnn.cnn.stages.{index}.{ours[kind]}.{rest.removeprefix('linear.')}"] = tensor
+            state[f"cnn.stack.stages.{index}.{ours[kind]}.{rest.removeprefix('linear.')}"] = tensor
     state["merge.weight"], state["merge.bias"] = reference["weights.cat_tf.weight"], reference["weights.cat_tf.bias"]
     encoder.load_state_dict(state)
     return encoder
@@ -68,9 +68,9 @@ def test_sizes_are_the_published_ones():
 
 
 def test_batch_norm_remembers_more_than_the_last_batch_unless_told_otherwise():
-    assert {stage.norm.momentum for stage in dcase_cnn().stages} == {0.01}
-    assert {stage.norm.momentum for stage in dcase_cnn(momentum=0.99).stages} == {0.99}
-    assert {stage.norm.eps for stage in dcase_cnn().stages} == {1e-3}
+    assert {stage.norm.momentum for stage in dcase_cnn().stack.stages} == {0.01}
+    assert {stage.norm.momentum for stage in dcase_cnn(momentum=0.99).stack.stages} == {0.99}
+    assert {stage.norm.eps for stage in dcase_cnn().stack.stages} == {1e-3}
 
 
 def test_pooling_averages_the_tokens_that_a_frame_overlaps():
