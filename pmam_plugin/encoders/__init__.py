@@ -1,5 +1,7 @@
 """Frame encoders behind one interface."""
 
+from pmam_plugin.encoders.atst import ATSTFrame
+from pmam_plugin.encoders.atst_sed import ATSTSEDEncoder
 from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
 from pmam_plugin.encoders.cnn import CNNEncoder
 from pmam_plugin.encoders.dual import DualBranchEncoder
@@ -7,6 +9,8 @@ from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
 from pmam_plugin.encoders.patch import PatchEncoder
 
 __all__ = [
+    "ATSTFrame",
+    "ATSTSEDEncoder",
     "CNNEncoder",
     "DualBranchEncoder",
     "EncoderOutput",

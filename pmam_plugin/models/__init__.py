@@ -1,12 +1,17 @@
 """Full models: what training stages train and ``from_pretrained`` builds."""
 
+from pmam_plugin.models.attention_head import AttentionHead
 from pmam_plugin.models.backbone import Backbone, BackboneOutput
 from pmam_plugin.models.base import Detection, SoundEventModel
+from pmam_plugin.models.byol import ATSTFrameMasking, ATSTFramePretraining, Predictor, Projector
 from pmam_plugin.models.detector import FrameDetector, LinearSoftmaxHead
 from pmam_plugin.models.masked import MaskedModel, MaskedOutput
 from pmam_plugin.nn.heads import PredictionHead, TagHead
 
 __all__ = [
+    "ATSTFrameMasking",
+    "ATSTFramePretraining",
+    "AttentionHead",
     "Backbone",
     "BackboneOutput",
     "Detection",
@@ -15,6 +20,8 @@ __all__ = [
     "MaskedModel",
     "MaskedOutput",
     "PredictionHead",
+    "Predictor",
+    "Projector",
     "SoundEventModel",
     "TagHead",
 ]
