@@ -203,19 +203,31 @@ class StageBrain(sb.Brain):
             self.ckpt_interval_minutes = plan.checkpoint_minutes
         self.steps_per_epoch = 1
         self._points_written: dict[str, int] = {}
+        self._validates = False
 
     def train(self, train_loader: Any, valid_loader: Any = None) -> None:
         """Run or continue the stage; ``train_loader.batch_sampler`` must offer ``set_epoch``."""
         self.train_sampler = train_loader.batch_sampler
         self.steps_per_epoch = len(train_loader)
         self.checkpointer.add_recoverable("train_loader", train_loader)
+        self._validates = valid_loader is not None
         self.fit(self.epoch_counter, train_loader, valid_loader)
+        for name, model in self.candidates().items():
+            # Without selection clips (or in a debug run too short to validate) the last weights are the best known.
+            if name not in self.best.scores:
+                self.best.offer(name, 0.0, model.state_dict())
+
+    def candidates(self) -> dict[str, nn.Module]:
+        """The models whose best weights are kept, by name."""
+        raise NotImplementedError
 
     def on_fit_start(self) -> None:
         """Wrap, build the optimiser, resume."""
         super().on_fit_start()
         if self.epoch_counter.current or self.step:
-            logger.info("%s continues in epoch %d at update %d", self.name, self.epoch_counter.current, self.optimizer_step)
+            logger.info(
+                "%s continues in epoch %d at update %d", self.name, self.epoch_counter.current, self.optimizer_step
+            )
 
     def _wrap_distributed(self) -> None:
         # SpeechBrain always converts to SyncBatchNorm, which the CPU backend refuses.
@@ -260,8 +272,7 @@ class StageBrain(sb.Brain):
             self.history.observe(name, self.optimizer_step, float(value.detach()))
 
     def _fit_valid(self, valid_set: Any, epoch: int, enable: bool) -> None:
-        due = epoch % self.plan.validate_every == 0 or epoch == self.plan.epochs
-        if valid_set is not None and due:
+        if self._validation_due(epoch):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(fold_seed(self.seed, self.name, "validation"))
                 super()._fit_valid(valid_set, epoch, enable)
@@ -270,7 +281,7 @@ class StageBrain(sb.Brain):
         """Record the epoch; after the last part of an epoch, write its checkpoint."""
         if stage == sb.Stage.TRAIN:
             self.history.record("train_loss", self.optimizer_step, stage_loss)
-            if epoch is not None and (epoch % self.plan.validate_every and epoch != self.plan.epochs):
+            if epoch is not None and not self._validation_due(epoch):
                 self._finish_epoch(epoch, {})
         elif stage == sb.Stage.VALID and epoch is not None:
             scores = self.validation_scores(stage_loss)
@@ -281,6 +292,9 @@ class StageBrain(sb.Brain):
     def validation_scores(self, loss: float) -> dict[str, float]:
         """Scores of a finished validation, for curves and logs; override to add to the loss."""
         return {"validation_loss": loss}
+
+    def _validation_due(self, epoch: int) -> bool:
+        return self._validates and (epoch % self.plan.validate_every == 0 or epoch == self.plan.epochs)
 
     def _finish_epoch(self, epoch: int, scores: Mapping[str, float]) -> None:
         if if_main_process():

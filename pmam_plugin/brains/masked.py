@@ -55,6 +55,10 @@ class MaskedBrain(StageBrain):
         self.augmentation, self.tag_weight = augmentation, tag_weight
         self._validation: dict[str, list[float]] = {}
 
+    def candidates(self) -> dict[str, nn.Module]:
+        """The masked model."""
+        return {"model": self.model}
+
     def compute_forward(self, batch: Batch, stage: sb.Stage) -> tuple[MaskedOutput, Tensor, Tensor]:
         """Predict the hidden frames; returns the output, the posteriors ``(B, T, K)`` and the padding ``(B, T)``."""
         batch = batch.to(self.device)
@@ -102,9 +106,10 @@ class MaskedBrain(StageBrain):
         """How often the most similar prototype of a hidden frame is its most probable one."""
         if output.prediction.shape[-1] != self.prototypes.shape[-1] or not bool(output.mask.any()):
             return
-        cosine = functional.normalize(output.prediction[output.mask].float(), dim=-1) @ functional.normalize(
-            self.prototypes, dim=-1
-        ).T
+        cosine = (
+            functional.normalize(output.prediction[output.mask].float(), dim=-1)
+            @ functional.normalize(self.prototypes, dim=-1).T
+        )
         hits = cosine.argmax(dim=-1) == posteriors[output.mask].argmax(dim=-1)
         self._validation.setdefault("masked_accuracy", []).append(float(hits.float().mean()))
 

@@ -87,7 +87,9 @@ class MeanTeacherBrain(StageBrain):
                 teacher = self.teacher.model(teacher_features, padding=padding, **options)
         return StepState(student, teacher, targets, batch, padding, plan, self.modules)
 
-    def compute_objectives(self, predictions: StepState | dict[str, Detection], batch: Batch, stage: sb.Stage) -> Tensor:
+    def compute_objectives(
+        self, predictions: StepState | dict[str, Detection], batch: Batch, stage: sb.Stage
+    ) -> Tensor:
         """Sum of the terms, each recorded under its name; zero in validation, where scores decide."""
         if not isinstance(predictions, StepState):
             return torch.zeros(())

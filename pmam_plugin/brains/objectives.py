@@ -142,7 +142,9 @@ class MixedPseudoLabels:
             frames, clips = state.plan.mix_targets(frames), state.plan.mix_targets(clips)
             composed = (state.plan.target_weights < 1).to(frames.dtype)
         valid = state.valid_frames
-        per_clip = ((state.student.frames.float() - frames).square().mean(-1) * valid).sum(1) / valid.sum(1).clamp_min(1)
+        per_clip = ((state.student.frames.float() - frames).square().mean(-1) * valid).sum(1) / valid.sum(1).clamp_min(
+            1
+        )
         per_clip = per_clip + self.clip_weight * (state.student.clips.float() - clips).square().mean(-1)
         return {
             "perturbation": self.mean_teacher.value(step, steps_per_epoch) * (per_clip * (1 - composed)).mean(),

@@ -58,9 +58,7 @@ class Views:
         self.mix_teacher, self.mix_unlabelled = mix_teacher, mix_unlabelled
         self.student, self.teacher = student, teacher
 
-    def __call__(
-        self, frontend: FrontEnds, batch: Batch
-    ) -> tuple[Features, Features, Targets, MixPlan | None]:
+    def __call__(self, frontend: FrontEnds, batch: Batch) -> tuple[Features, Features, Targets, MixPlan | None]:
         """Student features, teacher features, the labels of the student's view, and the mixing plan."""
         plan = None if self.mixing is None else self.mixing.draw(self._groups(batch))
         targets = {"strong": batch.strong, "weak": batch.weak}

@@ -125,7 +125,7 @@ class Evaluate:
         if self.temperature != 1.0:
             options["temperature"] = self.temperature
         scored = Scored({}, {})
-        for batch in clip_batches(context, model, [subset], self.batch_clips):
+        for batch in clip_batches(context, model, [subset], self.batch_clips, whole=True):
             batch = batch.to(context.device)
             padding = batch.padding(model.output_frames(batch.waves.shape[1]))
             detection = model(model.frontend(batch.waves), padding=padding, **options)

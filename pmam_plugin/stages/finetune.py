@@ -21,7 +21,7 @@ from pmam_plugin.encoders import Windows
 from pmam_plugin.evaluation import PostProcessing, evaluate_scores
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
-from pmam_plugin.stages.loading import evaluation_loader, training_loader
+from pmam_plugin.stages.loading import training_batches, validation_batches
 from pmam_plugin.stages.runner import RunContext, StageResult
 
 
@@ -92,7 +92,10 @@ class FineTune:
             self.validation_windows,
             self.temperature,
         )
-        brain.train(training_loader(context, student, self.plan), evaluation_loader(context, student, "selection"))
+        clips = sum(self.plan.batch.values())
+        brain.train(
+            training_batches(context, student, self.plan, self.name), validation_batches(context, student, clips)
+        )
         ddp_barrier()
         return self._finish(brain, folder)
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Container, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
-from speechbrain.dataio.dataloader import SaveableDataLoader
-from torch.utils.data import DataLoader, Subset
 
-from pmam_plugin.brains.base import TrainingPlan
-from pmam_plugin.data import Batch, ClipDataset, SubsetBatchSampler, collate
-from pmam_plugin.errors import InputError
+from pmam_plugin.brains.base import TrainingPlan, fold_seed
+from pmam_plugin.data import Batch, ClipDataset, evaluation_loader, training_loader
 from pmam_plugin.labels import LabelEncoder
 from pmam_plugin.stages.runner import RunContext
 
+logger = logging.getLogger(__name__)
+
 
 class OnGrid(Protocol):
-    """What loading needs to know of a model: a Backbone or a full model."""
+    """What loading needs to know of a model, be it a backbone or a detector."""
 
-    sample_rate: int
-    frame_rate: float
+    @property
+    def sample_rate(self) -> int:
+        """Of its waveform, Hz."""
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
 
     def output_frames(self, samples: int) -> int:
         """Frames for a waveform of ``samples``."""
@@ -33,13 +38,83 @@ def distributed_share() -> tuple[int, int]:
     return 0, 1
 
 
-def frames_of(model: OnGrid, samples: int) -> int:
-    """Frames the model returns for a waveform of ``samples``."""
-    return model.output_frames(samples)
+def clip_dataset(context: RunContext, model: OnGrid, subsets: Sequence[str], whole: bool = False) -> ClipDataset:
+    """Clips of those of ``subsets`` that the data have, labelled on the grid of ``model``.
+
+    Args:
+        context: of the run.
+        model: gives sample rate and frame grid.
+        subsets: names.
+        whole: recordings longer than a training clip come in full.
+    """
+    data = context.data
+    frames = model.output_frames(round(data.clip_seconds * model.sample_rate))
+    return ClipDataset(
+        {name: data.manifests[name] for name in subsets if name in data.manifests},
+        LabelEncoder(data.labels, model.frame_rate, frames, data.clip_seconds),
+        model.sample_rate,
+        data.clip_seconds,
+        cache=context.audio_cache,
+        whole=whole,
+    )
 
 
-def label_encoder(context: RunContext, model: OnGrid) -> LabelEncoder:
-    """Labels of the data on the grid of ``model``."""
-    seconds = context.data.clip_seconds
-    frames = frames_of(model, round(seconds * model.sample_rate))
-    return LabelEncoder(context.data.labels, model.frame_rate, frames, seconds)
+def training_batches(context: RunContext, model: OnGrid, plan: TrainingPlan, name: str) -> Any:
+    """Loader of the mixed batches of ``plan``; subsets the data do not have are left out of the batch, and logged."""
+    present = {subset: count for subset, count in plan.batch.items() if subset in context.data.manifests}
+    missing = [subset for subset, count in plan.batch.items() if count and subset not in present]
+    if missing:
+        logger.info("%s: the data have no %s clips; batches are %s", name, " or ".join(missing), present)
+    rank, world = distributed_share()
+    return training_loader(
+        clip_dataset(context, model, list(present)),
+        present,
+        fold_seed(context.seed, name, "order") % 2**31,
+        plan.steps_per_epoch,
+        context.workers,
+        rank,
+        world,
+    )
+
+
+def validation_batches(context: RunContext, model: OnGrid, batch_clips: int) -> Any:
+    """Loader of the selection clips; None where the data have none."""
+    if "selection" not in context.data.manifests:
+        return None
+    return evaluation_loader(clip_dataset(context, model, ["selection"], whole=True), batch_clips, context.workers)
+
+
+def clip_batches(
+    context: RunContext,
+    model: OnGrid,
+    subsets: Sequence[str],
+    batch_clips: int,
+    skip: Container[str] = (),
+    share: bool = False,
+    whole: bool = False,
+) -> Iterator[Batch]:
+    """Every clip of ``subsets`` once, in order, with a progress bar.
+
+    Args:
+        context: of the run.
+        model: gives sample rate and frame grid.
+        subsets: names; those without clips are left out.
+        batch_clips: clips at a time.
+        skip: ids of clips that are done.
+        share: each process gets its own part.
+        whole: see :func:`clip_dataset`.
+    """
+    from tqdm.auto import tqdm
+
+    dataset = clip_dataset(context, model, subsets, whole)
+    rank, world = distributed_share() if share else (0, 1)
+    indices = [
+        index
+        for name in dataset.indices
+        for index, clip in zip(dataset.indices[name], dataset.clips(name), strict=True)
+        if clip.id not in skip
+    ][rank::world]
+    loader = evaluation_loader(dataset, batch_clips, context.workers, indices)
+    yield from tqdm(
+        loader, desc=", ".join(dataset.indices), unit="batch", leave=False, disable=context.quiet or rank > 0
+    )

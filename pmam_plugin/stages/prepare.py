@@ -80,6 +80,3 @@ def without(stages: Sequence[Any], skipped: Sequence[str]) -> list[Any]:
     if unknown:
         raise ValueError(f"skip_stages names {unknown[0]!r}; the stages are {', '.join(s.name for s in flat)}")
     return [stage for stage in flat if stage.name not in skipped]
-
-
-

@@ -19,7 +19,7 @@ from pmam_plugin.models import Backbone, MaskedModel, PredictionHead, TagHead
 from pmam_plugin.nn.lora import add_lora, merge_lora
 from pmam_plugin.nn.masking import BlockMasking
 from pmam_plugin.prototypes import PosteriorStore, PrototypeSet
-from pmam_plugin.stages.loading import evaluation_loader, training_loader
+from pmam_plugin.stages.loading import training_batches, validation_batches
 from pmam_plugin.stages.runner import RunContext, StageResult
 
 
@@ -75,8 +75,10 @@ class Pretrain:
             context.run_opts,
             self.tag_weight,
         )
+        clips = sum(self.plan.batch.values())
         brain.train(
-            training_loader(context, model.backbone, self.plan), evaluation_loader(context, model.backbone, "selection")
+            training_batches(context, model.backbone, self.plan, self.name),
+            validation_batches(context, model.backbone, clips),
         )
         ddp_barrier()
         model.load_state_dict(brain.best.load("model"))
@@ -101,9 +103,7 @@ class Pretrain:
         return MaskedModel(backbone, self.masking, PredictionHead(backbone.dim, dim), tag_head)
 
 
-def expectation_maximisation(
-    iterations: int, estep: Callable[..., Any], pretrain: Callable[..., Any]
-) -> list[Any]:
+def expectation_maximisation(iterations: int, estep: Callable[..., Any], pretrain: Callable[..., Any]) -> list[Any]:
     """The stages of ``iterations`` rounds of E-step and masked pre-training.
 
     Args:

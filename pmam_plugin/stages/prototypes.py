@@ -26,7 +26,7 @@ from pmam_plugin.prototypes import (
     PrototypeSet,
     context_windows,
 )
-from pmam_plugin.stages.loading import clip_batches, distributed_share, frames_of
+from pmam_plugin.stages.loading import clip_batches, distributed_share
 from pmam_plugin.stages.runner import RunContext, StageResult
 
 logger = logging.getLogger(__name__)
@@ -118,7 +118,9 @@ class EStep:
         backbone.to(context.device).eval()
         store: EmbeddingStore | None = EmbeddingStore.open(folder) if (folder / "index.json").exists() else None
         subsets = [*self.subsets, "selection"]
-        for batch in clip_batches(context, backbone, subsets, self.batch_clips, skip=store, share=True):
+        for batch in clip_batches(
+            context, backbone, subsets, self.batch_clips, skip=store.ids() if store else (), share=True
+        ):
             with torch.inference_mode():
                 embeddings = self._embeddings(backbone, batch.to(context.device)).float().cpu()
             if store is None:
@@ -132,7 +134,7 @@ class EStep:
         features = backbone.frontend(batch.waves)
         if self.from_mel:
             mel = next(iter(features.values()))
-            return context_windows(mel, frames_of(backbone, batch.waves.shape[1]), self.mel_context)
+            return context_windows(mel, backbone.output_frames(batch.waves.shape[1]), self.mel_context)
         return backbone.embed(features, self.layer, windows=self.windows)
 
     def _fit(self, context: RunContext, store: EmbeddingStore, folder: Path) -> PrototypeSet:

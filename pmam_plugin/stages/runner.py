@@ -40,6 +40,8 @@ class RunContext:
         artifacts: what finished stages left, name -> path.
         prepared: the data, once it is prepared.
         records: what finished stages reported, in order.
+        cache_audio: keep decoded, resampled training clips in a memory map, so that later epochs do not decode again.
+        workers: processes that read clips ahead.
     """
 
     folder: Path
@@ -48,6 +50,18 @@ class RunContext:
     artifacts: dict[str, Path] = field(default_factory=dict)
     prepared: Prepared | None = None
     records: list[StageRecord] = field(default_factory=list)
+    cache_audio: bool = True
+    workers: int = 0
+
+    @property
+    def audio_cache(self) -> Path | None:
+        """Folder of the waveform cache."""
+        return self.folder / "audio_cache" if self.cache_audio else None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether progress bars are off."""
+        return bool(self.run_opts.get("noprogressbar"))
 
     @property
     def device(self) -> torch.device:
@@ -130,6 +144,8 @@ def describe(value: Any) -> Any:
         return str(value)
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
+    if type(value).__module__.startswith("pmam_plugin.") and not isinstance(value, torch.nn.Module):
+        return {"type": type(value).__name__, **describe(vars(value))}
     return to_config(value)
 
 

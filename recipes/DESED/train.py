@@ -70,7 +70,13 @@ def main(arguments: list[str]) -> int:
     try:
         hparams, run_opts, file, overrides = load_experiment(arguments)
         sb.create_experiment_directory(hparams["output_folder"], file, overrides)
-        context = RunContext(Path(hparams["output_folder"]), int(hparams["seed"]), run_opts)
+        context = RunContext(
+            Path(hparams["output_folder"]),
+            int(hparams["seed"]),
+            run_opts,
+            cache_audio=bool(hparams.get("cache_audio", True)),
+            workers=int(hparams.get("num_workers", 0)),
+        )
         run_stages(without(hparams["stages"], hparams.get("skip_stages") or []), context)
     except Exception as error:
         reason = first_input_error(error)

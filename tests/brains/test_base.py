@@ -1,0 +1,102 @@
+import pytest
+import speechbrain as sb
+import torch
+from speechbrain.dataio.dataloader import SaveableDataLoader
+from torch import nn
+
+from pmam_plugin.brains.base import StageBrain, TrainingPlan, fold_seed
+from pmam_plugin.brains.optimisation import ParameterGroup
+from pmam_plugin.brains.schedules import ExponentialDown
+from pmam_plugin.data import SubsetBatchSampler
+
+
+class Killed(BaseException):
+    pass
+
+
+class Toy(StageBrain):
+    """Dropout, noise and batch norm: everything whose randomness a resumed run must repeat."""
+
+    kill_at = None
+
+    def candidates(self):
+        return {"model": self.raw["model"]}
+
+    def compute_forward(self, batch, stage):
+        if stage == sb.Stage.TRAIN:
+            batch = batch + 0.1 * torch.randn_like(batch)
+        return self.modules.model(batch)
+
+    def compute_objectives(self, predictions, batch, stage):
+        return (predictions - batch).square().mean()
+
+    def validation_scores(self, loss):
+        self.best.offer("model", -loss, self.raw["model"].state_dict())
+        return super().validation_scores(loss)
+
+    def after_update(self):
+        if self.kill_at is not None and self.optimizer_step == self.kill_at:
+            raise Killed
+
+
+def make(folder, **changes):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 3))
+    settings = {"epochs": 3, "batch": {"strong": 4}, "groups": [ParameterGroup("", 1e-2)], "validate_every": 2}
+    plan = TrainingPlan(**(settings | {"schedule": ExponentialDown(1, -1.0, warmup_epochs=1)} | changes))
+    brain = Toy({"model": model}, plan, folder, seed=3, name="toy", run_opts={"device": "cpu", "noprogressbar": True})
+    data = torch.arange(60.0).reshape(20, 3) / 60
+    sampler = SubsetBatchSampler({"strong": list(range(20))}, {"strong": 4}, seed=1)
+    loader = SaveableDataLoader(data, batch_sampler=sampler, generator=torch.Generator())
+    return brain, loader, torch.utils.data.DataLoader(data[:8], batch_size=8)
+
+
+def test_a_killed_run_ends_with_the_same_weights_and_curves(tmp_path):
+    brain, train, valid = make(tmp_path / "whole")
+    brain.train(train, valid)
+    for kill_at in (3, 5, 7, 12):
+        folder = tmp_path / str(kill_at)
+        again, train, valid = make(folder)
+        again.ckpt_interval_minutes, again.ckpt_interval_steps = 0, 2
+        again.kill_at = kill_at
+        with pytest.raises(Killed):
+            again.train(train, valid)
+        again, train, valid = make(folder)
+        again.ckpt_interval_minutes, again.ckpt_interval_steps = 0, 2
+        torch.rand(kill_at)  # whatever state the global generator is in
+        again.train(train, valid)
+        for ours, theirs in zip(again.raw["model"].state_dict().values(), brain.raw["model"].state_dict().values()):
+            assert torch.equal(ours, theirs)
+        assert again.history.curves == brain.history.curves
+        assert again.best.scores == brain.best.scores
+        assert all(
+            torch.equal(value, brain.best.load("model")[name]) for name, value in again.best.load("model").items()
+        )
+
+
+def test_the_first_update_is_made_at_the_warm_up_rate(tmp_path):
+    brain, train, valid = make(tmp_path, log_every=1)
+    brain.train(train, valid)
+    scales = [value for _, value in brain.history.curves["learning_rate_scale"]]
+    assert len(scales) == 15
+    assert scales[0] == pytest.approx(0.1)
+    assert max(scales) == 1.0
+
+
+def test_validation_keeps_its_interval_and_the_last_epoch(tmp_path):
+    brain, train, valid = make(tmp_path)
+    brain.train(train, valid)
+    assert [step for step, _ in brain.history.curves["validation_loss"]] == [10, 15]
+
+
+def test_without_selection_clips_the_last_weights_are_kept(tmp_path):
+    brain, train, _ = make(tmp_path)
+    brain.train(train, None)
+    last = brain.raw["model"].state_dict()
+    assert all(torch.equal(value, last[name]) for name, value in brain.best.load("model").items())
+
+
+def test_seeds_depend_on_every_part():
+    seeds = {fold_seed(*parts) for parts in [(1, "a", 0), (1, "a", 1), (2, "a", 0), (1, "b", 0), (1, "a")]}
+    assert len(seeds) == 5
+    assert fold_seed(1, "a") == fold_seed(1, "a")

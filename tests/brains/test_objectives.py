@@ -1,0 +1,136 @@
+import pytest
+import torch
+from torch import nn
+
+from pmam_plugin.augment import MixPlan
+from pmam_plugin.brains.objectives import Consistency, EmbeddingContrast, MixedPseudoLabels, StepState, Supervised
+from pmam_plugin.brains.schedules import Ramp
+from pmam_plugin.data import Batch
+from pmam_plugin.models import Detection
+
+CLIPS, FRAMES, CLASSES, DIM = 6, 5, 3, 4
+ONE = Ramp(1.0, shape="none")
+
+
+def detection(seed, grad=False):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.rand(*shape, generator=generator).requires_grad_(grad)
+
+    return Detection(draw(CLIPS, FRAMES, CLASSES), draw(CLIPS, CLASSES), draw(CLIPS, CLASSES), draw(CLIPS, FRAMES, DIM))
+
+
+def state(plan=None, modules=None, teacher=True, grad=False):
+    """Two strong clips, two weak, two unlabelled; the last frame of clip 0 is padding."""
+    strong, weak = torch.zeros(CLIPS, FRAMES, CLASSES), torch.zeros(CLIPS, CLASSES)
+    strong[0, :2, 0], weak[2, 1], weak[3, 2] = 1, 1, 1
+    batch = Batch(
+        ids=[str(index) for index in range(CLIPS)],
+        waves=torch.zeros(CLIPS, 10),
+        seconds=torch.ones(CLIPS),
+        strong=strong,
+        weak=weak,
+        has_strong=torch.tensor([1, 1, 0, 0, 0, 0], dtype=torch.bool),
+        has_weak=torch.tensor([1, 1, 1, 1, 0, 0], dtype=torch.bool),
+        group=torch.tensor([0, 0, 2, 2, 3, 3]),
+        sample_rate=10,
+    )
+    padding = torch.zeros(CLIPS, FRAMES, dtype=torch.bool)
+    padding[0, -1] = True
+    targets = {"strong": strong, "weak": weak}
+    return StepState(
+        detection(0, grad), detection(1, grad) if teacher else None, targets, batch, padding, plan, modules or {}
+    )
+
+
+def plan(weights, targets, partners):
+    return MixPlan(torch.tensor(weights), torch.tensor(targets), torch.tensor(partners))
+
+
+def test_each_subset_teaches_what_it_knows():
+    now = state(grad=True)
+    losses = Supervised(clip_weight=0.5, tag_weight=2.0)(now, 0, 1)
+    assert set(losses) == {"strong_bce", "clip_bce", "tag_bce"}
+    sum(losses.values()).backward()
+    frames, clips = now.student.frames.grad, now.student.clips.grad
+    assert frames[:2].abs().sum() > 0
+    assert frames[2:].abs().sum() == 0, "no strong labels beyond the strong clips"
+    assert frames[0, -1].abs().sum() == 0, "padding teaches nothing"
+    assert clips[2:4].abs().sum() > 0
+    assert clips[[0, 1, 4, 5]].abs().sum() == 0
+
+
+def test_strong_clips_can_teach_the_tags_too():
+    now = state(grad=True)
+    sum(Supervised(weak_from_strong=True)(now, 0, 1).values()).backward()
+    assert now.student.clips.grad[:2].abs().sum() > 0
+
+
+def test_consistency_follows_the_teachers_tags_where_told():
+    now = state()
+    follows_tags = Consistency(ONE, clip_weight=1.0, clip_target="tags")(now, 0, 1)["consistency"]
+    frames = ((now.student.frames - now.teacher.frames).square() * now.valid_frames.unsqueeze(-1)).sum()
+    frames = frames / (now.valid_frames.sum() * CLASSES)
+    expected = frames + (now.student.clips - now.teacher.tags).square().mean()
+    torch.testing.assert_close(follows_tags, expected)
+
+
+def test_no_gradient_reaches_the_teacher():
+    head = nn.Linear(DIM, DIM)
+    contrast = EmbeddingContrast(head, nn.Linear(DIM, DIM), ONE)
+    now = state(plan([1.0] * CLIPS, [1.0] * CLIPS, list(range(CLIPS))), contrast.trainables(), grad=True)
+    losses = {**Consistency(ONE)(now, 0, 1), **MixedPseudoLabels(ONE, ONE)(now, 0, 1), **contrast(now, 0, 1)}
+    sum(losses.values()).backward()
+    for value in vars(now.teacher).values():
+        assert value.grad is None
+    assert head.weight.grad is not None
+    assert all(parameter.grad is None for parameter in contrast.teacher.parameters())
+
+
+def test_unmixed_pseudo_labels_are_the_mean_teacher():
+    now = state()
+    losses = MixedPseudoLabels(ONE, ONE, clip_weight=0.0)(now, 0, 1)
+    per_clip = (now.student.frames - now.teacher.frames).square().mean(-1) * now.valid_frames
+    expected = (per_clip.sum(1) / now.valid_frames.sum(1)).mean()
+    torch.testing.assert_close(losses["perturbation"], expected)
+    assert float(losses["composition"]) == 0
+
+
+def test_composition_mixes_the_teachers_answers_and_perturbation_does_not():
+    partners = [1, 0, 3, 2, 5, 4]
+    composed = state(plan([0.6] * CLIPS, [0.6] * CLIPS, partners))
+    mixture = 0.6 * composed.teacher.frames + 0.4 * composed.teacher.frames[partners]
+    composed.student.frames = mixture
+    composed.student.clips = 0.6 * composed.teacher.clips + 0.4 * composed.teacher.clips[partners]
+    losses = MixedPseudoLabels(ONE, ONE)(composed, 0, 1)
+    assert float(losses["composition"]) == pytest.approx(0, abs=1e-7)
+    assert float(losses["perturbation"]) == 0
+    perturbed = state(plan([0.9] * CLIPS, [1.0] * CLIPS, partners))
+    perturbed.student.frames, perturbed.student.clips = perturbed.teacher.frames, perturbed.teacher.clips
+    losses = MixedPseudoLabels(ONE, ONE)(perturbed, 0, 1)
+    assert float(losses["perturbation"]) == float(losses["composition"]) == 0
+
+
+def test_clip_order_does_not_matter():
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    weights, targets = [0.6, 0.9, 0.7, 0.95, 0.55, 0.85], [0.6, 1.0, 0.7, 1.0, 0.55, 1.0]
+    partners = torch.tensor([1, 0, 3, 2, 5, 4])
+    now = state(plan(weights, targets, partners.tolist()))
+    place = torch.empty_like(order)
+    place[order] = torch.arange(CLIPS)
+    moved = state(MixPlan(torch.tensor(weights)[order], torch.tensor(targets)[order], place[partners[order]]))
+    for name in ("student", "teacher"):
+        shuffled = Detection(*(value[order] for value in vars(getattr(now, name)).values()))
+        setattr(moved, name, shuffled)
+    moved.padding = now.padding[order]
+    first, second = MixedPseudoLabels(ONE, ONE)(now, 0, 1), MixedPseudoLabels(ONE, ONE)(moved, 0, 1)
+    for name in first:
+        torch.testing.assert_close(first[name], second[name])
+
+
+def test_a_term_without_its_teacher_says_so():
+    with pytest.raises(ValueError, match="needs a teacher"):
+        Consistency(ONE)(state(teacher=False), 0, 1)
+    with pytest.raises(ValueError, match="clips or tags"):
+        Consistency(ONE, clip_target="frames")
