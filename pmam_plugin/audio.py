@@ -7,7 +7,9 @@ Decoding is soundfile's (wav, flac, ogg, opus, mp3), resampling soxr's. Whatever
 from __future__ import annotations
 
 import io
+import math
 import os
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,10 @@ AudioPath = str | os.PathLike[str]
 # Recorders that do not know the length yet write a huge size into the wav header and never come back to it.
 _UNKNOWN_WAV_SIZE = 0x7FFF0000
 _LARGEST_OGG_PAGE = 65307
+# TypeError: soundfile wants to be told the format of headerless (.raw) files. MemoryError: a header that lies.
+_DECODING_ERRORS = (soundfile.LibsndfileError, OSError, TypeError, MemoryError)
+# Full scale is 1, and files scaled to 16-bit integers exist; the power of anything larger leaves single precision.
+_LARGEST_SAMPLE = 1e6
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def audio_info(path: AudioPath) -> AudioInfo:
     try:
         with soundfile.SoundFile(os.fspath(path)) as file:
             return AudioInfo(file.samplerate, file.frames, file.channels)
-    except (soundfile.LibsndfileError, OSError) as error:
+    except _DECODING_ERRORS as error:
         raise _not_audio(path, error) from error
 
 
@@ -77,7 +83,7 @@ def read_audio(path: AudioPath, sample_rate: int) -> Tensor:
         with soundfile.SoundFile(os.fspath(path)) as file:
             kind, expected, rate = file.format, file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError, MemoryError) as error:
+    except _DECODING_ERRORS as error:
         raise _not_audio(path, error) from error
     if len(samples) < expected or _is_cut_short(path, kind):
         raise InputError(f"{path}: the audio ends before its header says it does; copy or download the file again")
@@ -134,12 +140,17 @@ def write_wav(path: AudioPath, waveform: np.ndarray | Tensor, sample_rate: int) 
 
 
 def _require_file(path: AudioPath) -> None:
-    file = Path(path)
-    if file.is_dir():
+    try:
+        status = Path(path).stat()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; check the path or restore the recording") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror}); check the path and its permissions") from error
+    if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{path}: is a folder; name an audio file inside it")
-    if not file.exists():
-        raise InputError(f"{path}: no such file; check the path or restore the recording")
-    if file.is_file() and file.stat().st_size == 0:
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: is no regular file; save the audio to a file first")
+    if status.st_size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes); copy or download it again")
 
 
@@ -174,8 +185,11 @@ def _resample(mono: np.ndarray, source_rate: int, sample_rate: int, name: str) -
         raise InputError(f"{name}: sample rates must be positive, not {source_rate} and {sample_rate} Hz")
     if mono.size == 0:
         raise InputError(f"{name}: no samples (zero length); leave the recording out or record it again")
-    if not np.isfinite(mono).all():
+    peak = max(abs(float(mono.max())), abs(float(mono.min())))
+    if not math.isfinite(peak):
         raise InputError(f"{name}: NaN or infinite samples; repair the recording or leave it out")
+    if peak > _LARGEST_SAMPLE:
+        raise InputError(f"{name}: samples up to {peak:.0e}, where full scale is 1; scale the recording down")
     if source_rate != sample_rate:
         mono = soxr.resample(mono, source_rate, sample_rate)
         if mono.size == 0:

@@ -1,5 +1,7 @@
 """Reading recordings of every kind, and refusing the broken ones."""
 
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -98,6 +100,27 @@ def header_only(tmp_path):
     return tmp_path / "a.wav"
 
 
+def headerless(tmp_path):
+    (tmp_path / "a.raw").write_bytes(np.zeros(100, dtype=np.int16).tobytes())
+    return tmp_path / "a.raw"
+
+
+def pipe(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    return tmp_path / "a.wav"
+
+
+def name_too_long(tmp_path):
+    return tmp_path / ("a" * 300 + ".wav")
+
+
+def nan_in_one_channel(tmp_path):
+    samples = np.stack([tone(), tone()], axis=1)
+    samples[100, 1] = np.nan
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    return tmp_path / "a.wav"
+
+
 def cut(suffix):
     def make(tmp_path):
         path = tmp_path / f"a.{suffix}"
@@ -132,6 +155,11 @@ def with_value(value):
         (text, "cannot be decoded"),
         (random_bytes, "cannot be decoded"),
         (header_only, "ends before"),
+        (headerless, "cannot be decoded"),
+        (pipe, "no regular file"),
+        (name_too_long, "cannot be opened"),
+        (nan_in_one_channel, "NaN"),
+        (with_value(-1e30), "scale the recording down"),
         (cut("wav"), "ends before"),
         (cut("flac"), "cannot be decoded"),
         (cut("ogg"), "ends before"),
