@@ -42,8 +42,8 @@ class Windows:
 
     def __post_init__(self) -> None:
         """Refuse windows that cannot cover a clip."""
-        if self.length_seconds <= 0 or self.hop_seconds <= 0 or not 0 <= self.mix <= 1:
-            raise ValueError(f"windows need a positive length and hop and a mix in [0, 1], got {self}")
+        if not 0 < self.hop_seconds <= self.length_seconds or not 0 <= self.mix <= 1:
+            raise ValueError(f"windows need a positive hop no longer than themselves and a mix in [0, 1], got {self}")
 
 
 class FrameEncoder(nn.Module):

@@ -40,10 +40,10 @@ def encode_windows(
     """
     batch, _, frames = mel.shape
     length = min(round(windows.length_seconds * frame_rate), frames)
-    starts = window_starts(frames, length, max(1, round(windows.hop_seconds * frame_rate)))
+    reliable = length // step * step or length
+    starts = window_starts(frames, length, max(1, min(round(windows.hop_seconds * frame_rate), reliable)))
     pieces = torch.stack([mel[..., start : start + length] for start in starts], dim=1).flatten(0, 1)
     encoded = torch.cat([encode(piece) for piece in pieces.split(WINDOWS_AT_ONCE)]).unflatten(0, (batch, len(starts)))
-    reliable = max(length // step * step, 1)
     total = encoded.new_zeros(batch, frames, encoded.shape[-1])
     count = encoded.new_zeros(frames, 1)
     for index, start in enumerate(starts):

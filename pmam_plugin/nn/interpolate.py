@@ -27,7 +27,7 @@ def interpolate_frames(frames: Tensor, length: int, ratio: float | None = None, 
     if ratio == 1 and offset == 0 and length == frames.shape[1]:
         return frames
     last = frames.shape[1] - 1
-    position = (torch.arange(length, device=frames.device, dtype=torch.float32) + (0.5 - offset)) / ratio - 0.5
+    position = (torch.arange(length, device=frames.device, dtype=torch.float64) + (0.5 - offset)) / ratio - 0.5
     position = position.clamp(0, last)
     left = position.floor().long()
     right = (left + 1).clamp(max=last)

@@ -1,0 +1,42 @@
+from itertools import pairwise
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pmam_plugin.encoders import Windows
+from pmam_plugin.encoders.windows import encode_windows, window_starts
+
+
+@settings(max_examples=100, deadline=None)
+@given(frames=st.integers(1, 500), length=st.integers(1, 300), hop=st.integers(1, 300))
+def test_last_window_ends_with_the_clip(frames: int, length: int, hop: int) -> None:
+    starts = window_starts(frames, length, hop)
+    assert starts[0] == 0
+    assert starts == sorted(set(starts))
+    assert starts[-1] + min(length, frames) == frames
+    assert all(later - earlier <= hop for earlier, later in pairwise(starts))
+
+
+def test_the_paper_windows_cover_ten_seconds() -> None:
+    assert window_starts(1000, 512, 49) == [0, 49, 98, 147, 196, 245, 294, 343, 392, 441, 488]
+    assert len(window_starts(1000, 512, 31)) == 17
+
+
+@settings(max_examples=50, deadline=None)
+@given(frames=st.integers(1, 300), length=st.floats(0.1, 2.0), hop=st.floats(0.05, 1.0), step=st.integers(1, 10))
+def test_every_frame_of_an_identity_encoder_comes_back(frames: int, length: float, hop: float, step: int) -> None:
+    mel = torch.randn(2, 3, frames)
+    encoded = encode_windows(lambda piece: piece.transpose(1, 2), mel, Windows(length, min(hop, length)), 100.0, step)
+    torch.testing.assert_close(encoded, mel.transpose(1, 2))
+
+
+def test_windows_go_through_the_encoder_together() -> None:
+    sizes = []
+
+    def encode(piece: torch.Tensor) -> torch.Tensor:
+        sizes.append(piece.shape[0])
+        return piece.transpose(1, 2)
+
+    encode_windows(encode, torch.randn(4, 2, 1000), Windows(5.12, 0.49), 100.0, 10)
+    assert sizes == [32, 12]
