@@ -1,0 +1,282 @@
+"""The model folder: what training writes, what the Hub holds and what s3prl loads.
+
+``config.json`` (plain JSON, names classes of this package only) + ``model.safetensors`` + ``README.md`` (the card).
+Nothing in it is executed, and nothing is loaded half: a tensor too many, too few or of another shape is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pmam_plugin.config import from_config, to_config
+from pmam_plugin.errors import InputError
+from pmam_plugin.files import atomic_path, read_json, write_json
+
+FORMAT_VERSION = 1
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+CARD_NAME = "README.md"
+# What a detector states about itself; an encoder alone has none of the first two.
+_STATED = ("labels", "clip_seconds", "sample_rate", "frame_rate")
+_SHOWN = 3
+
+
+@dataclass
+class LoadedModel:
+    """A model folder in memory.
+
+    Attributes:
+        model: in evaluation mode, float32.
+        postprocessing: the folder's post-processing object, or None.
+        options: keyword arguments of the model's forward that its scores are made with (``windows``, ``temperature``).
+        config: config.json as it was read.
+    """
+
+    model: Any
+    postprocessing: Any = None
+    options: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def save_model(
+    folder: str | os.PathLike[str],
+    model: nn.Module,
+    postprocessing: Any = None,
+    provenance: Mapping[str, Any] | None = None,
+    card: str | None = None,
+    half: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a model folder; each file appears whole or not at all, ``config.json`` last.
+
+    Args:
+        folder: made if missing; files of the same names are replaced, others left alone.
+        model: a ``@configurable`` module (a detector, or an encoder alone).
+        postprocessing: a ``@configurable`` object, stored in the configuration.
+        provenance: plain values about where the weights come from (data, seed, commit, licence).
+        card: text of README.md; a short one is written when None.
+        half: store the parameters as float16 (half the size); they are float32 again after loading.
+        options: keyword arguments of ``forward`` that inference should use, plain or configurable (``windows``,
+            ``temperature``); left out where scores are asked for without post-processing.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: the folder cannot be written, or a parameter does not fit float16 or is not finite.
+        TypeError: the model holds something that a configuration cannot describe.
+    """
+    folder = Path(folder)
+    config = model_config(model, postprocessing, provenance, options)
+    tensors = _tensors_to_store(model, half, folder)
+    try:
+        with atomic_path(folder / WEIGHTS_NAME) as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise InputError(
+            f"{folder / WEIGHTS_NAME}: cannot be written ({error}); free some space or choose another folder"
+        ) from error
+    with atomic_path(folder / CARD_NAME) as temporary:
+        temporary.write_text(card if card is not None else plain_card(config), encoding="utf-8")
+    write_json(folder / CONFIG_NAME, config)
+    return folder
+
+
+def load_model(source: str | os.PathLike[str], device: str | torch.device | None = None) -> LoadedModel:
+    """Read a detector from a model folder, in evaluation mode and float32.
+
+    Args:
+        source: the folder, or its config.json or model.safetensors.
+        device: where the model goes; None is the CPU.
+
+    Raises:
+        InputError: the folder is not a model folder, or its files do not fit each other or this version.
+    """
+    loaded = load_module(source, device)
+    missing = [name for name in (*_STATED, "frontend", "score_tables") if not hasattr(loaded.model, name)]
+    if missing:
+        path = model_folder(source) / CONFIG_NAME
+        kind = type(loaded.model).__name__
+        raise InputError(
+            f"{path}: holds {kind}, which is a part of a model and detects nothing alone; give a detector's folder"
+        )
+    return loaded
+
+
+def load_module(source: str | os.PathLike[str], device: str | torch.device | None = None) -> LoadedModel:
+    """Read any module that :func:`save_model` wrote, an encoder alone included; errors as in :func:`load_model`."""
+    folder = model_folder(source)
+    path = folder / CONFIG_NAME
+    config = _read_config(path)
+    try:
+        model, postprocessing = from_config(config["model"]), from_config(config.get("postprocessing"))
+        options = from_config(config.get("options") or {})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError, LookupError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: the model it describes cannot be built ({reason}); fetch the folder again"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{path}: {config['architecture']} is not a model; fetch the folder again")
+    load_weights(model, folder / WEIGHTS_NAME)
+    _check_statements(model, config, path)
+    return LoadedModel(model.to(device or "cpu").eval(), postprocessing, options, config)
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Copy a safetensors file into ``model``, strictly: every tensor, no other, each of its shape.
+
+    Raises:
+        InputError: the file is missing, malformed or does not fit; ``model`` is then unchanged.
+    """
+    tensors = read_tensors(path)
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in tensors]
+    extra = [name for name in tensors if name not in expected]
+    if missing or extra:
+        faults = [f"lacks {_some(missing)}"] * bool(missing) + [f"holds the unknown {_some(extra)}"] * bool(extra)
+        raise InputError(
+            f"{path}: does not fit {type(model).__name__}: it {' and '.join(faults)}; "
+            "use the weights of this configuration"
+        )
+    for name, tensor in tensors.items():
+        wanted = expected[name]
+        if tensor.shape != wanted.shape or tensor.is_floating_point() != wanted.is_floating_point():
+            raise InputError(
+                f"{path}: {name} is {_described(tensor)}, but {type(model).__name__} needs {_described(wanted)}; "
+                "use the weights of this configuration"
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{path}: {name} holds NaN or infinite values; fetch or train the model again")
+    model.load_state_dict(tensors)
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        InputError: missing, truncated, or not safetensors (a pickle is never unpickled here).
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file; a model folder holds {CONFIG_NAME} and {WEIGHTS_NAME}")
+    try:
+        with safe_open(path, framework="pt") as handle:
+            return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a whole safetensors file ({reason}); fetch it again") from error
+
+
+def model_config(
+    model: nn.Module,
+    postprocessing: Any = None,
+    provenance: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The content of config.json for ``model``."""
+    stated = {name: getattr(model, name) for name in _STATED if hasattr(model, name)}
+    if "labels" in stated:
+        stated["labels"] = list(stated["labels"])
+    return {
+        "format_version": FORMAT_VERSION,
+        "architecture": type(model).__name__,
+        **stated,
+        "model": to_config(model),
+        "postprocessing": to_config(postprocessing),
+        "options": to_config(dict(options or {})),
+        "provenance": to_config(dict(provenance or {})),
+    }
+
+
+def model_folder(source: str | os.PathLike[str]) -> Path:
+    """The folder that ``source`` (a folder, or a file inside it) means."""
+    path = Path(source)
+    return path.parent if path.name in (CONFIG_NAME, WEIGHTS_NAME) and not path.is_dir() else path
+
+
+def plain_card(config: Mapping[str, Any]) -> str:
+    """A short model card: what the model is, its classes and how to use it."""
+    labels = config.get("labels")
+    lines = ["---", "library_name: pmam_plugin", "tags:", "- sound-event-detection", "---", ""]
+    lines += [f"# {config['architecture']}", ""]
+    if labels:
+        lines += [f"Detects {len(labels)} sound events: {', '.join(labels)}.", ""]
+    if config.get("sample_rate"):
+        lines += [f"Works at {config['sample_rate']} Hz with {config['frame_rate']:g} scores a second.", ""]
+    if labels:
+        lines += ["```python", "from pmam_plugin import SoundEventDetector", ""]
+        lines += ['detector = SoundEventDetector.from_pretrained("this-folder")']
+        lines += ['print(detector.detect("kitchen.wav"))', "```", ""]
+    if config.get("provenance"):
+        lines += ["## Provenance", "", *(f"* {name}: {value}" for name, value in config["provenance"].items()), ""]
+    return "\n".join(lines)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such model folder")
+    try:
+        config = read_json(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model"), dict) or "type" not in config["model"]:
+        raise InputError(f"{path}: not the configuration of a model of this package (it needs a 'model' with a 'type')")
+    version = config.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: format_version {version!r} is not {FORMAT_VERSION}, the one known here; update pmam_plugin"
+        )
+    named, built = config.get("architecture"), config["model"]["type"]
+    if named != built:
+        raise InputError(f"{path}: architecture is {named!r} but the model is {built!r}; fetch the folder again")
+    return config
+
+
+def _check_statements(model: nn.Module, config: Mapping[str, Any], path: Path) -> None:
+    """The figures at the top of config.json are for readers; they may not contradict the model."""
+    for name in _STATED:
+        if name not in config or not hasattr(model, name):
+            continue
+        actual = getattr(model, name)
+        actual = list(actual) if name == "labels" else actual
+        if config[name] != actual:
+            raise InputError(f"{path}: {name} is {config[name]!r} but the model has {actual!r}; fetch the folder again")
+
+
+def _tensors_to_store(model: nn.Module, half: bool, folder: Path) -> dict[str, Tensor]:
+    """State as contiguous CPU tensors that share no memory; parameters in float16 if ``half``.
+
+    Buffers (batch-norm statistics, filterbanks) stay float32: they are small, and their range is not the weights'.
+    """
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        stored = tensor.detach().to("cpu", copy=True).contiguous()
+        if stored.is_floating_point():
+            stored = stored.to(torch.float16 if half and name in parameters else torch.float32)
+            if not bool(torch.isfinite(stored).all()):
+                width = "float16" if half else "float32"
+                raise InputError(f"{folder}: {name} is not finite in {width}, nothing was saved; check the training")
+        tensors[name] = stored
+    return tensors
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    more = len(names) - _SHOWN
+    return f"{shown} and {more} more tensors" if more > 0 else f"tensor{'s' * (len(names) > 1)} {shown}"
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"

@@ -1,0 +1,65 @@
+"""Importer of the official PaSST checkpoints: a flat dictionary of 159 tensors."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pmam_plugin.checkpoints.folder import WEIGHTS_NAME, model_folder, read_tensors
+from pmam_plugin.checkpoints.foreign import ImportReport, read_checkpoint, tensors_in, under
+from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
+from pmam_plugin.errors import InputError
+
+_LAYOUT = "official PaSST"
+
+
+def load_passt(encoder: PaSST | PaSSTEncoder, source: str | os.PathLike[str]) -> ImportReport:
+    """Load PaSST's weights, strictly, into a backbone or the backbone of a frame encoder.
+
+    Args:
+        encoder: gets the weights; its frequency pooling and output norm, which PaSST does not have, stay as they are.
+        source: the official file (``passt-s-f128-p16-s10-ap.476-swa.pt`` or a variant of its shape), or a folder that
+            :func:`import_passt` wrote.
+
+    Raises:
+        InputError: the file cannot be read, or a tensor is missing, unexpected or of another shape.
+    """
+    backbone = encoder.transformer if isinstance(encoder, PaSSTEncoder) else encoder
+    folder = model_folder(source)
+    if folder.is_dir():
+        tensors = under(read_tensors(folder / WEIGHTS_NAME), "transformer.")
+    else:
+        tensors = tensors_in(read_checkpoint(source))
+    try:
+        skipped = backbone.load_official(tensors)
+    except InputError as error:
+        # The backbone names every tensor that is wrong; a stranger's file can be wrong in hundreds.
+        raise InputError(f"{source}: {_shortened(str(error))}") from error
+    return ImportReport(str(source), _LAYOUT, len(tensors) - len(skipped), skipped=tuple(skipped))
+
+
+def import_passt(source: str | os.PathLike[str]) -> tuple[PaSSTEncoder, ImportReport]:
+    """A frame encoder with the official weights; its frequency pooling is the mean, which needs no training.
+
+    Raises:
+        InputError: see :func:`load_passt`.
+    """
+    tensors = tensors_in(read_checkpoint(source)) if Path(source).is_file() else {}
+    depth = sum(name.endswith(".norm1.weight") for name in tensors) or 12
+    dim = tensors["cls_token"].shape[-1] if "cls_token" in tensors else 768
+    positions = tensors.get("time_new_pos_embed")
+    encoder = PaSSTEncoder(
+        layer=min(10, depth),
+        frequency_pooling="mean",
+        depth=depth,
+        dim=dim,
+        heads=max(1, dim // 64),
+        time_patches=99 if positions is None else positions.shape[-1],
+    )
+    return encoder, load_passt(encoder, source)
+
+
+def _shortened(message: str, shown: int = 3) -> str:
+    faults = message.split("; ")
+    hidden = len(faults) - shown - 1  # the last part is the cure
+    return message if hidden <= 0 else "; ".join([*faults[:shown], f"{hidden} more", faults[-1]])
