@@ -1,0 +1,183 @@
+"""Which query is to predict which event: one-to-one (Hungarian) and one-to-many assignment."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional
+
+from pmam_plugin.losses.event_targets import PADDING, EventTargets
+from pmam_plugin.losses.intervals import box_edges, interval_iou
+from pmam_plugin.nn.set_output import SetOutput
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Match:
+    """Pairs of queries and events of a whole batch, ordered by clip and query.
+
+    Attributes:
+        clip: clip of each pair, ``(pairs,)``.
+        query: its query.
+        target: its slot in :class:`EventTargets`.
+        weight: its share in the loss: the event's weight, divided among its queries where the matcher says so.
+    """
+
+    clip: Tensor
+    query: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+class HungarianMatcher:
+    """The cheapest one-to-one assignment of events to queries (Carion et al., ECCV 2020, eq. 1, in one dimension).
+
+    Cost of a pair: ``l1 * (|onset error| + |offset error|) - class * p(class) - iou * IoU``. The L1 distance is
+    taken on the edges, as the SEDT implementation does, and not on (centre, length) as its paper writes.
+    The costs of all decoder layers go to the CPU in one transfer.
+
+    Args:
+        class_cost: weight of the class term.
+        l1_cost: weight of the L1 term.
+        iou_cost: weight of the IoU term.
+        generalised: use generalised IoU (the published choice).
+        focal_alpha: positive share in the class cost of sigmoid models.
+        focal_gamma: focusing exponent in the class cost of sigmoid models.
+    """
+
+    def __init__(
+        self,
+        class_cost: float = 1.0,
+        l1_cost: float = 5.0,
+        iou_cost: float = 2.0,
+        generalised: bool = True,
+        focal_alpha: float = 0.5,
+        focal_gamma: float = 1.0,
+    ) -> None:
+        self.class_cost = class_cost
+        self.l1_cost = l1_cost
+        self.iou_cost = iou_cost
+        self.generalised = generalised
+        self.focal_alpha = focal_alpha
+        self.focal_gamma = focal_gamma
+
+    @torch.no_grad()
+    def __call__(self, output: SetOutput, targets: EventTargets) -> list[Match]:
+        """Match every decoder layer.
+
+        Args:
+            output: predictions of ``layers`` decoder layers.
+            targets: events; clips that are not strong match nothing. Events beyond the number of queries of a clip
+                stay unmatched (the cheapest ones are kept), with a warning.
+
+        Returns:
+            One :class:`Match` per layer, on the device of the predictions.
+        """
+        cost = self.location_cost(output.layer_boxes, targets) + self.label_cost(output, targets)
+        # A diverged model shall fail as a loss that is not finite, not as an assignment that is infeasible.
+        costs = cost.nan_to_num(nan=1e6, posinf=1e6, neginf=-1e6).cpu().numpy()
+        counts = (targets.counts * targets.strong).tolist()
+        queries = costs.shape[2]
+        if counts and max(counts) > queries:
+            logger.warning("a clip has %d events for %d queries; some stay unmatched", max(counts), queries)
+        matches = []
+        for layer in costs:
+            clips, rows, columns = [], [], []
+            for clip, count in enumerate(counts):
+                if count:
+                    matched_queries, matched_events = linear_sum_assignment(layer[clip, :, :count])
+                    clips += [clip] * len(matched_queries)
+                    rows += matched_queries.tolist()
+                    columns += matched_events.tolist()
+            pairs = torch.tensor([clips, rows, columns], dtype=torch.long).to(targets.labels.device)
+            clip_of, query_of, target_of = pairs
+            matches.append(Match(clip_of, query_of, target_of, targets.weights[clip_of, target_of]))
+        return matches
+
+    def location_cost(self, boxes: Tensor, targets: EventTargets) -> Tensor:
+        """Cost of where an event is, ``(..., batch, queries, slots)``, for boxes ``(..., batch, queries, 2)``."""
+        predicted = box_edges(boxes.float()).unsqueeze(-2)
+        true = box_edges(targets.boxes.float()).unsqueeze(-3)
+        distance = (predicted - true).abs().sum(dim=-1)
+        return self.l1_cost * distance - self.iou_cost * interval_iou(predicted, true, self.generalised)
+
+    def label_cost(self, output: SetOutput, targets: EventTargets) -> Tensor:
+        """Cost of what an event is, ``(layers, batch, queries, slots)``."""
+        logits = output.layer_logits.float()
+        if output.activation == "sigmoid":
+            present = self.focal_alpha * (-logits).sigmoid() ** self.focal_gamma * -functional.logsigmoid(logits)
+            absent = (1 - self.focal_alpha) * logits.sigmoid() ** self.focal_gamma * -functional.logsigmoid(-logits)
+            cost = present - absent
+        else:
+            cost = -logits.softmax(dim=-1)
+        index = targets.labels.clamp_min(0)[None, :, None, :].expand(*cost.shape[:3], -1)
+        return self.class_cost * cost.gather(-1, index)
+
+
+class OneToManyMatcher:
+    """Several queries per event in the last layer: a late training stage against missed events (SEDT, section 3.4).
+
+    Every one-to-one pair stays. A free query joins the event that is cheapest for it in place and class if it lies
+    near that event (location cost below ``near``), with probability ``min(1, keep * events / queries)``.
+
+    Args:
+        base: the one-to-one matcher, also used for the auxiliary layers.
+        near: largest location cost (L1 and IoU terms) of a joining query.
+        keep: scales the probability of joining.
+        share: divide an event's weight among its queries.
+        published: assign as the reference implementation does: by place alone, whatever the query's class, and
+            dropping one-to-one pairs that are not near any event. For reproducing published training only.
+    """
+
+    def __init__(
+        self,
+        base: HungarianMatcher | None = None,
+        near: float = 1.0,
+        keep: float = 1.0,
+        share: bool = False,
+        published: bool = False,
+    ) -> None:
+        self.base = base or HungarianMatcher()
+        self.near = near
+        self.keep = keep
+        self.share = share
+        self.published = published
+
+    @torch.no_grad()
+    def __call__(self, output: SetOutput, targets: EventTargets) -> list[Match]:
+        """Match every decoder layer, the last one with several queries per event.
+
+        Draws from torch's global generator. Clips without events get no pairs.
+        """
+        matches = self.base(output, targets)
+        if targets.labels.shape[1]:
+            matches[-1] = self._join(output, targets, matches[-1])
+        return matches
+
+    def _join(self, output: SetOutput, targets: EventTargets, one_to_one: Match) -> Match:
+        unusable = (targets.labels == PADDING) | ~targets.strong[:, None]
+        location = self.base.location_cost(output.boxes, targets).masked_fill(unusable[:, None], torch.inf)
+        cost = location if self.published else location + self.base.label_cost(output, targets)[-1]
+        nearest = cost.argmin(dim=-1)
+        near = location.gather(-1, nearest.unsqueeze(-1)).squeeze(-1) < self.near
+        chance = self.keep * targets.counts.to(location.dtype) / location.shape[1]
+        joins = near & (torch.rand(near.shape, device=near.device) < chance[:, None])
+        assigned = torch.where(joins, nearest, PADDING)
+        pairs = (one_to_one.clip, one_to_one.query)
+        assigned[pairs] = one_to_one.target
+        if self.published:
+            assigned[pairs] = torch.where(near[pairs], one_to_one.target, PADDING)
+        clip, query = (assigned != PADDING).nonzero(as_tuple=True)
+        target = assigned[clip, query]
+        weight = targets.weights[clip, target]
+        if self.share:
+            queries = torch.zeros_like(targets.weights).index_put_(
+                (clip, target), torch.ones_like(weight), accumulate=True
+            )
+            weight = weight / queries[clip, target]
+        return Match(clip, query, target, weight)

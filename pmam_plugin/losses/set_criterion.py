@@ -1,0 +1,200 @@
+"""The set criterion: class, interval, clip-tag and feature losses of matched queries, for every decoder layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pmam_plugin.losses.event_targets import EventTargets
+from pmam_plugin.losses.intervals import box_edges, interval_iou
+from pmam_plugin.losses.matcher import HungarianMatcher, Match, OneToManyMatcher
+from pmam_plugin.nn.set_output import SetOutput
+
+
+@dataclass
+class SetLosses:
+    """What the criterion returns.
+
+    Attributes:
+        total: weighted sum over all terms and layers, scalar.
+        parts: the terms before weighting: ``class, l1, iou, feature, clip`` of the last layer and ``class_0`` ... of
+            the auxiliary ones.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+def no_object_cross_entropy(
+    logits: Tensor, classes: Tensor, shares: Tensor, no_object_weight: float = 0.1, normaliser: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy over classes and no-object, which is the common case and counts less.
+
+    Args:
+        logits: ``(batch, queries, classes + 1)``, no-object last.
+        classes: wanted column of each query, ``(batch, queries)``.
+        shares: share of each query in the loss, ``(batch, queries)``; 0 leaves it out.
+        no_object_weight: weight of queries that match nothing.
+        normaliser: divisor of the weighted sum; None is the sum of weights, which makes it a weighted mean (DETR).
+    """
+    losses = functional.cross_entropy(logits.flatten(0, -2).float(), classes.flatten(), reduction="none")
+    weights = (shares * torch.where(classes == logits.shape[-1] - 1, no_object_weight, 1.0)).flatten()
+    return (losses * weights).sum() / (weights.sum().clamp_min(1e-6) if normaliser is None else normaliser)
+
+
+def sigmoid_focal(logits: Tensor, targets: Tensor, alpha: float = 0.5, gamma: float = 1.0) -> Tensor:
+    """Focal loss of independent sigmoids (Lin et al., ICCV 2017, eq. 5), elementwise.
+
+    Args:
+        logits: any shape.
+        targets: in [0, 1], same shape.
+        alpha: share of the positives.
+        gamma: focusing exponent.
+    """
+    logits, targets = logits.float(), targets.float()
+    losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    probability = logits.sigmoid()
+    miss = (1 - probability) * targets + probability * (1 - targets)
+    return (alpha * targets + (1 - alpha) * (1 - targets)) * miss**gamma * losses
+
+
+def feature_distance(predicted: Tensor, true: Tensor) -> Tensor:
+    """Squared distance of L2-normalised features (UP-DETR, eq. 2), ``(..., dim) -> (...)``, in [0, 4]."""
+    difference = functional.normalize(predicted.float(), dim=-1) - functional.normalize(true.float(), dim=-1)
+    return difference.square().sum(dim=-1)
+
+
+class SetCriterion(nn.Module):
+    """Loss of a set prediction (SEDT, section 3.3; SP-SEDT, section 2.2).
+
+    The total is ``sum over layers of (class, l1, iou, feature, each times its weight) + clip_weight * clip``. Terms
+    of matched pairs are sums divided by the number of pairs (their shares summed, averaged over processes and at
+    least 1, so that a batch without events has a finite loss). A clip whose events are unknown adds to the clip
+    loss alone. Models with a softmax are trained with cross-entropy, those with sigmoids with focal loss.
+
+    Args:
+        matcher: assigns queries to events.
+        class_weight: weight of the class loss.
+        l1_weight: weight of ``|onset error| + |offset error|``.
+        iou_weight: weight of ``1 - IoU``.
+        clip_weight: weight of the clip-level BCE of the audio query (DESED recipe 0.25).
+        feature_weight: weight of the feature reconstruction (pre-training only).
+        no_object_weight: weight of unmatched queries in the cross-entropy.
+        generalised: use generalised IoU.
+        normalise_by: what divides the cross-entropy: ``"weights"``, the weights of its queries, as in DETR, or
+            ``"matches"``, the number of pairs, as published for SEDT; then its scale depends on how many events
+            the batch holds (about 1.6 times larger at three events for twenty queries).
+        auxiliary: also train the decoder's earlier layers.
+        focal_alpha: share of the positives in the focal loss.
+        focal_gamma: focusing exponent of the focal loss.
+
+    Raises:
+        ValueError: an unknown ``normalise_by``.
+    """
+
+    def __init__(
+        self,
+        matcher: HungarianMatcher | OneToManyMatcher | None = None,
+        class_weight: float = 1.0,
+        l1_weight: float = 5.0,
+        iou_weight: float = 2.0,
+        clip_weight: float = 1.0,
+        feature_weight: float = 1.0,
+        no_object_weight: float = 0.1,
+        generalised: bool = True,
+        normalise_by: str = "weights",
+        auxiliary: bool = True,
+        focal_alpha: float = 0.5,
+        focal_gamma: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if normalise_by not in ("weights", "matches"):
+            raise ValueError(f"normalise_by is weights or matches, not {normalise_by!r}")
+        self.matcher = matcher or HungarianMatcher()
+        self.weights = {
+            "class": class_weight,
+            "l1": l1_weight,
+            "iou": iou_weight,
+            "feature": feature_weight,
+            "clip": clip_weight,
+        }
+        self.no_object_weight = no_object_weight
+        self.generalised = generalised
+        self.normalise_by = normalise_by
+        self.auxiliary = auxiliary
+        self.focal_alpha = focal_alpha
+        self.focal_gamma = focal_gamma
+
+    def forward(self, output: SetOutput, targets: EventTargets) -> SetLosses:
+        """Match and compare.
+
+        Args:
+            output: predictions.
+            targets: events and tags of the same clips, on the same device.
+        """
+        matches = self.matcher(output, targets)
+        last = len(matches) - 1
+        parts: dict[str, Tensor] = {}
+        for layer, match in enumerate(matches):
+            if layer == last or self.auxiliary:
+                suffix = "" if layer == last else f"_{layer}"
+                for name, value in self._layer(output, targets, match, layer).items():
+                    parts[name + suffix] = value
+        if output.tag_logits is not None:
+            parts["clip"] = self._clip(output, targets)
+        weighted = [self.weights[name.partition("_")[0]] * value for name, value in parts.items()]
+        return SetLosses(torch.stack(weighted).sum(), parts)
+
+    def _layer(self, output: SetOutput, targets: EventTargets, match: Match, layer: int) -> dict[str, Tensor]:
+        pairs = mean_over_processes(match.weight.sum()).clamp_min(1.0)
+        chosen, wanted = (layer, match.clip, match.query), (match.clip, match.target)
+        predicted = box_edges(output.layer_boxes[chosen].float())
+        true = box_edges(targets.boxes[wanted].float())
+        distance = (predicted - true).abs().sum(dim=-1)
+        overlap = interval_iou(predicted, true, self.generalised)
+        parts = {
+            "class": self._class(output.layer_logits[layer], targets, match, pairs, output.activation),
+            "l1": (distance * match.weight).sum() / pairs,
+            "iou": ((1 - overlap) * match.weight).sum() / pairs,
+        }
+        if output.layer_features is not None and targets.features is not None:
+            distances = feature_distance(output.layer_features[chosen], targets.features[wanted])
+            parts["feature"] = (distances * match.weight).sum() / pairs
+        return parts
+
+    def _class(self, logits: Tensor, targets: EventTargets, match: Match, pairs: Tensor, activation: str) -> Tensor:
+        matched, labels = (match.clip, match.query), targets.labels[match.clip, match.target]
+        shares = targets.strong.float()[:, None].repeat(1, logits.shape[1])
+        shares[matched] = match.weight.float()
+        if activation == "sigmoid":
+            wanted = torch.zeros_like(logits)
+            wanted[(*matched, labels)] = 1.0
+            losses = sigmoid_focal(logits, wanted, self.focal_alpha, self.focal_gamma).sum(dim=-1)
+            return (losses * shares).sum() / pairs
+        classes = torch.full(logits.shape[:2], logits.shape[-1] - 1, dtype=torch.long, device=logits.device)
+        classes[matched] = labels
+        return no_object_cross_entropy(
+            logits, classes, shares, self.no_object_weight, pairs if self.normalise_by == "matches" else None
+        )
+
+    def _clip(self, output: SetOutput, targets: EventTargets) -> Tensor:
+        assert output.tag_logits is not None
+        logits, tags = output.tag_logits.float(), targets.tags.float()
+        if output.activation == "sigmoid":
+            losses = sigmoid_focal(logits, tags, self.focal_alpha, self.focal_gamma).sum(dim=-1)
+        else:
+            losses = functional.binary_cross_entropy_with_logits(logits, tags, reduction="none").mean(dim=-1)
+        tagged = targets.tagged.float()
+        return (losses * tagged).sum() / tagged.sum().clamp_min(1.0)
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """Mean of a scalar over all processes of a distributed run; the value itself otherwise."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return value
+    total = value.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
