@@ -1,0 +1,193 @@
+"""The Transformer of DETR-like models: positions join queries and keys of every layer, never the values.
+
+Layers are pre-norm. Parameters carry torch's names for Transformer layers (``self_attn.in_proj_weight``,
+``linear1.weight``, ...), as published checkpoints do. Attention runs through torch's fused kernel.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def sine_positions(
+    cells: int, dim: int, period_cells: float | None = None, device: torch.device | None = None
+) -> Tensor:
+    """One-dimensional sine encoding of time cells, counted from 1 (SEDT, section 3.1).
+
+    Cell ``t`` has the angle ``2 pi t / period``; channel ``i`` sees it divided by ``10000^(2 floor(i/2) / dim)``,
+    even channels through the sine, odd ones through the cosine.
+
+    Args:
+        cells: number of time cells.
+        dim: number of channels, even.
+        period_cells: cells of a whole span; default ``cells``.
+        device: where to build it.
+
+    Returns:
+        ``(cells, dim)``.
+    """
+    angles = torch.arange(1, cells + 1, device=device) * (2 * math.pi / ((period_cells or cells) + 1e-6))
+    rates = 10000.0 ** (-2 * torch.arange(dim // 2, device=device) / dim)
+    phase = angles[:, None] * rates
+    return torch.stack((phase.sin(), phase.cos()), dim=-1).flatten(1)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, pre-norm.
+
+    Args:
+        dim: token width.
+        heads: attention heads.
+        feedforward: hidden width of the feed-forward part.
+        dropout: on attention weights, inside the feed-forward part and after both parts.
+    """
+
+    def __init__(self, dim: int, heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
+        self.linear1 = nn.Linear(dim, feedforward)
+        self.linear2 = nn.Linear(feedforward, dim)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor, positions: Tensor, padding: Tensor | None = None) -> Tensor:
+        """Update tokens, ``(batch, tokens, dim)``; ``padding`` is true where there is none, ``(batch, tokens)``."""
+        values = self.norm1(tokens)
+        tokens = tokens + self.dropout(_attend(self.self_attn, values + positions, values + positions, values, padding))
+        return tokens + self.dropout(_feed_forward(self, self.norm2(tokens)))
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention among queries, cross-attention to the memory, feed-forward; pre-norm.
+
+    Args:
+        dim: token width.
+        heads: attention heads.
+        feedforward: hidden width of the feed-forward part.
+        dropout: on attention weights, inside the feed-forward part and after all parts.
+    """
+
+    def __init__(self, dim: int, heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
+        self.multihead_attn = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
+        self.linear1 = nn.Linear(dim, feedforward)
+        self.linear2 = nn.Linear(feedforward, dim)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.norm3 = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        states: Tensor,
+        queries: Tensor,
+        memory: Tensor,
+        memory_positions: Tensor,
+        memory_padding: Tensor | None = None,
+        query_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Update the queries' states.
+
+        Args:
+            states: ``(batch, queries, dim)``.
+            queries: their positional terms, same shape.
+            memory: encoded tokens, ``(batch, tokens, dim)``.
+            memory_positions: broadcastable to ``memory``.
+            memory_padding: true where a token is none, ``(batch, tokens)``.
+            query_mask: true where a query (row) must not see another (column), ``(queries, queries)``.
+        """
+        values = self.norm1(states)
+        keys = values + queries
+        states = states + self.dropout(_attend(self.self_attn, keys, keys, values, mask=query_mask))
+        seekers = self.norm2(states) + queries
+        found = _attend(self.multihead_attn, seekers, memory + memory_positions, memory, memory_padding)
+        states = states + self.dropout(found)
+        return states + self.dropout(_feed_forward(self, self.norm3(states)))
+
+
+def _attend(
+    attention: nn.MultiheadAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    padding: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    return attention(query, key, value, key_padding_mask=padding, attn_mask=mask, need_weights=False)[0]
+
+
+def _feed_forward(layer: EncoderLayer | DecoderLayer, tokens: Tensor) -> Tensor:
+    return layer.linear2(layer.dropout(layer.linear1(tokens).relu()))
+
+
+class TransformerEncoder(nn.Module):
+    """Encoder layers and a final norm.
+
+    Args:
+        layers: number of layers.
+        dim: token width.
+        heads: attention heads.
+        feedforward: hidden width of the feed-forward parts.
+        dropout: see :class:`EncoderLayer`.
+    """
+
+    def __init__(self, layers: int, dim: int, heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(dim, heads, feedforward, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+        xavier_initialise(self)
+
+    def forward(self, tokens: Tensor, positions: Tensor, padding: Tensor | None = None) -> Tensor:
+        """Encode tokens, ``(batch, tokens, dim)``; see :class:`EncoderLayer`."""
+        for layer in self.layers:
+            tokens = layer(tokens, positions, padding)
+        return self.norm(tokens)
+
+
+class TransformerDecoder(nn.Module):
+    """Decoder layers whose outputs all pass one shared norm.
+
+    Args:
+        layers: number of layers.
+        dim: token width.
+        heads: attention heads.
+        feedforward: hidden width of the feed-forward parts.
+        dropout: see :class:`DecoderLayer`.
+    """
+
+    def __init__(self, layers: int, dim: int, heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(dim, heads, feedforward, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+        xavier_initialise(self)
+
+    def forward(
+        self,
+        queries: Tensor,
+        memory: Tensor,
+        memory_positions: Tensor,
+        memory_padding: Tensor | None = None,
+        query_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Decode queries, which start from zero states.
+
+        Returns:
+            Normed states after every layer, ``(layers, batch, queries, dim)``; arguments as :class:`DecoderLayer`.
+        """
+        states, outputs = torch.zeros_like(queries), []
+        for layer in self.layers:
+            states = layer(states, queries, memory, memory_positions, memory_padding, query_mask)
+            outputs.append(self.norm(states))
+        return torch.stack(outputs)
+
+
+def xavier_initialise(module: nn.Module) -> None:
+    """Xavier-uniform for every matrix of a module, as DETR starts its Transformer."""
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
