@@ -1,0 +1,219 @@
+"""SEDT: sound events as a set of intervals, predicted in parallel by queries (Ye et al., arXiv 2110.02011)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from pmam_plugin.config import configurable
+from pmam_plugin.features import FrontEnds
+from pmam_plugin.losses.intervals import box_edges
+from pmam_plugin.models.base import Detection, SoundEventModel
+from pmam_plugin.models.set_events import decode_events
+from pmam_plugin.models.set_scores import FUSIONS, dense_scores, fuse_tags, score_table
+from pmam_plugin.nn.interpolate import interpolate_frames
+from pmam_plugin.nn.query_decoder import SetNetwork
+from pmam_plugin.nn.set_output import SetOutput
+
+
+@dataclass
+class SetDetection(Detection):
+    """A detection that still holds the set it was painted from.
+
+    Attributes:
+        output: boxes, class logits and tag logits, of every decoder layer.
+        candidates: fused score of every query and class, ``(batch, queries, classes)``.
+    """
+
+    output: SetOutput | None = None
+    candidates: Tensor | None = None
+
+
+@configurable
+class SEDT(SoundEventModel):
+    """Sound event detection Transformer.
+
+    A spectrogram passes the set network; each event query then says what it found (a class, or no-object) and where,
+    as fractions of ``clip_seconds``; one more query, the audio query, tags the clip. A shorter clip is read as the
+    beginning of a span of ``clip_seconds``; in a longer one, boxes are fractions of its own length.
+
+    Scores leave in two forms. ``Detection.frames`` paints all boxes at ``frame_rate`` (largest score wins), for
+    fusion and consistency. :meth:`score_tables` writes disjoint boxes per class between change points, minus
+    infinity elsewhere, which is what PSDS and F1 should be computed from; see :mod:`pmam_plugin.models.set_scores`.
+
+    Args:
+        frontend: gives the features ``mel``; :class:`~pmam_plugin.features.SEDTMel` as published.
+        network: backbone, Transformer, event queries.
+        labels: class names.
+        clip_seconds: span that boxes refer to, s.
+        frame_rate: of ``Detection.frames``, 1/s.
+        fusion: how a query's class probability and the clip's tag probability make a score: geometric, min or hard.
+        activation: ``"softmax"`` over classes and no-object, as published, or ``"sigmoid"`` per class, for focal loss.
+        suppress_above: IoU above which the weaker of two boxes of one class is dropped rather than trimmed.
+        minimum_seconds: shortest event in a scores table.
+
+    Raises:
+        ValueError: an unknown fusion or activation.
+    """
+
+    def __init__(
+        self,
+        frontend: FrontEnds,
+        network: SetNetwork,
+        labels: Sequence[str],
+        clip_seconds: float = 10.0,
+        frame_rate: float = 50.0,
+        fusion: str = "geometric",
+        activation: str = "softmax",
+        suppress_above: float = 0.0,
+        minimum_seconds: float = 0.2,
+    ) -> None:
+        super().__init__()
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion is {', '.join(FUSIONS)}, not {fusion!r}")
+        if activation not in ("softmax", "sigmoid"):
+            raise ValueError(f"activation is softmax or sigmoid, not {activation!r}")
+        self.frontend = frontend
+        self.network = network
+        self.labels = tuple(labels)
+        self.sample_rate = frontend.sample_rate
+        self.frame_rate = float(frame_rate)
+        self.clip_seconds = float(clip_seconds)
+        self.fusion = fusion
+        self.activation = activation
+        self.suppress_above = suppress_above
+        self.minimum_seconds = minimum_seconds
+        self.feature_rate = frontend.frame_rates["mel"]
+        self.span_frames = frontend.frames(round(self.clip_seconds * self.sample_rate))["mel"]
+        self.audio_query = nn.Parameter(torch.randn(1, network.dim))
+        self.class_head = nn.Linear(network.dim, len(self.labels) + (activation == "softmax"))
+        self.tag_head = nn.Linear(network.dim, len(self.labels))
+
+    def predict_set(self, features: Mapping[str, Tensor], padding: Tensor | None = None) -> SetOutput:
+        """The set alone, without painting it on frames; arguments as :meth:`forward`."""
+        return self._predict(features["mel"], padding)[0]
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        padding: Tensor | None = None,
+        temperature: float = 1.0,
+        **options: Any,
+    ) -> SetDetection:
+        """Detect sound events.
+
+        Args:
+            features: with the entry ``mel``, ``(batch, mel, frames)``.
+            padding: true where a frame is padding, ``(batch, any number of frames)``: on the grid of the features or of
+                ``Detection.frames``.
+            temperature: divides class and tag logits.
+            options: ``windows`` is accepted and ignored, since the model reads clips whole.
+
+        Returns:
+            Painted frames, tags of the audio query as ``clips`` and ``tags``, and the set itself.
+
+        Raises:
+            TypeError: an option that this model does not have.
+        """
+        if options.keys() - {"windows"}:
+            raise TypeError(f"SEDT has no option {sorted(options.keys() - {'windows'})[0]!r}")
+        output, embedding = self._predict(features["mel"], padding)
+        frames = self._dense_frames(features["mel"].shape[-1])
+        tags = output.tags(temperature)
+        assert tags is not None
+        candidates = fuse_tags(output.probabilities(temperature), tags, self.fusion)
+        dense = dense_scores(candidates, box_edges(output.boxes) * output.span_seconds, frames, self.frame_rate)
+        if padding is not None:
+            dense = dense.masked_fill(regrid_padding(padding, frames).unsqueeze(-1), 0.0)
+        embedding = interpolate_frames(embedding, frames)
+        return SetDetection(dense, tags, tags, embedding, output=output, candidates=candidates)
+
+    def score_tables(self, detection: Detection, durations: Sequence[float]) -> list[pd.DataFrame]:
+        """Disjoint boxes per class as scores tables, one row between any two change points.
+
+        Every (query, class) pair is a candidate, its interval cut to the clip, its score fused with the clip's tags;
+        candidates of one class compete, best first (:func:`~pmam_plugin.models.set_scores.score_table`). Unlike the
+        tables of frame-based models these have no fixed number of rows, and minus infinity where there is no box.
+
+        Args:
+            detection: what :meth:`forward` returned.
+            durations: length of every clip in seconds.
+
+        Raises:
+            TypeError: a detection of another model.
+        """
+        if not isinstance(detection, SetDetection) or detection.output is None or detection.candidates is None:
+            raise TypeError("SEDT writes scores tables from its own detections only")
+        edges = box_edges(detection.output.boxes.detach().double()) * detection.output.span_seconds
+        scores = detection.candidates.detach().double().cpu().numpy()
+        return [
+            score_table(*clip, self.labels, self.suppress_above, self.minimum_seconds)
+            for clip in zip(scores, np.asarray(edges.cpu()), durations, strict=True)
+        ]
+
+    def event_tables(
+        self,
+        detection: SetDetection,
+        durations: Sequence[float] | None = None,
+        threshold: float = 0.5,
+        gating: str = "gate",
+    ) -> list[pd.DataFrame]:
+        """Events at one threshold by the published protocol; see :func:`~pmam_plugin.models.set_events.decode_events`.
+
+        Args:
+            detection: what :meth:`forward` returned.
+            durations: clip lengths, s; None leaves events uncut.
+            threshold: smallest class probability of an event.
+            gating: how tags above 0.5 act on class probabilities.
+        """
+        if detection.output is None or detection.tags is None:
+            raise TypeError("SEDT reads events off its own detections only")
+        return decode_events(
+            detection.output.probabilities(),
+            detection.output.boxes,
+            self.labels,
+            detection.tags > 0.5,
+            gating=gating,
+            threshold=threshold,
+            minimum_seconds=self.minimum_seconds,
+            span_seconds=detection.output.span_seconds,
+            durations=durations,
+        )
+
+    def output_frames(self, samples: int) -> int:
+        """Number of ``Detection.frames`` for a waveform of ``samples``."""
+        return self._dense_frames(self.frontend.frames(samples)["mel"])
+
+    def _dense_frames(self, feature_frames: int) -> int:
+        return max(1, math.floor(feature_frames / self.feature_rate * self.frame_rate + 1e-6))
+
+    def _predict(self, spectrogram: Tensor, padding: Tensor | None) -> tuple[SetOutput, Tensor]:
+        frames = spectrogram.shape[-1]
+        padding = None if padding is None else regrid_padding(padding, frames)
+        memory = self.network.encode(spectrogram, padding, self.span_frames)
+        queries = torch.cat((self.audio_query, self.network.event_queries)).expand(len(spectrogram), -1, -1)
+        states = self.network.decode(queries, memory)
+        audio, events = states[:, :, 0], states[:, :, 1:]
+        output = SetOutput(
+            layer_logits=self.class_head(events),
+            layer_boxes=self.network.interval_head(events),
+            tag_logits=self.tag_head(audio[-1]),
+            activation=self.activation,
+            span_seconds=self.clip_seconds * max(1.0, frames / self.span_frames),
+        )
+        return output, memory.over_time()
+
+
+def regrid_padding(padding: Tensor, frames: int) -> Tensor:
+    """A padding mask on a grid of ``frames``, ``(batch, any) -> (batch, frames)``; both grids span the same time."""
+    if padding.shape[1] == frames:
+        return padding
+    index = (torch.arange(frames, device=padding.device) * padding.shape[1]) // frames
+    return padding[:, index]

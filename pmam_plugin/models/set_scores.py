@@ -1,0 +1,165 @@
+"""From a set of boxes to scores: tag fusion, de-overlapping, and tables that PSDS can be computed from.
+
+Every (query, class) pair is a candidate event: an interval with a score that fuses the query's class probability
+with the clip's tag probability. Two forms leave this module. :func:`score_table` keeps, per class, disjoint boxes
+and writes them between change points, so that thresholding the table at any value returns exactly the boxes above
+it, and collar-based F1 and PSDS see whole events. :func:`dense_scores` paints all boxes on a regular frame grid, which
+is what fusion with frame-based models and mean teachers need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+FUSIONS = ("geometric", "min", "hard")
+# Touching events of one class would be read as one; this much silence keeps them apart, s.
+_GAP = 1e-3
+# Scores below this are no event at any threshold anybody sets.
+_NEGLIGIBLE = 1e-3
+
+
+def fuse_tags(probabilities: Tensor, tags: Tensor | None, fusion: str = "geometric") -> Tensor:
+    """Score of every candidate from its class probability ``p`` and the clip's tag probability ``at``.
+
+    ``geometric`` is ``sqrt(p at)``: the ranking of the product, on a scale where 0.5 still is a fair threshold.
+    ``min`` is ``min(p, at)``, equal to gating by tags and thresholding both at the same value. ``hard`` is ``p`` where
+    ``at > 0.5`` and else 0, the reference's own rule for published F1 scores.
+
+    Args:
+        probabilities: ``(batch, queries, classes)``.
+        tags: ``(batch, classes)``; None leaves the probabilities as they are.
+        fusion: geometric, min or hard.
+
+    Raises:
+        ValueError: another fusion.
+    """
+    if fusion not in FUSIONS:
+        raise ValueError(f"fusion is {', '.join(FUSIONS)}, not {fusion!r}")
+    if tags is None:
+        return probabilities
+    tags = tags.unsqueeze(1)
+    if fusion == "min":
+        return torch.minimum(probabilities, tags)
+    if fusion == "hard":
+        return probabilities * (tags > 0.5)
+    # The tiny floor keeps the gradient of the root finite where a probability underflows to 0.
+    return (probabilities * tags).clamp_min(torch.finfo(probabilities.dtype).tiny).sqrt()
+
+
+def dense_scores(scores: Tensor, edges: Tensor, frames: int, frame_rate: float) -> Tensor:
+    """Paint scores on a frame grid: a frame's score is the largest one among the boxes that cover its middle, else 0.
+
+    The gradient reaches the winning score, not the edges.
+
+    Args:
+        scores: ``(batch, queries, classes)``.
+        edges: onset and offset of each query, s, ``(batch, queries, 2)``.
+        frames: number of frames.
+        frame_rate: frames per second.
+
+    Returns:
+        ``(batch, frames, classes)``.
+    """
+    middles = (torch.arange(frames, device=scores.device) + 0.5) / frame_rate
+    inside = (edges[..., :1] <= middles) & (middles < edges[..., 1:])
+    with torch.no_grad():
+        best = scores.new_full((len(scores), frames, scores.shape[-1]), -1.0)
+        winner = torch.zeros(best.shape, dtype=torch.long, device=scores.device)
+        for query in range(scores.shape[1]):
+            candidate = torch.where(inside[:, query, :, None], scores[:, query, None, :], -1.0)
+            better = candidate > best
+            best = torch.where(better, candidate, best)
+            winner = torch.where(better, query, winner)
+    return torch.where(best >= 0, scores.gather(1, winner), 0.0)
+
+
+def disjoint_boxes(
+    edges: np.ndarray, scores: np.ndarray, suppress_above: float = 0.0, minimum_seconds: float = 0.2
+) -> list[tuple[float, float, float]]:
+    """Greedy suppression of one class's boxes, best score first.
+
+    A box that overlaps a kept one by more than ``suppress_above`` (IoU) is dropped; one that overlaps less gives way
+    and keeps the longest piece that is free. Boxes that merely touch are moved apart by a millisecond.
+
+    Args:
+        edges: onset and offset, s, ``(boxes, 2)``.
+        scores: ``(boxes,)``; ties go to the earlier row.
+        suppress_above: 0 drops every overlap; 0.5 keeps moderately overlapping boxes, trimmed.
+        minimum_seconds: shorter boxes and pieces are dropped.
+
+    Returns:
+        ``(onset, offset, score)`` by falling score; no two overlap or touch.
+    """
+    kept: list[tuple[float, float, float]] = []
+    for row in np.argsort(-scores, kind="stable"):
+        onset, offset = edges[row]
+        if any(_iou((onset, offset), box[:2]) > suppress_above for box in kept):
+            continue
+        onset, offset = _longest_free_piece((onset, offset), [box[:2] for box in kept])
+        if offset - onset >= minimum_seconds:
+            kept.append((float(onset), float(offset), float(scores[row])))
+    return kept
+
+
+def score_table(
+    scores: np.ndarray,
+    edges: np.ndarray,
+    duration: float,
+    labels: Sequence[str],
+    suppress_above: float = 0.0,
+    minimum_seconds: float = 0.2,
+) -> pd.DataFrame:
+    """One clip's candidates as a scores table with a row between any two change points.
+
+    Boxes are cut to the clip, those shorter than ``minimum_seconds`` or scored below 0.001 are dropped, and
+    overlaps within a class are resolved by :func:`disjoint_boxes`. A cell holds the score of the box that covers the
+    row, or minus infinity: no threshold fires there, whereas a 0 would define an operating point at which the class
+    is active in the whole clip.
+
+    Args:
+        scores: fused scores, ``(queries, classes)``.
+        edges: onset and offset of each query, s, ``(queries, 2)``.
+        duration: clip length, s.
+        labels: class names.
+        suppress_above: see :func:`disjoint_boxes`.
+        minimum_seconds: see :func:`disjoint_boxes`.
+    """
+    edges = np.clip(edges.astype(np.float64), 0.0, duration)
+    long_enough = edges[:, 1] - edges[:, 0] >= minimum_seconds
+    boxes = []
+    for index in range(len(labels)):
+        rows = np.flatnonzero(long_enough & (scores[:, index] >= _NEGLIGIBLE))
+        kept = disjoint_boxes(edges[rows], scores[rows, index], suppress_above, minimum_seconds)
+        # Rounding first and looking the same numbers up again leaves no row of zero length.
+        boxes += [(index, *np.round(box[:2], 6).clip(0, duration), box[2]) for box in kept]
+    borders = np.unique([0.0, duration, *(edge for box in boxes for edge in box[1:3])])
+    values = np.full((len(borders) - 1, len(labels)), -np.inf)
+    for index, onset, offset, score in boxes:
+        values[np.searchsorted(borders, onset) : np.searchsorted(borders, offset), index] = score
+    table = pd.DataFrame(values, columns=list(labels))
+    table.insert(0, "onset", borders[:-1])
+    table.insert(1, "offset", borders[1:])
+    return table
+
+
+def _iou(first: Sequence[float], second: Sequence[float]) -> float:
+    shared = min(first[1], second[1]) - max(first[0], second[0])
+    if shared <= 0:
+        return 0.0
+    return float(shared / (first[1] - first[0] + second[1] - second[0] - shared))
+
+
+def _longest_free_piece(box: Sequence[float], taken: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Longest part of ``box`` at least a gap away from every interval of ``taken`` (disjoint); (0, 0) if none is."""
+    best, start = (0.0, 0.0), float(box[0])
+    for onset, offset in sorted((*map(tuple, taken), (np.inf, np.inf))):
+        end = min(float(box[1]), onset - _GAP)
+        if end - start > best[1] - best[0]:
+            best = (start, end)
+        start = max(start, offset + _GAP)
+    return best

@@ -1,0 +1,260 @@
+"""SP-SEDT: pre-train an event detector to find patches cut from its own input (arXiv 2111.15222).
+
+Random stretches of a clip are cut out, resized to one length and described by the frozen backbone; their
+descriptions join the event queries, and the network must say where in the clip each patch came from. What it
+learns carries over to SEDT by :func:`transferable_state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pmam_plugin.config import configurable
+from pmam_plugin.features import FrontEnds
+from pmam_plugin.losses.event_targets import EventTargets
+from pmam_plugin.losses.intervals import edge_boxes
+from pmam_plugin.models.sedt import SEDT, regrid_padding
+from pmam_plugin.nn.query_decoder import SetNetwork
+from pmam_plugin.nn.resnet import pooled_features
+from pmam_plugin.nn.set_output import SetOutput
+
+
+@configurable
+class PatchSampler:
+    """Draws which stretches of a clip become patches (SP-SEDT, section 2.1).
+
+    Lengths follow a normal distribution cut to ``[shortest, longest)`` as shares of the clip's valid frames; a
+    patch starts anywhere it fits. Patches may overlap. Bounds are whole frames, so crop and target agree exactly.
+
+    Args:
+        patches: number of patches per clip.
+        mean: mean of the uncut distribution of lengths.
+        deviation: its standard deviation.
+        shortest: least length.
+        longest: bound on the length.
+        fixed_frames: give all patches this length instead (the paper's ablation: 128 frames, 2.58 s).
+    """
+
+    def __init__(
+        self,
+        patches: int = 10,
+        mean: float = 0.2,
+        deviation: float = 0.26,
+        shortest: float = 0.05,
+        longest: float = 0.8,
+        fixed_frames: int | None = None,
+    ) -> None:
+        self.patches = patches
+        self.mean = mean
+        self.deviation = deviation
+        self.shortest = shortest
+        self.longest = longest
+        self.fixed_frames = fixed_frames
+
+    def __call__(self, valid_frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw patches.
+
+        Args:
+            valid_frames: frames of each clip that are not padding, ``(batch,)``.
+            generator: source of randomness on the CPU; default torch's global one.
+
+        Returns:
+            First frame and frame after the last, ``(batch, patches, 2)``, int64, on the CPU; at least one frame long.
+        """
+        valid = valid_frames.cpu().double()[:, None]
+        shape = (len(valid), self.patches)
+        if self.fixed_frames is None:
+            limits = (torch.tensor([self.shortest, self.longest], dtype=torch.float64) - self.mean) / self.deviation
+            low, high = torch.special.ndtr(limits)
+            # Inverting the distribution costs one draw a patch, where rejection needs an unknown number.
+            uniform = torch.rand(shape, dtype=torch.float64, generator=generator)
+            shares = self.mean + self.deviation * torch.special.ndtri(low + (high - low) * uniform)
+            lengths = (shares * valid).floor()
+        else:
+            lengths = torch.full(shape, float(self.fixed_frames), dtype=torch.float64)
+        lengths = lengths.clamp_min(1).minimum(valid)
+        starts = torch.rand(shape, dtype=torch.float64, generator=generator) * (valid - lengths + 1)
+        starts = starts.floor().minimum(valid - lengths)
+        return torch.stack((starts, starts + lengths), dim=-1).long()
+
+
+def crop_patches(spectrogram: Tensor, bounds: Tensor, frames: int) -> Tensor:
+    """Cut patches and bring all to the same number of frames by antialiased linear interpolation.
+
+    Args:
+        spectrogram: ``(batch, mel, frames)``.
+        bounds: ``(batch, patches, 2)``, see :class:`PatchSampler`.
+        frames: length of every patch afterwards.
+
+    Returns:
+        ``(batch, patches, mel, frames)``; a patch that already has that length is returned as it is.
+    """
+    bounds = bounds.to(spectrogram.device).float()
+    start, end = bounds[..., :1], bounds[..., 1:]
+    scale = (end - start) / frames
+    # Output frame i reads around this input position; a triangle as wide as the scale averages what it skips.
+    position = start + (torch.arange(frames, device=spectrogram.device) + 0.5) * scale
+    width = scale.clamp_min(1.0).unsqueeze(-1)
+    grid = torch.arange(spectrogram.shape[-1], device=spectrogram.device) + 0.5
+    patches = []
+    for clip, clip_position, clip_width, clip_start, clip_end in zip(spectrogram, position, width, start, end):
+        weights = (1 - (grid - clip_position.unsqueeze(-1)).abs() / clip_width).clamp_min(0)
+        inside = (grid > clip_start) & (grid < clip_end)
+        weights = weights * inside.unsqueeze(1)
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+        patches.append(torch.einsum("pit,ft->pfi", weights.to(clip.dtype), clip))
+    return torch.stack(patches)
+
+
+@dataclass
+class PretextOutput:
+    """One pass of the pretext task.
+
+    Attributes:
+        output: predictions, with two columns of logits (patch, background) and reconstructed features.
+        targets: the patches as events of class 0, with their backbone features.
+        bounds: frames of the patches, ``(batch, patches, 2)``.
+    """
+
+    output: SetOutput
+    targets: EventTargets
+    bounds: Tensor
+
+
+@configurable
+class SPSEDT(nn.Module):
+    """The pretext task around a set network whose backbone is frozen.
+
+    Patch ``i`` of M is added to queries ``i N/M ... (i+1) N/M - 1``; a query sees only queries of its own patch. Each
+    query goes without its patch with probability ``patch_dropout`` in training. Train it with
+    :class:`~pmam_plugin.losses.set_criterion.SetCriterion`, whose targets come along with the predictions.
+
+    Args:
+        frontend: gives the features ``mel``, the same as SEDT's.
+        network: whose state :func:`transferable_state` hands on; its backbone stops learning.
+        sampler: draws the patches.
+        patch_frames: length to which patches are resized.
+        patch_dropout: probability that a query goes without its patch.
+        clip_seconds: span that boxes refer to, s.
+        legacy_double_query: add event queries twice in training, as the reference does by mistake (it then evaluates
+            and fine-tunes with one); to go on training its published weights only.
+
+    Raises:
+        ValueError: the queries cannot be divided among the patches.
+    """
+
+    def __init__(
+        self,
+        frontend: FrontEnds,
+        network: SetNetwork,
+        sampler: PatchSampler | None = None,
+        patch_frames: int = 128,
+        patch_dropout: float = 0.1,
+        clip_seconds: float = 10.0,
+        legacy_double_query: bool = False,
+    ) -> None:
+        super().__init__()
+        self.frontend = frontend
+        self.network = network
+        self.sampler = sampler or PatchSampler()
+        if len(network.event_queries) % self.sampler.patches:
+            raise ValueError(f"{len(network.event_queries)} queries cannot be shared by {self.sampler.patches} patches")
+        self.group = len(network.event_queries) // self.sampler.patches
+        self.patch_frames = patch_frames
+        self.patch_dropout = patch_dropout
+        self.clip_seconds = clip_seconds
+        self.sample_rate = frontend.sample_rate
+        self.legacy_double_query = legacy_double_query
+        self.span_frames = frontend.frames(round(clip_seconds * self.sample_rate))["mel"]
+        network.backbone.freeze()
+        channels = network.backbone.channels
+        self.patch_projection = nn.Linear(channels, network.dim)
+        self.class_head = nn.Linear(network.dim, 2)
+        self.feature_head = nn.Sequential(
+            nn.Linear(network.dim, network.dim), nn.ReLU(), nn.Linear(network.dim, channels)
+        )
+
+    def forward(
+        self, features: Mapping[str, Tensor], padding: Tensor | None = None, bounds: Tensor | None = None
+    ) -> PretextOutput:
+        """Cut patches and look for them.
+
+        Args:
+            features: with the entry ``mel``, ``(batch, mel, frames)``.
+            padding: true where a frame is padding, ``(batch, any number of frames)``; patches are cut from the rest.
+            bounds: patches to look for, ``(batch, M' <= M, 2)``; drawn from torch's global generator if None.
+        """
+        spectrogram = features["mel"]
+        batch, _, frames = spectrogram.shape
+        padding = None if padding is None else regrid_padding(padding, frames)
+        if bounds is None:
+            valid = torch.full((batch,), frames) if padding is None else (~padding).sum(dim=1)
+            bounds = self.sampler(valid)
+        bounds = bounds.to(spectrogram.device)
+        described = self.describe(spectrogram, bounds)
+        memory = self.network.encode(spectrogram, padding, self.span_frames)
+        states = self.network.decode(self._queries(described), memory, self._mask(bounds.shape[1], bounds.device))
+        output = SetOutput(
+            layer_logits=self.class_head(states),
+            layer_boxes=self.network.interval_head(states),
+            layer_features=self.feature_head(states),
+            span_seconds=self.clip_seconds * max(1.0, frames / self.span_frames),
+        )
+        boxes = edge_boxes(bounds.float() / max(frames, self.span_frames))
+        return PretextOutput(output, _patch_targets(boxes, described), bounds)
+
+    @torch.no_grad()
+    def describe(self, spectrogram: Tensor, bounds: Tensor) -> Tensor:
+        """Backbone features of patches, ``(batch, patches, channels)``."""
+        patches = crop_patches(spectrogram, bounds, self.patch_frames)
+        return pooled_features(self.network.backbone, patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
+
+    def _queries(self, described: Tensor) -> Tensor:
+        patch = self.patch_projection(described).repeat_interleave(self.group, dim=1)
+        if self.training and self.patch_dropout:
+            patch = patch * (torch.rand(*patch.shape[:2], 1, device=patch.device) >= self.patch_dropout)
+        own = self.network.event_queries[: patch.shape[1]]
+        return (2 * own if self.legacy_double_query and self.training else own) + patch
+
+    def _mask(self, patches: int, device: torch.device) -> Tensor:
+        group = torch.arange(patches * self.group, device=device) // self.group
+        return group[:, None] != group[None, :]
+
+
+def transferable_state(pretext: SPSEDT) -> dict[str, Tensor]:
+    """What SEDT takes over, under SEDT's own names.
+
+    Backbone, input projection, encoder, decoder, interval head and event queries; class, tag and patch heads and the
+    audio query start anew. (The paper lists backbone, Transformer and box head; the reference also hands on the
+    projection and the queries, and so does this.)
+    """
+    return {f"network.{name}": value.detach().clone() for name, value in pretext.network.state_dict().items()}
+
+
+def adopt_pretraining(model: SEDT, state: Mapping[str, Tensor]) -> None:
+    """Start a SEDT from :func:`transferable_state`, strictly.
+
+    Raises:
+        ValueError: the state lacks a tensor of the network, or has others than the network's.
+    """
+    missing, unexpected = model.load_state_dict(dict(state), strict=False)
+    missing = [name for name in missing if name.startswith("network.")]
+    if missing or unexpected:
+        raise ValueError(f"pre-trained network does not fit: {[*missing, *unexpected][0]} is missing or unknown")
+
+
+def _patch_targets(boxes: Tensor, described: Tensor) -> EventTargets:
+    batch, patches, _ = boxes.shape
+    return EventTargets(
+        labels=torch.zeros(batch, patches, dtype=torch.long, device=boxes.device),
+        boxes=boxes,
+        weights=torch.ones(batch, patches, device=boxes.device),
+        strong=torch.ones(batch, dtype=torch.bool, device=boxes.device),
+        tags=torch.ones(batch, 1, device=boxes.device),
+        tagged=torch.zeros(batch, dtype=torch.bool, device=boxes.device),
+        features=described,
+    )
