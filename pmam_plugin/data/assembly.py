@@ -1,0 +1,287 @@
+"""Match annotations with recordings and build the manifests of all subsets."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pmam_plugin.data.annotations import clip_events, read_events, read_weak
+from pmam_plugin.data.holdout import excerpt_source, split_clips
+from pmam_plugin.data.layout import Source
+from pmam_plugin.data.manifest import (
+    SUBSETS,
+    TRAINING_SUBSETS,
+    Clip,
+    Event,
+    Manifest,
+    check_inside,
+    stem_of,
+    unique_ids,
+)
+from pmam_plugin.data.recordings import Recording, examine
+from pmam_plugin.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+Files = Mapping[str, tuple[Path, int]]
+
+# Resampling leaves clips of 10.01 s; they count as 10 s.
+_LENGTH_TOLERANCE_SECONDS = 0.1
+# The rest of a long recording makes a training clip of its own only if there is something to learn in it.
+_SHORTEST_REST_SECONDS = 1.0
+_EXAMPLES = 5
+
+
+class Assembly:
+    """One preparation: builds manifests and writes down everything that was left out.
+
+    Args:
+        root: data folder.
+        clip_seconds: length of a training clip.
+        max_unreadable: share of the recordings that may be unreadable.
+        decode: check samples, not only headers.
+
+    Attributes:
+        report: plain JSON; complete once :meth:`build` has returned.
+    """
+
+    def __init__(self, root: Path, clip_seconds: float, max_unreadable: float, decode: bool) -> None:
+        self.root, self.clip_seconds = root, clip_seconds
+        self.max_unreadable, self.decode = max_unreadable, decode
+        self.report: dict[str, Any] = {"subsets": {}}
+
+    def build(
+        self, sources: Mapping[str, Source], files: Mapping[str, Files], hold_out: float, seed: int
+    ) -> dict[str, Manifest]:
+        """Manifests of every subset that has clips.
+
+        Args:
+            sources: role (subset, ``selection`` or ``test``) -> set.
+            files: role -> its audio files.
+            hold_out: share of the clips held out as selection set when ``sources`` has none; 0 holds out nothing.
+            seed: decides which are held out.
+
+        Raises:
+            InputError: see :func:`pmam_plugin.data.prepare`.
+        """
+        matched = {role: self._match(role, source, files[role]) for role, source in sources.items()}
+        recordings = self._examine({path: size for pairs in matched.values() for path, (size, _) in pairs.items()})
+        clips = {role: self._clips(role, sources[role], matched[role], recordings) for role in sources}
+        self.report["selection"] = sources["selection"].name if "selection" in sources else "none"
+        if "selection" not in sources and hold_out:
+            self._hold_out(clips, hold_out, seed)
+        self._separate(clips)
+        # Test and selection clips keep their plain names: scores are compared with annotations by name.
+        order = ["test", "selection", *(name for name in TRAINING_SUBSETS if name in clips)]
+        named = unique_ids((name, clips[name]) for name in order if name in clips)
+        manifests = {name: Manifest(name, tuple(named[name])) for name in SUBSETS if named.get(name)}
+        self._summarise(manifests)
+        return manifests
+
+    def _match(self, role: str, source: Source, files: Files) -> dict[Path, tuple[int, Any]]:
+        """Audio file -> (bytes, annotation) of one set; files without annotation and the reverse are counted."""
+        if source.table is None:
+            pairs: dict[Path, tuple[int, Any]] = {path: (size, None) for path, size in files.values()}
+            self._note(role, source, files, listed=len(pairs), missing=[], unlisted=0)
+            return pairs
+        by_stem = {stem_of(name): files[name] for name in reversed(list(files))}
+        pairs, missing, listed = {}, [], 0
+        for filename, annotation in _annotations(source):
+            name = check_inside(filename, str(source.table)).as_posix()
+            listed += 1
+            entry = files.get(name) or by_stem.get(stem_of(name))
+            if entry is None:
+                missing.append(filename)
+            else:
+                pairs[entry[0]] = (entry[1], annotation)
+        if listed and not pairs:
+            raise InputError(
+                f"{source.folder}: none of the {listed} clips of {source.table} is there; "
+                "put the recordings under the names in the table"
+            )
+        self._note(role, source, files, listed, missing, len(files) - len(pairs))
+        return pairs
+
+    def _note(self, role: str, source: Source, files: Files, listed: int, missing: list[str], unlisted: int) -> None:
+        self.report["subsets"][role] = {
+            "folder": source.folder.relative_to(self.root).as_posix(),
+            "files": len(files),
+            "listed": listed,
+            "missing": len(missing),
+            "missing_examples": missing[:_EXAMPLES],
+            "unlisted": unlisted,
+        }
+        if missing:
+            logger.warning(
+                "%s: %d of %d listed clips are not in %s (such as %s); they are left out",
+                role,
+                len(missing),
+                listed,
+                source.folder,
+                missing[0],
+            )
+        if unlisted:
+            logger.info("%s: %d recordings have no annotation and are not used", role, unlisted)
+
+    def _examine(self, sizes: Mapping[Path, int]) -> dict[Path, Recording]:
+        recordings = examine(sizes.items(), self.decode)
+        broken = [recording for recording in recordings.values() if recording.problem]
+        self.report["unreadable"] = len(broken)
+        self.report["unreadable_examples"] = [str(recording.problem) for recording in broken[:_EXAMPLES]]
+        if len(broken) > self.max_unreadable * len(recordings):
+            raise InputError(
+                f"{self.root}: {len(broken)} of {len(recordings)} recordings cannot be read, more than max_unreadable "
+                f"= {self.max_unreadable:g} allows; repair them or raise the limit (the first: {broken[0].problem})"
+            )
+        for recording in broken:
+            logger.warning("left out, unreadable: %s", recording.problem)
+        return recordings
+
+    def _clips(
+        self, role: str, source: Source, matched: Mapping[Path, tuple[int, Any]], recordings: Mapping[Path, Recording]
+    ) -> list[Clip]:
+        usable = {path: annotation for path, (_, annotation) in matched.items() if not recordings[path].problem}
+        self.report["subsets"][role]["unreadable"] = len(matched) - len(usable)
+        if source.kind == "strong":
+            seconds = {str(path): recordings[path].seconds for path in usable}
+            usable = _within(usable, seconds, role)
+        clips, cut = [], 0
+        for path, annotation in usable.items():
+            whole = _whole_clip(source, recordings[path], annotation)
+            if role not in TRAINING_SUBSETS:
+                clips.append(self._tolerated(whole))
+            elif source.kind == "weak":
+                cut += whole.seconds > self.clip_seconds + _LENGTH_TOLERANCE_SECONDS
+                clips.append(replace(whole, seconds=min(whole.seconds, self.clip_seconds)))
+            else:
+                clips.extend(windows_of(whole, self.clip_seconds))
+        if cut:
+            logger.warning("%s: %d recordings are cut to their first %g s", role, cut, self.clip_seconds)
+            self.report["subsets"][role]["cut"] = cut
+        return clips
+
+    def _tolerated(self, clip: Clip) -> Clip:
+        slightly_longer = self.clip_seconds < clip.seconds <= self.clip_seconds + _LENGTH_TOLERANCE_SECONDS
+        return next(windows_of(clip, self.clip_seconds)) if slightly_longer else clip
+
+    def _hold_out(self, clips: dict[str, list[Clip]], share: float, seed: int) -> None:
+        """Move a part of the best labelled training subset to ``selection``."""
+        for subset in TRAINING_SUBSETS:
+            if len(clips.get(subset, ())) > 1:
+                clips[subset], clips["selection"] = split_clips(clips[subset], share, seed)
+                self.report["selection"] = f"held out of {subset}"
+                return
+
+    def _separate(self, clips: dict[str, list[Clip]]) -> None:
+        """Take recordings of the test set out of selection, and those of both out of training."""
+        forbidden = {excerpt_source(clip) for clip in clips.get("test", ())} - {None}
+        for subset in ("selection", *TRAINING_SUBSETS):
+            if subset in clips:
+                kept = [clip for clip in clips[subset] if excerpt_source(clip) not in forbidden]
+                removed = len(clips[subset]) - len(kept)
+                if removed:
+                    logger.warning("%s: %d clips also stand in a set to be evaluated on; left out", subset, removed)
+                    self.report["subsets"].setdefault(subset, {})["also_evaluated_on"] = removed
+                clips[subset] = kept
+            if subset == "selection":
+                forbidden |= {excerpt_source(clip) for clip in clips.get("selection", ())} - {None}
+
+    def _summarise(self, manifests: Mapping[str, Manifest]) -> None:
+        trained: set[str] = set()
+        heard: set[str] = set()
+        for name, manifest in manifests.items():
+            counts = Counter(event.label for clip in manifest for event in clip.events or ())
+            counts.update(label for clip in manifest if clip.events is None for label in clip.labels or ())
+            (trained if name in TRAINING_SUBSETS else heard).update(counts)
+            self.report["subsets"].setdefault(name, {}).update(
+                clips=len(manifest),
+                hours=round(sum(clip.seconds for clip in manifest) / 3600, 3),
+                sample_rates={str(rate): n for rate, n in sorted(Counter(c.sample_rate for c in manifest).items())},
+                labels=dict(sorted(counts.items())),
+            )
+        if trained and heard - trained:
+            logger.warning(
+                "no training clip holds %s, which the evaluation sets do", ", ".join(sorted(heard - trained))
+            )
+
+
+def windows_of(clip: Clip, seconds: float) -> Iterator[Clip]:
+    """Cut a long clip into consecutive ones of at most ``seconds``; strong labels are cut with it.
+
+    A rest shorter than a second is left out. A clip that is short enough comes back as it is.
+    """
+    count = 1 + max(0, math.floor((clip.seconds - _SHORTEST_REST_SECONDS) / seconds))
+    if count == 1 and clip.seconds <= seconds:
+        yield clip
+        return
+    for number in range(count):
+        begin = number * seconds
+        end = min(begin + seconds, clip.seconds)
+        events = None
+        if clip.events is not None:
+            events = tuple(
+                Event(round(max(0.0, event.onset - begin), 6), round(min(end, event.offset) - begin, 6), event.label)
+                for event in clip.events
+                if event.onset < end and event.offset > begin
+            )
+        yield replace(
+            clip,
+            id=clip.id if count == 1 else f"{clip.id}_{begin:.3f}_{end:.3f}",
+            start=clip.start + begin,
+            seconds=end - begin,
+            events=events,
+            labels=clip.labels if events is None else tuple(sorted({event.label for event in events})),
+        )
+
+
+def _annotations(source: Source) -> Iterator[tuple[str, Any]]:
+    """File name and annotation of every listed clip: a table of events, or a tuple of classes."""
+    assert source.table is not None
+    if source.kind == "weak":
+        table = read_weak(source.table)
+        yield from zip(table["filename"], table["event_labels"])
+    else:
+        for filename, rows in read_events(source.table).groupby("filename", sort=False):
+            yield str(filename), rows
+
+
+def _within(
+    annotations: Mapping[Path, pd.DataFrame], seconds: Mapping[str, float], role: str
+) -> dict[Path, pd.DataFrame]:
+    """Cut all events of a set at the ends of their recordings at once, for one line in the log."""
+    if not annotations:
+        return {}
+    joined = pd.concat([table.assign(filename=str(path)) for path, table in annotations.items()], ignore_index=True)
+    cut = dict(list(clip_events(joined, seconds, role).groupby("filename", sort=False)))
+    return {path: cut.get(str(path), joined.iloc[:0]) for path in annotations}
+
+
+def _whole_clip(source: Source, recording: Recording, annotation: Any) -> Clip:
+    events, labels = None, None
+    if source.kind == "strong":
+        rows = annotation.dropna(subset="event_label")
+        events = tuple(sorted(map(Event, rows["onset"], rows["offset"], rows["event_label"]), key=_by_time))
+        labels = tuple(sorted({event.label for event in events}))
+    elif source.kind == "weak":
+        labels = tuple(sorted(set(annotation)))
+    relative = recording.path.relative_to(source.folder)
+    return Clip(
+        id=stem_of(relative.as_posix()).replace("/", "__"),
+        path=recording.path,
+        seconds=recording.seconds,
+        sample_rate=recording.sample_rate,
+        size=recording.size,
+        events=events,
+        labels=labels,
+    )
+
+
+def _by_time(event: Event) -> tuple[float, float, str]:
+    return event.onset, event.offset, event.label

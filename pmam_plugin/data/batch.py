@@ -1,0 +1,114 @@
+"""One training or evaluation batch, and how clips become one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pmam_plugin.audio import fit_length
+
+
+@dataclass
+class Item:
+    """One clip as a dataset returns it.
+
+    Attributes:
+        id: of the clip.
+        wave: ``(samples,)`` float32, zero-padded to the length of a clip.
+        seconds: how much of it is recording.
+        strong: activity, ``(frames, classes)``.
+        weak: presence, ``(classes,)``.
+        has_strong: whether ``strong`` is known.
+        has_weak: whether ``weak`` is known; so it is wherever ``strong`` is.
+        group: position of the clip's subset in :data:`pmam_plugin.data.SUBSETS`.
+        sample_rate: of ``wave``, in Hz.
+    """
+
+    id: str
+    wave: Tensor
+    seconds: float
+    strong: Tensor
+    weak: Tensor
+    has_strong: bool
+    has_weak: bool
+    group: int
+    sample_rate: int
+
+
+@dataclass
+class Batch:
+    """Clips stacked.
+
+    Attributes:
+        ids: of the clips.
+        waves: ``(batch, samples)`` float32, zero-padded at the end.
+        seconds: length of each recording, ``(batch,)`` float32.
+        strong: activity in 0..1, ``(batch, frames, classes)``; zeros where unknown, no frames without a label encoder.
+        weak: presence in 0..1, ``(batch, classes)``; zeros where unknown.
+        has_strong: whether ``strong`` is known, ``(batch,)`` bool.
+        has_weak: whether ``weak`` is known, ``(batch,)`` bool; true for strongly labelled clips too.
+        group: position of each clip's subset in :data:`pmam_plugin.data.SUBSETS`, ``(batch,)`` int64.
+        sample_rate: of ``waves``, in Hz.
+    """
+
+    ids: list[str]
+    waves: Tensor
+    seconds: Tensor
+    strong: Tensor
+    weak: Tensor
+    has_strong: Tensor
+    has_weak: Tensor
+    group: Tensor
+    sample_rate: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on another device."""
+        return self._with(lambda value: value.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory; ``DataLoader(pin_memory=True)`` calls this."""
+        return self._with(Tensor.pin_memory)
+
+    def padding(self, frames: int) -> Tensor:
+        """Which frames lie beyond the end of their recording.
+
+        Args:
+            frames: length of the grid that spans ``waves``.
+
+        Returns:
+            True where padding, ``(batch, frames)``. A frame that begins within the recording is none, and the first
+            never is.
+        """
+        whole = self.waves.shape[-1] / self.sample_rate
+        # Counted in Python: float32 would push exact borders (10 s of 10 s) over the edge.
+        valid = [max(1, math.ceil(seconds / whole * frames - 1e-3)) for seconds in self.seconds.tolist()]
+        position = torch.arange(frames, device=self.waves.device)
+        return position >= torch.tensor(valid, device=self.waves.device).unsqueeze(1)
+
+    def _with(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        moved: dict[str, Any] = {name: move(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Stack clips; longer ones (whole recordings in evaluation) set the length for all."""
+    samples = max(item.wave.shape[0] for item in items)
+    return Batch(
+        ids=[item.id for item in items],
+        waves=torch.stack([fit_length(item.wave, samples) for item in items]),
+        seconds=torch.tensor([item.seconds for item in items], dtype=torch.float32),
+        strong=torch.stack([item.strong for item in items]),
+        weak=torch.stack([item.weak for item in items]),
+        has_strong=torch.tensor([item.has_strong for item in items]),
+        has_weak=torch.tensor([item.has_weak for item in items]),
+        group=torch.tensor([item.group for item in items]),
+        sample_rate=items[0].sample_rate,
+    )

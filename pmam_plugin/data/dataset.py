@@ -1,0 +1,177 @@
+"""Clips of several subsets as one torch dataset."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soundfile
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pmam_plugin.audio import fit_length, read_audio, to_mono_resampled
+from pmam_plugin.data.batch import Item
+from pmam_plugin.data.cache import WaveformCache
+from pmam_plugin.data.manifest import SUBSETS, Clip, Manifest
+from pmam_plugin.errors import InputError
+from pmam_plugin.labels import LabelEncoder
+
+logger = logging.getLogger(__name__)
+
+
+class ClipDataset(Dataset[Item]):
+    """Waveforms with whatever labels are known.
+
+    Nothing here is random: the same index gives the same item in every epoch, process and worker. Each item is
+    ``clip_seconds`` long, zero-padded or cut at its end; with ``whole`` a longer recording comes in full, for scoring.
+
+    Args:
+        manifests: subsets by name, in the order their clips are numbered.
+        encoder: puts labels on the grid of a model; None for items without labels (no frames, no classes).
+        sample_rate: of the waveforms, in Hz.
+        clip_seconds: length of an item.
+        cache: folder for decoded waveforms (int16, 32 KB per second at 16 kHz); None decodes every time.
+        whole: do not cut recordings that are longer; labels still end where the encoder's grid does.
+
+    Attributes:
+        indices: subset name -> the numbers of its clips.
+    """
+
+    def __init__(
+        self,
+        manifests: Mapping[str, Manifest],
+        encoder: LabelEncoder | None,
+        sample_rate: int,
+        clip_seconds: float = 10.0,
+        cache: str | PathLike[str] | None = None,
+        whole: bool = False,
+    ) -> None:
+        unknown = [name for name in manifests if name not in SUBSETS]
+        if unknown:
+            raise InputError(f"unknown subset {unknown[0]!r}; the subsets are {', '.join(SUBSETS)}")
+        self.encoder, self.sample_rate, self.whole = encoder, sample_rate, whole
+        self.clip_seconds, self.samples = clip_seconds, round(clip_seconds * sample_rate)
+        self._entries: list[tuple[str, int, Clip]] = []
+        self._caches: dict[str, WaveformCache] = {}
+        self._targets: dict[int, tuple[np.ndarray, tuple[int, int]]] = {}
+        self.indices: dict[str, range] = {}
+        for name, manifest in manifests.items():
+            first = len(self._entries)
+            self._entries += [(name, row, clip) for row, clip in enumerate(manifest)]
+            self.indices[name] = range(first, len(self._entries))
+            if cache is not None and len(manifest):
+                self._caches[name] = WaveformCache(cache, name, manifest.clips, sample_rate, self.samples)
+        self._warn_of_low_rates()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Item:
+        """The clip with a number.
+
+        Raises:
+            InputError: its audio is missing or broken, or it bears a label the encoder does not know.
+        """
+        subset, row, clip = self._entries[index]
+        wave = self._wave(subset, row, clip)
+        strong, weak = self._labels(index, clip)
+        return Item(
+            id=clip.id,
+            wave=fit_length(wave, max(self.samples, wave.shape[0]) if self.whole else self.samples),
+            seconds=min(clip.seconds, wave.shape[0] / self.sample_rate if self.whole else self.clip_seconds),
+            strong=strong,
+            weak=weak,
+            has_strong=clip.events is not None,
+            has_weak=clip.labels is not None,
+            group=SUBSETS.index(subset),
+            sample_rate=self.sample_rate,
+        )
+
+    def clips(self, subset: str) -> tuple[Clip, ...]:
+        """The clips of a subset in the order of :attr:`indices`."""
+        return tuple(self._entries[index][2] for index in self.indices[subset])
+
+    def _wave(self, subset: str, row: int, clip: Clip) -> Tensor:
+        cache = self._caches.get(subset)
+        seconds = clip.seconds if self.whole else min(clip.seconds, self.clip_seconds)
+        if cache is None or seconds > self.clip_seconds:
+            return read_clip(clip, self.sample_rate, seconds)
+        wave = cache.get(row)
+        return wave if wave is not None else cache.put(row, read_clip(clip, self.sample_rate, seconds))
+
+    def _labels(self, index: int, clip: Clip) -> tuple[Tensor, Tensor]:
+        if self.encoder is None:
+            return torch.zeros(0, 0), torch.zeros(0)
+        frames, classes = self.encoder.frames, len(self.encoder.labels)
+        if clip.events is None:
+            weak = _encoded(clip, self.encoder.encode_weak, clip.labels or ())
+            return torch.zeros(frames, classes), torch.from_numpy(weak)
+        if index not in self._targets:
+            table = pd.DataFrame(
+                [(event.onset, event.offset, event.label) for event in clip.events],
+                columns=["onset", "offset", "event_label"],
+            )
+            strong = _encoded(clip, self.encoder.encode_strong, table)
+            self._targets[index] = np.packbits(strong > 0), strong.shape
+        packed, shape = self._targets[index]
+        strong = np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape).astype(np.float32)
+        return torch.from_numpy(strong), torch.from_numpy(strong.max(axis=0))
+
+    def _warn_of_low_rates(self) -> None:
+        low = [clip for _, _, clip in self._entries if 0 < clip.sample_rate < self.sample_rate]
+        if low:
+            logger.warning(
+                "%d of %d recordings have a lower sample rate (such as %d Hz) than the model's %d Hz: "
+                "they are resampled, but the band above %d Hz stays empty",
+                len(low),
+                len(self),
+                low[0].sample_rate,
+                self.sample_rate,
+                low[0].sample_rate // 2,
+            )
+
+
+def read_clip(clip: Clip, sample_rate: int, seconds: float) -> Tensor:
+    """Decode a clip; of a long recording only the part that is the clip.
+
+    Args:
+        clip: which.
+        sample_rate: wanted, in Hz.
+        seconds: how much of it, from its start.
+
+    Returns:
+        ``(samples,)`` float32, at most ``seconds`` long.
+
+    Raises:
+        InputError: the file is missing or broken.
+    """
+    wanted = round(seconds * sample_rate)
+    rate = clip.sample_rate
+    if rate <= 0 or (clip.start == 0 and clip.seconds <= seconds):
+        return read_audio(clip.path, sample_rate)[:wanted] if clip.start == 0 else _excerpt(clip, sample_rate, wanted)
+    return _excerpt(clip, sample_rate, wanted)
+
+
+def _encoded(clip: Clip, encode: Callable[[Any], np.ndarray], labels: Any) -> np.ndarray:
+    try:
+        return encode(labels)
+    except InputError as error:
+        raise InputError(f"clip {clip.id}: {error}") from error
+
+
+def _excerpt(clip: Clip, sample_rate: int, wanted: int) -> Tensor:
+    if not clip.path.is_file():
+        raise InputError(f"{clip.path}: no such file; restore the recording or prepare the data again")
+    try:
+        with soundfile.SoundFile(str(clip.path)) as file:
+            file.seek(round(clip.start * file.samplerate))
+            samples = file.read(round(wanted / sample_rate * file.samplerate), dtype="float32", always_2d=True)
+            rate = file.samplerate
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise InputError(f"{clip.path}: cannot be decoded ({error}); copy or download the file again") from error
+    return to_mono_resampled(samples.mean(axis=1), rate, sample_rate)[:wanted]

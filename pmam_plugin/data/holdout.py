@@ -1,0 +1,69 @@
+"""Take a part of the training clips aside to select models on, so that the test set stays untouched."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from pmam_plugin.data.manifest import Clip
+
+# AudioSet's and so DESED's names: video, start and end in seconds ("Y00pbt6aJV8Y_350.000_360.000").
+_EXCERPT = re.compile(r"^(?P<recording>.+)_\d+\.\d+_\d+\.\d+$")
+
+
+def recording_of(clip: Clip) -> str:
+    """What a clip was cut from: clips of one recording sound alike and must not stand on both sides of a split."""
+    match = _EXCERPT.match(clip.path.stem)
+    return match["recording"] if match else str(clip.path)
+
+
+def excerpt_source(clip: Clip) -> str | None:
+    """The recording of a clip named as in AudioSet; None for other names, which are unique in their folder only."""
+    match = _EXCERPT.match(clip.path.stem)
+    return match["recording"] if match else None
+
+
+def split_clips(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Clip], list[Clip]]:
+    """Split clips into a part to train on and a part held out, about equal in their shares of every class.
+
+    Recordings are dealt class by class, the rarest first, until a class has its share (iterative stratification,
+    Sechidis et al. 2011, in its greedy form); clips without labels fill up what is missing. All clips of a recording
+    stay together.
+
+    Args:
+        clips: to be split.
+        share: of the clips that is held out, in (0, 1).
+        seed: decides which.
+
+    Returns:
+        Clips to train on and clips held out, each in the given order; neither is empty if there are two recordings.
+    """
+    groups: dict[str, list[Clip]] = {}
+    for clip in clips:
+        groups.setdefault(recording_of(clip), []).append(clip)
+    order = np.random.default_rng(seed).permutation(len(groups))
+    names = [sorted(groups)[place] for place in order]
+    labels = {name: {label for clip in groups[name] for label in clip.labels or ()} for name in names}
+    totals = Counter(label for name in names for label in labels[name])
+    held: set[str] = set()
+    for label in sorted(totals, key=lambda label: (totals[label], label)):
+        wanted = _part(totals[label], share)
+        having = [name for name in names if label in labels[name]]
+        missing = wanted - sum(name in held for name in having)
+        held.update([name for name in having if name not in held][: max(0, missing)])
+    for name in names:
+        if sum(len(groups[chosen]) for chosen in held) >= _part(len(clips), share):
+            break
+        held.add(name)
+    if len(held) == len(groups):
+        held.discard(names[-1])
+    kept = [clip for clip in clips if recording_of(clip) not in held]
+    return kept, [clip for clip in clips if recording_of(clip) in held]
+
+
+def _part(count: int, share: float) -> int:
+    """A share of a count: at least one, but never the only one."""
+    return 0 if count < 2 else min(count - 1, max(1, round(share * count)))

@@ -1,0 +1,71 @@
+"""Data loaders that a killed run can resume exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Subset
+
+from pmam_plugin.data.batch import collate
+from pmam_plugin.data.dataset import ClipDataset
+from pmam_plugin.data.sampler import SubsetBatchSampler
+
+
+def training_loader(
+    dataset: ClipDataset,
+    batch: Mapping[str, int],
+    seed: int,
+    steps_per_epoch: int | str = "smallest",
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Any:
+    """A SpeechBrain ``SaveableDataLoader`` over batches of mixed subsets.
+
+    It has a generator of its own: creating an iterator draws from the loader's generator, and if that were the global
+    one, a run resumed in mid-epoch would be one draw off.
+
+    Args:
+        dataset: of all subsets in ``batch``.
+        batch: subset -> clips per batch and process.
+        seed: of the order.
+        steps_per_epoch: see :class:`SubsetBatchSampler`.
+        workers: processes that read ahead; with the waveform cache none are needed.
+        rank, world_size: of the process.
+    """
+    from speechbrain.dataio.dataloader import SaveableDataLoader
+
+    sampler = SubsetBatchSampler(dataset.indices, batch, seed, steps_per_epoch, rank, world_size)
+    return SaveableDataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        generator=torch.Generator().manual_seed(seed),
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def evaluation_loader(
+    dataset: ClipDataset, batch_clips: int, workers: int = 0, indices: Sequence[int] | None = None
+) -> DataLoader[Any]:
+    """A loader over clips in their order, each once.
+
+    Args:
+        dataset: of the clips.
+        batch_clips: clips at a time; the last batch may be smaller.
+        workers: processes that read ahead.
+        indices: of the clips wanted (a process's share, those not done yet); all when not given.
+    """
+    chosen: Any = dataset if indices is None else Subset(dataset, indices)
+    return DataLoader(
+        chosen,
+        batch_size=batch_clips,
+        collate_fn=collate,
+        num_workers=workers,
+        generator=torch.Generator().manual_seed(0),
+        pin_memory=torch.cuda.is_available(),
+    )

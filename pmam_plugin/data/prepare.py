@@ -1,0 +1,266 @@
+"""Turn a folder of recordings and annotations into manifests that can be trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from pmam_plugin.data.assembly import Assembly
+from pmam_plugin.data.classes import find_classes
+from pmam_plugin.data.layout import (
+    PLACES,
+    Source,
+    audio_files,
+    expected_folders,
+    find_source,
+    require_table,
+)
+from pmam_plugin.data.manifest import SUBSETS, TRAINING_SUBSETS, Manifest
+from pmam_plugin.errors import InputError
+from pmam_plugin.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+# Raise when prepared files of an earlier version must be written again.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data that is ready to be trained on.
+
+    Attributes:
+        manifests: the subsets that have clips, by name.
+        labels: the class list, sorted.
+        clip_seconds: length that training clips are padded to; none is longer.
+        report: what was found, and what was left out and why; plain JSON.
+        fingerprint: changes when files, annotations or options change.
+    """
+
+    manifests: dict[str, Manifest]
+    labels: tuple[str, ...]
+    clip_seconds: float
+    report: dict[str, Any]
+    fingerprint: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Clips of every subset."""
+        return {name: len(manifest) for name, manifest in self.manifests.items()}
+
+    @property
+    def description(self) -> str:
+        """One line on the data: subsets with their sizes, and the number of classes."""
+        subsets = ", ".join(f"{name} {count}" for name, count in self.counts.items())
+        return f"{subsets} clips; {len(self.labels)} classes; selection: {self.report['selection']}"
+
+    def events(self, subset: str) -> pd.DataFrame:
+        """Strong labels of a subset: ``filename, onset, offset, event_label``, where ``filename`` is the clip's id."""
+        return self._manifest(subset).events()
+
+    def durations(self, subset: str) -> dict[str, float]:
+        """Seconds of every clip of a subset, by id."""
+        return self._manifest(subset).durations()
+
+    def seconds_by_clip(self, subsets: Sequence[str]) -> dict[str, float]:
+        """Seconds of every clip of those of ``subsets`` that exist, at most ``clip_seconds`` each, by id."""
+        present = [self.manifests[name] for name in subsets if name in self.manifests]
+        return {clip.id: min(clip.seconds, self.clip_seconds) for manifest in present for clip in manifest}
+
+    def _manifest(self, subset: str) -> Manifest:
+        try:
+            return self.manifests[subset]
+        except KeyError:
+            raise InputError(
+                f"the data have no {subset} set, only {', '.join(self.manifests)}; add it or name another one"
+            ) from None
+
+
+def prepare(
+    data_folder: str | PathLike[str],
+    save_folder: str | PathLike[str],
+    subsets: Sequence[str] = TRAINING_SUBSETS,
+    selection: str = "auto",
+    test: str = "validation",
+    hold_out: float = 0.1,
+    seed: int = 0,
+    clip_seconds: float = 10.0,
+    max_unreadable: float = 0.01,
+    check: Literal["decode", "header"] = "decode",
+    skip_prep: bool = False,
+) -> Prepared:
+    """Write a manifest per subset, ``labels.json`` and ``prepared.json``.
+
+    Nothing is done when neither files (names and sizes), annotations nor options have changed since the last time.
+    Recordings that are missing or unreadable are left out, counted and logged. Training clips whose recording (by
+    AudioSet's naming) also stands in the selection or test set are left out of training: DESED has 35 of them.
+    Recordings longer than ``clip_seconds`` become several training clips; of a weakly labelled one only the first
+    ``clip_seconds`` are used, since its labels may not hold in a part. Selection and test clips stay whole.
+
+    Args:
+        data_folder: of a corpus laid out as DESED (``audio/``, ``metadata/``), or a plain folder of recordings, which
+            are then unlabelled clips.
+        save_folder: where the manifests go.
+        subsets: of the training subsets ``strong``, ``synthetic``, ``weak`` and ``unlabelled``, those wanted; one that
+            the folder does not have is left out.
+        selection: the set that models are selected on: ``synthetic_validation``, ``validation``, ``public``,
+            ``hold_out`` (a part of the strong clips, or failing these of the synthetic, weak or unlabelled ones),
+            ``none``, or ``auto``: the synthetic validation set where there is one, else ``hold_out``.
+        test: the set that figures are reported on: ``validation``, ``public``, ``synthetic_validation`` or ``none``.
+        hold_out: share of the clips held out.
+        seed: decides which are held out.
+        clip_seconds: length of a training clip.
+        max_unreadable: share of the recordings that may be unreadable.
+        check: ``decode`` every recording, or read its ``header`` only (faster, but damage turns up in training).
+        skip_prep: use what is in ``save_folder`` without looking at the data.
+
+    Raises:
+        InputError: no data, broken annotations, audio paths that leave their folder, too many unreadable recordings, or
+            nothing prepared yet with ``skip_prep``.
+    """
+    root, save = Path(data_folder), Path(save_folder)
+    if skip_prep:
+        return load_prepared(root, save)
+    _check_options(subsets, selection, test, hold_out, clip_seconds, max_unreadable)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; data_folder must name the corpus (the folder that holds audio/)")
+    options = {
+        "version": _VERSION,
+        "subsets": list(subsets),
+        "selection": selection,
+        "test": test,
+        "hold_out": hold_out,
+        "seed": seed,
+        "clip_seconds": clip_seconds,
+        "max_unreadable": max_unreadable,
+        "check": check,
+    }
+    sources = _sources(root, subsets, selection, test)
+    files = {role: audio_files(source.folder) for role, source in sources.items()}
+    labels = find_classes(root)
+    fingerprint = _fingerprint(root, {**options, "labels": labels}, sources, files)
+    if (save / "prepared.json").exists() and read_json(save / "prepared.json").get("fingerprint") == fingerprint:
+        try:
+            return load_prepared(root, save)
+        except InputError:
+            logger.warning("%s: prepared files are damaged; preparing again", save)
+    assembly = Assembly(root, clip_seconds, max_unreadable, decode=check == "decode")
+    manifests = assembly.build(sources, files, hold_out if selection in ("auto", "hold_out") else 0.0, seed)
+    return _save(root, save, manifests, {**assembly.report, "labels": labels}, fingerprint, clip_seconds)
+
+
+def load_prepared(data_folder: str | PathLike[str], save_folder: str | PathLike[str]) -> Prepared:
+    """Load what :func:`prepare` has written.
+
+    Args:
+        data_folder: where the corpus lies now; it may have been moved since.
+        save_folder: that was given to :func:`prepare`.
+
+    Raises:
+        InputError: nothing prepared there, or files are damaged.
+    """
+    save = Path(save_folder)
+    if not (save / "prepared.json").exists():
+        raise InputError(f"{save}: holds no prepared data; run once without skip_prep")
+    state = read_json(save / "prepared.json")
+    try:
+        manifests = {name: Manifest.load(save / f"{name}.json", data_folder) for name in state["subsets"]}
+        labels = tuple(map(str, read_json(save / "labels.json")))
+        return Prepared(
+            manifests, labels, float(state["clip_seconds"]), dict(state["report"]), str(state["fingerprint"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{save / 'prepared.json'}: damaged ({error}); remove it and prepare the data again"
+        ) from error
+
+
+def _sources(root: Path, subsets: Sequence[str], selection: str, test: str) -> dict[str, Source]:
+    """Role (subset, ``selection`` or ``test``) -> set."""
+    wanted = {subset: subset for subset in TRAINING_SUBSETS if subset in subsets}
+    if selection not in ("none", "hold_out"):
+        wanted["selection"] = "synthetic_validation" if selection == "auto" else selection
+    if test != "none":
+        wanted["test"] = test
+    sources = {role: source for role, name in wanted.items() if (source := find_source(root, name)) is not None}
+    if not any(role in TRAINING_SUBSETS for role in sources):
+        raise InputError(
+            f"{root}: no training data; expected recordings in {expected_folders([s for s in wanted if s in PLACES])}"
+        )
+    if "selection" in wanted and "selection" not in sources and selection != "auto":
+        raise InputError(
+            f"{root}: the selection set {selection!r} is not there; expected {expected_folders([selection])}"
+        )
+    for source in sources.values():
+        require_table(source)
+    for role in wanted.keys() - sources.keys() - {"selection"}:
+        logger.warning("%s: no %s set (looked for %s)", root, role, expected_folders([wanted[role]]))
+    return sources
+
+
+def _check_options(
+    subsets: Sequence[str], selection: str, test: str, hold_out: float, clip_seconds: float, max_unreadable: float
+) -> None:
+    unknown = [name for name in subsets if name not in TRAINING_SUBSETS]
+    if unknown or not subsets or isinstance(subsets, str):
+        raise InputError(f"subsets holds {unknown or subsets!r}; choose from {', '.join(TRAINING_SUBSETS)}")
+    sets = ("synthetic_validation", "validation", "public")
+    for key, value, allowed in (
+        ("selection", selection, ("auto", "hold_out", *sets, "none")),
+        ("test", test, (*sets, "none")),
+    ):
+        if value not in allowed:
+            raise InputError(f"{key} is {value!r}; choose one of {', '.join(allowed)}")
+    if selection == test and test != "none":
+        raise InputError(
+            f"selection and test both name {test!r}; figures would be chosen on the set they are reported on"
+        )
+    if not 0 < hold_out < 1 or clip_seconds <= 0 or not 0 <= max_unreadable <= 1:
+        raise InputError("hold_out must lie between 0 and 1, max_unreadable too, and clip_seconds must be positive")
+
+
+def _fingerprint(
+    root: Path, options: dict[str, Any], sources: dict[str, Source], files: dict[str, dict[str, tuple[Path, int]]]
+) -> str:
+    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
+    for role, source in sources.items():
+        place = (role, source.name, source.kind, source.folder.relative_to(root).as_posix())
+        digest.update(json.dumps(place).encode())
+        digest.update(json.dumps([(name, size) for name, (_, size) in files[role].items()]).encode())
+        if source.table is not None:
+            digest.update(source.table.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _save(
+    root: Path,
+    save: Path,
+    manifests: dict[str, Manifest],
+    report: dict[str, Any],
+    fingerprint: str,
+    clip_seconds: float,
+) -> Prepared:
+    labels = report["labels"]
+    (save / "prepared.json").unlink(missing_ok=True)
+    for name in SUBSETS:
+        if name in manifests:
+            manifests[name].save(save / f"{name}.json", root)
+        else:
+            (save / f"{name}.json").unlink(missing_ok=True)
+    write_json(save / "labels.json", labels)
+    state = {"fingerprint": fingerprint, "clip_seconds": clip_seconds, "subsets": list(manifests), "report": report}
+    # Written last: it says that all the others are whole.
+    write_json(save / "prepared.json", state)
+    prepared = load_prepared(root, save)
+    logger.info("prepared %s", prepared.description)
+    return prepared

@@ -1,0 +1,301 @@
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from pmam_plugin.data import Manifest, class_list, prepare
+from pmam_plugin.data.annotations import read_events
+from pmam_plugin.data.holdout import excerpt_source
+from pmam_plugin.errors import InputError
+from tests.data.corpus import EVENTS, noise, table, tiny_corpus
+from tests.support import shared
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    return tiny_corpus(tmp_path / "corpus")
+
+
+def prepare_tiny(corpus: Path, save: Path, **options):
+    return prepare(corpus, save, clip_seconds=1.0, **options)
+
+
+def test_every_subset_becomes_a_manifest_with_its_labels(corpus, tmp_path):
+    data = prepare_tiny(corpus, tmp_path / "out", hold_out=0.2)
+    assert data.labels == ("Cat", "Dog")
+    assert data.counts == {"strong": 8, "weak": 4, "unlabelled": 5, "selection": 2, "test": 3}
+    assert {clip.labels for clip in data.manifests["weak"]} == {("Cat", "Dog")}
+    assert all(clip.labels is None and clip.events is None for clip in data.manifests["unlabelled"])
+    events = data.events("test")
+    assert events["filename"].tolist() == ["v0", "v1", "v2"]
+    assert data.durations("test") == {"v0": 0.8, "v1": 0.8, "v2": 0.8}
+    assert data.seconds_by_clip(["weak", "synthetic"]) == dict.fromkeys(["w0", "w1", "w2", "w3"], 1.0)
+
+
+def test_a_clip_without_events_keeps_its_row(corpus, tmp_path):
+    data = prepare_tiny(corpus, tmp_path / "out", selection="none")
+    empty = data.events("strong").set_index("filename").loc["s9"]
+    assert np.isnan(empty["onset"])
+    assert empty["event_label"] is None
+
+
+def test_nothing_is_done_again_unless_something_has_changed(corpus, tmp_path):
+    save = tmp_path / "out"
+    first = prepare_tiny(corpus, save)
+    written = (save / "strong.json").stat().st_mtime_ns
+    assert prepare_tiny(corpus, save) == first
+    assert (save / "strong.json").stat().st_mtime_ns == written
+    assert prepare_tiny(corpus, save, skip_prep=True) == first
+    noise(corpus / "audio/train/unlabel_in_domain/new.wav")
+    second = prepare_tiny(corpus, save)
+    assert second.fingerprint != first.fingerprint
+    assert second.counts["unlabelled"] == 6
+    text = (corpus / "metadata/train/weak.tsv").read_text()
+    (corpus / "metadata/train/weak.tsv").write_text(text.replace("Cat,Dog", "Cat"))
+    assert prepare_tiny(corpus, save).fingerprint != second.fingerprint
+
+
+def test_damaged_manifests_are_written_again(corpus, tmp_path):
+    save = tmp_path / "out"
+    first = prepare_tiny(corpus, save)
+    (save / "weak.json").write_text('{"w0": {}}')
+    assert prepare_tiny(corpus, save) == first
+    (save / "weak.json").unlink()
+    assert prepare_tiny(corpus, save) == first
+
+
+def test_skip_prep_without_preparation_is_refused(corpus, tmp_path):
+    with pytest.raises(InputError, match="no prepared data; run once without skip_prep"):
+        prepare(corpus, tmp_path / "out", skip_prep=True)
+
+
+def test_prepared_data_survive_a_move_of_the_corpus(corpus, tmp_path):
+    first = prepare_tiny(corpus, tmp_path / "out")
+    moved = corpus.rename(tmp_path / "moved")
+    second = prepare_tiny(moved, tmp_path / "out", skip_prep=True)
+    assert second.fingerprint == first.fingerprint
+    assert all(clip.path.exists() for manifest in second.manifests.values() for clip in manifest)
+
+
+def test_manifests_hold_no_path_of_the_machine_and_speechbrain_reads_them(corpus, tmp_path):
+    prepare_tiny(corpus, tmp_path / "out")
+    assert str(tmp_path) not in (tmp_path / "out/strong.json").read_text()
+    from speechbrain.dataio.dataset import DynamicItemDataset
+
+    dataset = DynamicItemDataset.from_json(tmp_path / "out/weak.json", replacements={"data_root": corpus})
+    with dataset.output_keys_as(["id", "wav", "labels"]):
+        assert dataset[0] == {"id": "w0", "wav": str(corpus / "audio/train/weak/w0.wav"), "labels": ["Cat", "Dog"]}
+
+
+def test_missing_and_unlisted_recordings_are_counted(corpus, tmp_path, caplog):
+    (corpus / "audio/train/weak/w1.wav").unlink()
+    noise(corpus / "audio/train/weak/stranger.wav")
+    with caplog.at_level(logging.WARNING):
+        data = prepare_tiny(corpus, tmp_path / "out")
+    report = data.report["subsets"]["weak"]
+    assert (report["missing"], report["missing_examples"], report["unlisted"]) == (1, ["w1.wav"], 1)
+    assert "1 of 4 listed clips are not in" in caplog.text
+
+
+def test_a_set_whose_recordings_are_all_missing_is_refused(corpus, tmp_path):
+    for file in (corpus / "audio/train/weak").iterdir():
+        file.unlink()
+    with pytest.raises(InputError, match=r"none of the 4 clips of .*weak\.tsv is there"):
+        prepare_tiny(corpus, tmp_path / "out")
+
+
+def test_unreadable_recordings_stop_the_run_only_beyond_the_limit(corpus, tmp_path, caplog):
+    (corpus / "audio/train/unlabel_in_domain/u1.wav").write_bytes(b"")
+    soundfile.write(corpus / "audio/train/weak/w2.wav", np.full(800, np.nan, np.float32), 8000, subtype="FLOAT")
+    whole = (corpus / "audio/train/strong_label_real/s1.wav").read_bytes()
+    (corpus / "audio/train/strong_label_real/s1.wav").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"3 of 22 recordings cannot be read, more than max_unreadable = 0\.1"):
+        prepare_tiny(corpus, tmp_path / "out", max_unreadable=0.1)
+    with caplog.at_level(logging.WARNING):
+        data = prepare_tiny(corpus, tmp_path / "out", max_unreadable=0.2, selection="none")
+    assert data.report["unreadable"] == 3
+    assert data.counts == {"strong": 9, "weak": 3, "unlabelled": 4, "test": 3}
+    assert caplog.text.count("left out, unreadable") == 3
+
+
+@pytest.mark.parametrize("name", ["../../../secret.wav", "/etc/secret.wav", "..\\secret.wav", "C:secret.wav"])
+def test_annotations_cannot_point_outside_of_the_audio_folder(corpus, tmp_path, name):
+    noise(tmp_path / "secret.wav")
+    table(corpus / "metadata/validation/validation.tsv", EVENTS, [("v0.wav", 0.1, 0.5, "Cat"), (name, 0, 1, "Cat")])
+    with pytest.raises(InputError, match="points outside of the audio folder"):
+        prepare_tiny(corpus, tmp_path / "out")
+
+
+def test_a_manifest_cannot_point_outside_of_the_data_folder(tmp_path):
+    for wav in ("/etc/passwd", "{data_root}/../secret.wav"):
+        (tmp_path / "test.json").write_text(json.dumps({"a": {"wav": wav, "duration": 1.0}}))
+        with pytest.raises(InputError, match=r"test\.json, clip 'a'"):
+            Manifest.load(tmp_path / "test.json", tmp_path)
+
+
+def test_the_held_out_part_has_its_share_of_every_class_and_its_own_recordings(tmp_path):
+    rows = []
+    for number in range(60):
+        for part in range(2):
+            name = f"Yrec{number}_{part}.000_{part + 1}.000.wav"
+            noise(tmp_path / "c/audio/train/strong_label_real" / name, seconds=0.05)
+            rows.append((name, 0, 0.04, ("Cat", "Dog", "Dog", "Rare")[min(3, number % 20)]))
+    table(tmp_path / "c/metadata/train/strong.tsv", EVENTS, rows)
+    data = prepare(tmp_path / "c", tmp_path / "out", hold_out=0.2, test="none", seed=3)
+    held, kept = data.manifests["selection"], data.manifests["strong"]
+    assert 20 <= len(held) <= 32
+    assert {event.label for clip in held for event in clip.events} == {"Cat", "Dog", "Rare"}
+    assert not {excerpt_source(clip) for clip in held} & {excerpt_source(clip) for clip in kept}
+    again = prepare(tmp_path / "c", tmp_path / "again", hold_out=0.2, test="none", seed=3)
+    other = prepare(tmp_path / "c", tmp_path / "other", hold_out=0.2, test="none", seed=4)
+    assert again.manifests == data.manifests
+    assert other.manifests != data.manifests
+
+
+def test_recordings_of_the_test_set_do_not_train(corpus, tmp_path):
+    for folder in ("train/weak", "validation/validation", "train/unlabel_in_domain"):
+        noise(corpus / "audio" / folder / "Yabc_0.000_1.000.wav")
+    with (corpus / "metadata/train/weak.tsv").open("a") as file:
+        file.write("Yabc_0.000_1.000.wav\tCat\n")
+    with (corpus / "metadata/validation/validation.tsv").open("a") as file:
+        file.write("Yabc_0.000_1.000.wav\t0\t1\tCat\n")
+    data = prepare_tiny(corpus, tmp_path / "out")
+    assert data.counts["weak"] == 4
+    assert data.counts["test"] == 4
+    assert data.report["subsets"]["weak"]["also_evaluated_on"] == 1
+    assert data.report["subsets"]["unlabelled"]["also_evaluated_on"] == 1
+
+
+def test_clips_of_one_name_in_several_subsets_get_different_ids(corpus, tmp_path):
+    noise(corpus / "audio/train/unlabel_in_domain/w0.wav")
+    noise(corpus / "audio/train/unlabel_in_domain/v0.wav")
+    data = prepare_tiny(corpus, tmp_path / "out")
+    ids = [clip.id for manifest in data.manifests.values() for clip in manifest]
+    assert len(set(ids)) == len(ids)
+    assert {"v0", "v0@unlabelled", "w0", "w0@unlabelled"} <= set(ids)
+    assert "v0" in {clip.id for clip in data.manifests["test"]}
+
+
+def test_a_synthetic_validation_set_is_selected_on_when_there_is_one(corpus, tmp_path):
+    for part, name in (("train", "synthetic21_train"), ("validation", "synthetic21_validation")):
+        noise(corpus / f"audio/{part}/{name}/soundscapes_16k/7.wav")
+        noise(corpus / f"audio/{part}/{name}/soundscapes_16k/7_events/foreground.wav")
+        table(corpus / f"metadata/{part}/{name}/soundscapes.tsv", EVENTS, [("7.wav", 0.1, 0.9, "Dog")])
+    data = prepare_tiny(corpus, tmp_path / "out")
+    assert data.counts == {"strong": 10, "synthetic": 1, "weak": 4, "unlabelled": 5, "selection": 1, "test": 3}
+    assert [clip.id for clip in data.manifests["selection"]] == ["7"]
+    assert data.report["selection"] == "synthetic_validation"
+    held_out = prepare_tiny(corpus, tmp_path / "held", selection="hold_out")
+    assert held_out.report["selection"] == "held out of strong"
+
+
+def test_folders_may_carry_their_sample_rate_and_files_another_format(corpus, tmp_path):
+    folder = corpus / "audio/train/strong_label_real"
+    shutil.copytree(folder, folder.with_name("strong_label_real_4k"))
+    folder.rename(folder.with_name("strong_label_real_16k"))
+    for file in sorted(folder.with_name("strong_label_real_16k").iterdir())[:4]:
+        noise(file.with_suffix(".flac"), rate=44100, channels=2)
+        file.unlink()
+    data = prepare_tiny(corpus, tmp_path / "out", selection="none")
+    assert data.report["subsets"]["strong"]["folder"] == "audio/train/strong_label_real_16k"
+    assert data.report["subsets"]["strong"]["sample_rates"] == {"8000": 6, "44100": 4}
+
+
+def test_a_plain_folder_of_recordings_is_unlabelled_and_long_ones_are_cut_into_clips(tmp_path):
+    noise(tmp_path / "pile/one.wav", seconds=10.02)
+    noise(tmp_path / "pile/deep/two.ogg", seconds=34.0, rate=16000)
+    noise(tmp_path / "pile/deep/rest.wav", seconds=20.5)
+    data = prepare(tmp_path / "pile", tmp_path / "out", selection="none")
+    clips = {clip.id: (clip.start, round(clip.seconds, 2)) for clip in data.manifests["unlabelled"]}
+    assert clips["one"] == (0.0, 10.0)
+    assert [value for name, value in clips.items() if "two" in name] == [(0, 10), (10, 10), (20, 10), (30, 4)]
+    assert [value for name, value in clips.items() if "rest" in name] == [(0, 10), (10, 10)]
+    assert data.labels == ()
+    with_selection = prepare(tmp_path / "pile", tmp_path / "out")
+    assert with_selection.report["selection"] == "held out of unlabelled"
+
+
+def test_events_are_cut_with_their_long_recording_but_a_test_recording_stays_whole(tmp_path):
+    root = tmp_path / "c"
+    for part in ("train/strong", "validation/validation"):
+        noise(root / "audio" / part / "long.wav", seconds=20)
+    rows = [("long.wav", 8, 12, "Dog"), ("long.wav", 15, 20.4, "Cat")]
+    table(root / "metadata/train/strong.tsv", EVENTS, rows)
+    table(root / "metadata/validation/validation.tsv", EVENTS, rows)
+    data = prepare(root, tmp_path / "out", selection="none")
+    events = data.events("strong")
+    assert events["filename"].tolist() == ["long_0.000_10.000", "long_10.000_20.000", "long_10.000_20.000"]
+    assert events[["onset", "offset"]].to_numpy().tolist() == [[8, 10], [0, 2], [5, 10]]
+    assert data.durations("test") == {"long@test": 20.0} or data.durations("test") == {"long": 20.0}
+
+
+def test_a_folder_without_data_and_wrong_options_are_refused(corpus, tmp_path):
+    (tmp_path / "empty/audio").mkdir(parents=True)
+    with pytest.raises(InputError, match="no training data; expected recordings in audio/train/"):
+        prepare(tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(InputError, match="no such folder"):
+        prepare(tmp_path / "nowhere", tmp_path / "out")
+    (corpus / "metadata/train/weak.tsv").unlink()
+    with pytest.raises(InputError, match=r"has audio but no annotations; write .*metadata/train/weak\.tsv"):
+        prepare_tiny(corpus, tmp_path / "out")
+    for options, complaint in (
+        ({"subsets": ["strung"]}, "subsets holds"),
+        ({"selection": "validation"}, "selection and test both name 'validation'"),
+        ({"test": "dev"}, "test is 'dev'"),
+        ({"hold_out": 1.5}, "hold_out must lie between"),
+        ({"selection": "synthetic_validation"}, "the selection set 'synthetic_validation' is not there"),
+    ):
+        with pytest.raises(InputError, match=complaint):
+            prepare_tiny(corpus, tmp_path / "out", **{"subsets": ["strong"], **options})
+
+
+def test_the_class_list_comes_from_all_annotations(corpus):
+    assert class_list(corpus) == ["Cat", "Dog"]
+    table(corpus / "metadata/validation/validation.tsv", EVENTS, [("v0.wav", 0, 1, "Zebra"), ("v1.wav", "", "", "")])
+    assert class_list(corpus) == ["Cat", "Dog", "Zebra"]
+
+
+def test_realmini_is_prepared_whole(tmp_path):
+    data = prepare(shared("realmini"), tmp_path, check="header", seed=1)
+    assert sum(data.counts.values()) == 1424
+    assert len(data.labels) == 10
+    assert list(data.labels) == class_list(shared("realmini"))
+    assert 0.08 < data.counts["selection"] / 240 < 0.13
+    assert data.report["unreadable"] == 0
+
+
+def test_desed_metadata_with_a_part_of_its_recordings(tmp_path):
+    """The real tables, with a handful of generated recordings at DESED's different rates."""
+    metadata, root = shared("desed_metadata"), tmp_path / "desed"
+    shutil.copytree(metadata, root / "metadata")
+    strong = read_events(metadata / "train/audioset_strong.tsv")["filename"].unique()
+    test = read_events(metadata / "validation/validation.tsv")
+    leaked = sorted(set(strong) & set(test["filename"]))
+    beyond = test.loc[test["offset"] > 10, "filename"].unique()
+    empty = test.loc[test["event_label"].isna(), "filename"].unique()
+    weak = [line.split("\t")[0] for line in (metadata / "train/weak.tsv").read_text().splitlines()[1:]]
+    for number, name in enumerate([*strong[:12], *leaked[:3]]):
+        noise(
+            root / "audio/train/strong_label_real_44k" / name,
+            10.0 if number else 10.01,
+            (16000, 32000, 44100)[number % 3],
+        )
+    for name in weak[:5]:
+        noise(root / "audio/train/weak_16k" / name, 9.98, 16000)
+    noise(root / "audio/train/unlabel_in_domain/Yxyz_1.000_11.000.wav", 10.0, 44100, channels=2)
+    for name in [*leaked[:3], *beyond[:2], *empty[:2]]:
+        noise(root / "audio/validation/validation" / name, 10.0, 16000)
+    data = prepare(root, tmp_path / "out")
+    report = data.report["subsets"]
+    assert len(data.labels) == 10
+    assert report["strong"]["listed"] == 3463
+    assert report["strong"]["missing"] == 3463 - 15
+    assert report["strong"]["also_evaluated_on"] + report.get("selection", {}).get("also_evaluated_on", 0) == 3
+    assert report["test"]["clips"] == 7
+    assert data.events("test")["offset"].max() <= 10.0
+    assert data.events("test")["event_label"].isna().sum() == 2
+    assert max(clip.seconds for clip in data.manifests["strong"]) <= 10.0
