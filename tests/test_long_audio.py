@@ -1,0 +1,143 @@
+import math
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pmam_plugin import long_audio
+from pmam_plugin.audio import read_audio
+from pmam_plugin.errors import InputError
+from pmam_plugin.long_audio import Cutter, Grid, Joiner, MonoResampler, audio_blocks
+
+# The grid of ATST-SED scaled down: a clip is not a whole number of frames.
+ODD = Grid(clip_samples=1000, clip_frames=15, samples_per_frame=64.0, reach=15)
+
+
+def cut(grid: Grid, samples: int, piece: int):
+    wave = torch.arange(samples, dtype=torch.float32)
+    cutter = Cutter(grid)
+    windows = [window for start in range(0, samples, piece) for window in cutter.feed(wave[start : start + piece])]
+    return wave, [*windows, *cutter.finish()]
+
+
+grids = st.builds(
+    lambda frames, per_frame, extra, reach: Grid(
+        frames * per_frame + extra % per_frame, frames, float(per_frame), min(reach, frames)
+    ),
+    st.integers(2, 30),
+    st.integers(1, 12),
+    st.integers(0, 11),
+    st.integers(2, 30),
+)
+
+
+@settings(deadline=None)
+@given(grids, st.integers(1, 1500), st.integers(1, 700))
+def test_windows_hold_the_samples_their_frames_stand_for(grid, samples, piece):
+    wave, windows = cut(grid, samples, piece)
+    for window in windows:
+        start = grid.sample_of(window.first_frame)
+        assert len(window.samples) <= grid.clip_samples
+        assert torch.equal(window.samples, wave[start : start + len(window.samples)])
+        assert window.frames <= grid.clip_frames
+
+
+@settings(deadline=None)
+@given(grids, st.integers(1, 1500), st.integers(1, 700))
+def test_every_frame_comes_out_once_and_scores_that_agree_are_kept(grid, samples, piece):
+    """A model whose score of a frame depends on the frame alone is joined without any trace of the windows."""
+    _, windows = cut(grid, samples, piece)
+    joiner = Joiner(grid)
+    rows = [joiner.add(w, np.arange(w.first_frame, w.end_frame, dtype=np.float32)[:, None]) for w in windows]
+    joined = np.concatenate(rows)[:, 0]
+    # The last frames are those of the last whole clip: less than a frame and the clip's remainder may be missing.
+    missing = math.ceil(samples / grid.samples_per_frame) - len(joined)
+    assert -1 <= missing <= 2
+    np.testing.assert_array_equal(joined, np.arange(len(joined), dtype=np.float32))
+
+
+@given(grids, st.integers(1, 1500), st.integers(1, 700), st.integers(1, 700))
+@settings(deadline=None)
+def test_the_size_of_the_pieces_does_not_matter(grid, samples, piece, other):
+    _, windows = cut(grid, samples, piece)
+    _, again = cut(grid, samples, other)
+    assert [(w.first_frame, w.frames, w.fade_from, w.settled) for w in windows] == [
+        (w.first_frame, w.frames, w.fade_from, w.settled) for w in again
+    ]
+    assert all(torch.equal(a.samples, b.samples) for a, b in zip(windows, again, strict=True))
+
+
+@pytest.mark.parametrize("samples", [1, 500, 1000, 1063])
+def test_up_to_a_clip_and_less_than_a_frame_is_one_window(samples):
+    _, windows = cut(ODD, samples, 100)
+    assert len(windows) == 1
+    assert len(windows[0].samples) == min(samples, 1000)
+
+
+def test_windows_overlap_by_half_and_the_last_ends_with_the_audio():
+    _, windows = cut(ODD, 2100, 300)
+    assert [window.first_frame for window in windows] == [0, 7, 14, 17]
+    assert ODD.sample_of(17) + 1000 <= 2100 < ODD.sample_of(18) + 1000
+
+
+def test_a_cutter_holds_little_more_than_a_clip():
+    cutter = Cutter(ODD)
+    for _ in range(200):
+        cutter.feed(torch.zeros(100))
+    assert len(cutter._buffer) <= 1000 + 64 + 1 + 100 + 64 * ODD.hop
+
+
+def test_neighbours_fade_into_each_other():
+    """Two windows that disagree give a ramp, not a step."""
+    grid = Grid(20, 20, 1.0, 20)
+    _, windows = cut(grid, 30, 30)
+    joiner = Joiner(grid)
+    joined = np.concatenate([joiner.add(w, np.full((w.frames, 1), float(i))) for i, w in enumerate(windows)])[:, 0]
+    assert (joined[:10] == 0).all()
+    assert (np.diff(joined[10:20]) > 0).all()
+    assert np.abs(np.diff(joined)).max() < 0.11
+    assert (joined[20:] == 1).all()
+
+
+def test_a_frame_heard_once_comes_out_exactly():
+    _, (window,) = cut(ODD, 900, 900)
+    scores = np.random.default_rng(0).random((window.frames, 4), dtype=np.float32)
+    np.testing.assert_array_equal(Joiner(ODD).add(window, scores), scores)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2), (8_000, 3)])
+def test_blocks_together_are_the_file_read_at_once(tmp_path, monkeypatch, rate, channels):
+    monkeypatch.setattr(long_audio, "BLOCK_SECONDS", 0.3)
+    noise = 0.1 * np.random.default_rng(1).standard_normal((round(1.7 * rate), channels))
+    soundfile.write(tmp_path / "a.wav", noise, rate)
+    blocks = list(audio_blocks(tmp_path / "a.wav", 16_000))
+    assert len(blocks) > 5
+    torch.testing.assert_close(torch.cat(blocks), read_audio(tmp_path / "a.wav", 16_000), atol=1e-6, rtol=0)
+
+
+def test_a_short_file_is_one_block(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(4800), 16_000)
+    assert [len(block) for block in audio_blocks(tmp_path / "a.wav", 16_000)] == [4800]
+
+
+def test_broken_files_are_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(long_audio, "BLOCK_SECONDS", 0.3)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(48_000), 16_000)
+    path.write_bytes(path.read_bytes()[:50_000])
+    with pytest.raises(InputError, match=r"a\.wav.*ends before"):
+        list(audio_blocks(path, 16_000))
+    soundfile.write(path, np.append(np.zeros(48_000), np.nan), 16_000, subtype="FLOAT")
+    with pytest.raises(InputError, match=r"a\.wav.*NaN"):
+        list(audio_blocks(path, 16_000))
+
+
+def test_a_resampler_in_pieces_equals_one_call():
+    noise = np.random.default_rng(2).standard_normal(44_100).astype(np.float32)
+    whole, pieces = MonoResampler(44_100, 16_000, "x"), MonoResampler(44_100, 16_000, "x")
+    once = torch.cat((whole.feed(noise), whole.finish()))
+    parts = torch.cat([*(pieces.feed(noise[i : i + 999]) for i in range(0, 44_100, 999)), pieces.finish()])
+    torch.testing.assert_close(once, parts, atol=1e-6, rtol=0)
