@@ -89,6 +89,11 @@ def from_config(config: Any) -> Any:
     return config
 
 
+def rebuilt(value: Any, **changes: Any) -> Any:
+    """A new object of the same class and arguments, but for ``changes``."""
+    return type(value)(**{**value._arguments, **changes})
+
+
 def _find(name: object) -> type:
     rooms = tuple(f"pmam_plugin.{room}" for room in _ROOMS)
     if name not in _REGISTRY:

@@ -65,7 +65,7 @@ class MaskedBrain(StageBrain):
         backbone = self.model.backbone
         features = backbone.frontend(batch.waves)
         posteriors = torch.stack([torch.as_tensor(self.posteriors[clip]) for clip in batch.ids])
-        targets = {"prototypes": posteriors.to(self.device)}
+        targets = {"prototypes": posteriors.to(self.device), "padding": batch.padding(posteriors.shape[1])}
         # The masks of validation are the same in every epoch: the loss that selects a model must not be luck.
         generator = None
         if stage == sb.Stage.TRAIN:
@@ -73,7 +73,7 @@ class MaskedBrain(StageBrain):
                 features, targets = self.augmentation(features, targets)
         else:
             generator = torch.Generator().manual_seed(fold_seed(self.seed, "validation masks", self.step))
-        padding = batch.padding(posteriors.shape[1])
+        padding = targets["padding"]
         output = self.modules.model(features, padding=padding, generator=generator)
         return output, targets["prototypes"], padding
 

@@ -78,7 +78,7 @@ class MeanTeacherBrain(StageBrain):
         if stage != sb.Stage.TRAIN:
             return self._detect(batch)
         student_features, teacher_features, targets, plan = self.views(self.student.frontend, batch)
-        padding = batch.padding(targets["strong"].shape[1])
+        padding = targets["padding"]
         student = self.modules.student(student_features, padding=padding)
         teacher = None
         if self.teacher is not None:

@@ -59,9 +59,12 @@ class Views:
         self.student, self.teacher = student, teacher
 
     def __call__(self, frontend: FrontEnds, batch: Batch) -> tuple[Features, Features, Targets, MixPlan | None]:
-        """Student features, teacher features, the labels of the student's view, and the mixing plan."""
+        """Student features, teacher features, targets of the student's view, and the mixing plan.
+
+        The targets are ``strong``, ``weak`` and ``padding``, which is moved and mixed with the rest.
+        """
         plan = None if self.mixing is None else self.mixing.draw(self._groups(batch))
-        targets = {"strong": batch.strong, "weak": batch.weak}
+        targets = {"strong": batch.strong, "weak": batch.weak, "padding": batch.padding(batch.strong.shape[1])}
         clean = self._features(frontend, batch.waves, None)
         student, teacher = clean, clean
         if plan is not None and self.domain != "features":

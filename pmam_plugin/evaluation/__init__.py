@@ -1,1 +1,38 @@
-"""evaluation"""
+"""From scores to figures: tables, post-processing, PSDS and F1 scores with confidence intervals."""
+
+from pmam_plugin.evaluation.metrics import evaluate_events, evaluate_operating_points, evaluate_scores, psd_roc
+from pmam_plugin.evaluation.per_class import class_table
+from pmam_plugin.evaluation.postprocess import PostProcessing
+from pmam_plugin.evaluation.psds import PSDROC
+from pmam_plugin.evaluation.reference import clip_id
+from pmam_plugin.evaluation.segments import SoundEventBoxes
+from pmam_plugin.evaluation.tables import (
+    read_durations,
+    read_events,
+    read_operating_points,
+    read_scores,
+    read_weak,
+    write_events,
+    write_scores,
+)
+from pmam_plugin.evaluation.tuning import tune_segments
+
+__all__ = [
+    "PSDROC",
+    "PostProcessing",
+    "SoundEventBoxes",
+    "class_table",
+    "clip_id",
+    "evaluate_events",
+    "evaluate_operating_points",
+    "evaluate_scores",
+    "psd_roc",
+    "read_durations",
+    "read_events",
+    "read_operating_points",
+    "read_scores",
+    "read_weak",
+    "tune_segments",
+    "write_events",
+    "write_scores",
+]

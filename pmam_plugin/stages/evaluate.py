@@ -17,7 +17,7 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from pmam_plugin import __version__
 from pmam_plugin.checkpoints import save_model
-from pmam_plugin.config import configurable
+from pmam_plugin.config import configurable, rebuilt
 from pmam_plugin.encoders import Windows
 from pmam_plugin.evaluation import PostProcessing, evaluate_scores, tune_segments, write_scores
 from pmam_plugin.files import write_json
@@ -148,18 +148,18 @@ class Evaluate:
             context.data.events(subset),
             context.data.durations(subset),
             list(self.model.labels),
-            clip_scores=clips,
+            clip_scores={clip: [scores[label] for label in self.model.labels] for clip, scores in clips.items()},
             bootstrap=bootstrap,
             seed=context.seed,
         )
 
     def _tuned(self, context: RunContext, selection: Scored) -> PostProcessing:
-        weak_masked = self.postprocessing.replace(median_seconds=0.0)
+        weak_masked = rebuilt(self.postprocessing, median_seconds=0.0)
         tables = selection.processed(weak_masked)
         segments = tune_segments(
             tables, context.data.events("selection"), context.data.durations("selection"), list(self.model.labels)
         )
-        return weak_masked.replace(segments=segments)
+        return rebuilt(weak_masked, segments=segments)
 
     def _write(self, context: RunContext, model: SoundEventModel, scored: Scored, result: dict[str, Any]) -> None:
         write_scores(context.folder / "scores", scored.processed(self.postprocessing))

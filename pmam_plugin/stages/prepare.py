@@ -10,10 +10,18 @@ from typing import Any
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from pmam_plugin.brains.base import save_tensors
+from pmam_plugin.checkpoints.atst import load_atst_frame
+from pmam_plugin.checkpoints.passt import load_passt
 from pmam_plugin.config import configurable
 from pmam_plugin.data import prepare
+from pmam_plugin.encoders import ATSTFrame, PaSSTEncoder
 from pmam_plugin.models import Backbone
 from pmam_plugin.stages.runner import RunContext, StageResult
+
+LOADERS: dict[str, tuple[type, Any]] = {
+    "passt": (PaSSTEncoder, load_passt),
+    "atst-frame": (ATSTFrame, load_atst_frame),
+}
 
 
 @configurable
@@ -54,19 +62,23 @@ class LoadWeights:
     name, folder = "load_weights", "stages/load_weights"
 
     def __init__(self, backbone: Backbone, checkpoint: str, kind: str) -> None:
+        if kind not in LOADERS:
+            raise ValueError(f"kind is {' or '.join(LOADERS)}, not {kind!r}")
         self.backbone, self.checkpoint, self.kind = backbone, checkpoint, kind
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
-        from pmam_plugin.checkpoints import load_encoder_weights
-
         backbone = copy.deepcopy(self.backbone)
-        report = load_encoder_weights(backbone.encoder, self.checkpoint, self.kind)
+        encoder_class, load = LOADERS[self.kind]
+        encoder = next((part for part in backbone.encoder.modules() if isinstance(part, encoder_class)), None)
+        if encoder is None:
+            raise ValueError(f"the encoder holds no {encoder_class.__name__} that {self.kind} weights would fit")
+        report = load(encoder, self.checkpoint)
         path = folder / "backbone.safetensors"
         if if_main_process():
             save_tensors(path, backbone.state_dict())
         ddp_barrier()
-        return StageResult({"backbone": path}, report)
+        return StageResult({"backbone": path}, {"checkpoint": Path(self.checkpoint).name, "report": str(report)})
 
 
 def without(stages: Sequence[Any], skipped: Sequence[str]) -> list[Any]:

@@ -116,7 +116,7 @@ class EStep:
         if "backbone" in context.artifacts:
             backbone.load_state_dict(load_file(context.artifacts["backbone"]))
         backbone.to(context.device).eval()
-        store: EmbeddingStore | None = EmbeddingStore.open(folder) if (folder / "index.json").exists() else None
+        store: EmbeddingStore | None = EmbeddingStore.open(folder) if EmbeddingStore.exists(folder) else None
         subsets = [*self.subsets, "selection"]
         for batch in clip_batches(
             context, backbone, subsets, self.batch_clips, skip=store.ids() if store else (), share=True
@@ -147,21 +147,14 @@ class EStep:
             """The same frames in the same order on every pass; padding frames of short clips left out."""
 
             def __iter__(frames) -> Iterator[Tensor]:
-                yield from (
-                    torch.as_tensor(batch)
-                    for batch in store.batches(
-                        ids=sorted(seconds),
-                        seconds=seconds,
-                        subsample=self.frame_subsampling,
-                        seed=fold_seed(context.seed, self.name),
-                        rank=rank,
-                        world=world,
-                    )
-                )
+                seed = fold_seed(context.seed, self.name)
+                length = context.data.clip_seconds
+                for batch in store.batches(seconds, length, self.frame_subsampling, seed, rank, world):
+                    yield torch.from_numpy(batch)
 
         transform = None
         if self.components is not None:
-            transform = PrincipalComponents(self.components, whiten=self.whiten).fit(Frames())
+            transform = PrincipalComponents(self.components, standardise=self.from_mel, whiten=self.whiten)
         model = self.estimator(random_state=fold_seed(context.seed, self.name, "fit") % 2**31)
         prototypes = PrototypeSet(model, transform).fit(Frames())
         if if_main_process():
@@ -173,7 +166,7 @@ class EStep:
         self, context: RunContext, store: EmbeddingStore, prototypes: PrototypeSet, folder: Path
     ) -> PosteriorStore:
         frames, count = store.shape[0], len(prototypes.means)
-        if if_main_process() and not (folder / "index.json").exists():
+        if if_main_process():
             PosteriorStore.create(folder, frames, count, dtype=self.dtype)
         ddp_barrier()
         posteriors = PosteriorStore.open(folder)

@@ -17,7 +17,7 @@ from pmam_plugin.config import configurable
 from pmam_plugin.evaluation import PostProcessing, psd_roc, read_scores
 from pmam_plugin.files import read_json
 from pmam_plugin.models import SoundEventModel
-from pmam_plugin.report import ClipExample, StageRecord, TrainingReport, write_training_report
+from pmam_plugin.report.training import ClipExample, StageRecord, TrainingReport, write_training_report
 from pmam_plugin.stages.runner import RunContext, StageResult
 
 HEADLINES = ("psds1", "psds2", "psds1_mean", "event_f1_macro", "event_f1_micro", "segment_f1_macro", "clip_f1_macro")
