@@ -1,0 +1,72 @@
+"""A model folder on this machine, from a path or from the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from pmam_plugin.checkpoints.folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME, model_folder
+from pmam_plugin.errors import InputError
+
+BUILTIN = "builtin"
+_BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "pretrained" / BUILTIN
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# Nothing else is ever fetched: a repository may hold scripts and pickles, a model folder does not.
+_WANTED = [CONFIG_NAME, WEIGHTS_NAME, CARD_NAME]
+
+
+def fetch_model(source: str | os.PathLike[str], revision: str | None = None, token: str | None = None) -> Path:
+    """The folder of a model, fetched from the Hub if need be.
+
+    A repository that was fetched before is used from the cache when the Hub cannot be reached.
+
+    Args:
+        source: an existing folder (or a file of it), ``"builtin"``, or a Hub id ``org/name``.
+        revision: branch, tag or commit of a Hub repository.
+        token: for private repositories; by default the one ``hf auth login`` stored.
+
+    Raises:
+        InputError: there is no such folder or repository, it cannot be reached, or it holds no model folder.
+    """
+    if os.fspath(source) == BUILTIN:
+        if not (_BUILTIN_FOLDER / CONFIG_NAME).is_file():
+            raise InputError("this installation holds no built-in model; name a model folder or a Hub id")
+        return _BUILTIN_FOLDER
+    folder = model_folder(source)
+    if folder.is_dir() or not _HUB_ID.fullmatch(os.fspath(source)):
+        if not folder.is_dir():
+            raise InputError(f"{source}: no such model folder, and not a Hub id (org/name); check the name")
+        return folder
+    return _fetch(os.fspath(source), revision, token)
+
+
+def _fetch(repository: str, revision: str | None, token: str | None) -> Path:
+    # Imported here: it takes half a second, and a local folder does not need it.
+    from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
+
+    where = f"{repository}@{revision}" if revision else repository
+    try:
+        folder = Path(snapshot_download(repository, revision=revision, token=token, allow_patterns=_WANTED))
+    except hub.GatedRepoError as error:
+        raise InputError(
+            f"{where}: access has to be requested on its Hub page; then log in with 'hf auth login'"
+        ) from error
+    except hub.RepositoryNotFoundError as error:
+        raise InputError(
+            f"{where}: neither a folder here nor a repository on the Hub; check the name, "
+            "or log in with 'hf auth login' if it is private"
+        ) from error
+    except hub.RevisionNotFoundError as error:
+        raise InputError(f"{where}: the repository has no such revision; check the branch, tag or commit") from error
+    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled) as error:
+        raise InputError(
+            f"{where}: not in the cache, and the Hub cannot be reached; connect once to fetch it"
+        ) from error
+    except (hub.HfHubHTTPError, hub.HFValidationError, OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{where}: cannot be fetched ({' '.join(str(error).split())[:150]}); try again") from error
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        if not (folder / name).is_file():
+            raise InputError(f"{where}: the repository has no {name}, so it is not a model folder; check the name")
+    return folder

@@ -1,0 +1,175 @@
+"""Sound events while they happen: feed audio in pieces, get scores and events as soon as they are final."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from pmam_plugin.config import from_config, to_config
+from pmam_plugin.errors import InputError
+from pmam_plugin.evaluation.postprocess import PostProcessing
+from pmam_plugin.long_audio import Cutter, Joiner, MonoResampler, Window
+
+if TYPE_CHECKING:
+    from pmam_plugin.inference import SoundEventDetector
+
+
+@dataclass
+class Finalised:
+    """What became final since the last call; times count from the start of the stream.
+
+    Attributes:
+        scores: post-processed rows of the scores table.
+        events: events that have ended, with their score.
+    """
+
+    scores: pd.DataFrame
+    events: pd.DataFrame
+
+
+class SoundEventStream:
+    """Scores and events of audio that arrives in pieces.
+
+    >>> stream = detector.stream(sample_rate=48_000, latency=2.0)  # doctest: +SKIP
+    >>> for chunk in microphone:  # doctest: +SKIP
+    ...     print(stream.feed(chunk).events)
+    >>> print(stream.finish().events)  # doctest: +SKIP
+
+    At the clip's own length as ``latency`` the scores equal those of the whole file. With a smaller one each score
+    rests on up to a clip of the past but at most ``latency`` seconds of the future. Bounding boxes, which look at whole
+    events, may place edges differently than on the whole file.
+
+    Attributes:
+        latency: seconds of audio that must follow a moment until its score is out, at most; computing comes on top.
+
+    Args:
+        detector: does the work.
+        sample_rate: of the audio that will be fed, Hz.
+        latency: seconds until the network's scores are final, at most a clip; the filters add half their length, and
+            the frame grid up to two frames.
+
+    Raises:
+        InputError: a latency of zero or less, or more than a clip.
+    """
+
+    def __init__(self, detector: SoundEventDetector, sample_rate: int, latency: float | None = None) -> None:
+        clip_seconds = detector.model.clip_seconds
+        if latency is not None and not 0 < latency <= clip_seconds:
+            raise InputError(f"latency {latency} s: must be more than 0 and at most the model's clip, {clip_seconds} s")
+        self.detector = detector
+        grid = detector.grid(latency)
+        self._cutter, self._joiner = Cutter(grid), Joiner(grid)
+        self._resampler = MonoResampler(sample_rate, detector.sample_rate, "the stream")
+        self._filter = from_config({**to_config(detector.postprocessing), "weak_mask": "none"})
+        self._margin = math.ceil(_look_ahead(self._filter, clip_seconds) * detector.frame_rate)
+        self._scores = _Rows(detector, self._filter, self._margin)
+        self._open = _OpenEvents(self._filter)
+        empty = self._scores.add(np.zeros((0, len(detector.labels)), dtype=np.float32), None)
+        self._nothing = Finalised(empty, self._open.add(empty, False))
+        self.latency = (grid.reach + self._margin + 2) / detector.frame_rate
+
+    def feed(self, samples: np.ndarray | Tensor) -> Finalised:
+        """Add audio, ``(samples,)`` or ``(samples, channels)``.
+
+        Raises:
+            InputError: NaN or infinite samples.
+        """
+        array = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
+        return self._advance(self._cutter.feed(self._resampler.feed(array)), last=False)
+
+    def finish(self) -> Finalised:
+        """End the stream: all that is left becomes final."""
+        windows = self._cutter.feed(self._resampler.finish())
+        return self._advance([*windows, *self._cutter.finish()], last=True)
+
+    def _advance(self, windows: Sequence[Window], last: bool) -> Finalised:
+        if not windows and not last:
+            return Finalised(self._nothing.scores.copy(), self._nothing.events.copy())
+        rows = [np.zeros((0, len(self.detector.labels)), dtype=np.float32)]
+        for window in windows:
+            detection = self.detector.forward([window], self.detector.options)
+            (frames,) = self.detector.masked_frames(detection, [window], mask=True)
+            rows.append(self._joiner.add(window, frames))
+        seconds = self._cutter.received / self.detector.sample_rate if last else None
+        table = self._scores.add(np.concatenate(rows), seconds)
+        return Finalised(table, self._open.add(table, last))
+
+
+class _Rows:
+    """Filter rows as they come: a row is out once the filter has seen all it needs on both sides."""
+
+    def __init__(self, detector: SoundEventDetector, postprocessing: PostProcessing, margin: int) -> None:
+        self.labels, self.frame_rate = detector.labels, detector.frame_rate
+        self.postprocessing, self.margin = postprocessing, margin
+        self._kept = np.zeros((0, len(self.labels)), dtype=np.float32)
+        self._first = 0  # frame of the first kept row
+        self._out = 0  # rows already given out
+
+    def add(self, rows: np.ndarray, seconds: float | None) -> pd.DataFrame:
+        """Add raw rows; ``seconds`` is the length of the stream when it has ended."""
+        self._kept = np.concatenate((self._kept, rows))
+        end = self._first + len(self._kept)
+        if seconds is not None:
+            total = max(end, math.ceil(seconds * self.frame_rate - 1e-6)) if end else 0
+            self._kept = np.pad(self._kept, ((0, total - end), (0, 0)), mode="edge") if total > end else self._kept
+            end = ready = total
+        else:
+            ready = max(self._out, end - self.margin)
+        if ready == self._out:
+            return self._table(self._kept[:0], 0, None)
+        table = self.postprocessing(self._table(self._kept, self._first, seconds))
+        table = table[(table["onset"] >= self._onset(self._out)) & (table["onset"] < self._onset(ready))]
+        self._out = ready
+        unneeded = max(0, self._out - self.margin - 1 - self._first)
+        self._kept, self._first = self._kept[unneeded:], self._first + unneeded
+        return table.reset_index(drop=True)
+
+    def _onset(self, frame: int) -> float:
+        return (frame - 0.5) / self.frame_rate
+
+    def _table(self, rows: np.ndarray, first: int, seconds: float | None) -> pd.DataFrame:
+        edges = (first + np.arange(len(rows) + 1)) / self.frame_rate
+        if seconds is not None:
+            edges[-1] = seconds
+        table = pd.DataFrame(rows.astype(np.float64), columns=list(self.labels))
+        table.insert(0, "offset", edges[1:])
+        table.insert(0, "onset", edges[:-1])
+        return table
+
+
+class _OpenEvents:
+    """Events across calls: one is out when it has ended, and only once."""
+
+    def __init__(self, postprocessing: PostProcessing) -> None:
+        self.postprocessing = postprocessing
+        self._rows: pd.DataFrame | None = None
+        self._closed: dict[str, float] = {}
+
+    def add(self, rows: pd.DataFrame, last: bool) -> pd.DataFrame:
+        """Add final rows; returns the events that ended."""
+        self._rows = rows if self._rows is None or not len(self._rows) else pd.concat((self._rows, rows))
+        events = self.postprocessing.events(self._rows, "stream")
+        end = self._rows["offset"].iloc[-1] if len(self._rows) else 0.0
+        is_new = [onset >= self._closed.get(label, 0.0) for label, onset in zip(events["event_label"], events["onset"])]
+        events = events[np.array(is_new, dtype=bool)]
+        is_open = (events["offset"] >= end) & (not last)
+        begin = events["onset"][is_open].min() if is_open.any() else end
+        self._rows = self._rows[self._rows["onset"] >= begin]
+        ended = events[~is_open]
+        for label, offset in zip(ended["event_label"], ended["offset"]):
+            self._closed[label] = max(offset, self._closed.get(label, 0.0))
+        return ended.reset_index(drop=True)
+
+
+def _look_ahead(postprocessing: PostProcessing, clip_seconds: float) -> float:
+    """Seconds of later scores that the filters need; bounding boxes, which have no such length, get half a clip."""
+    lengths = postprocessing.median_seconds
+    longest = max(lengths.values(), default=0.0) if isinstance(lengths, dict) else float(lengths)  # type: ignore[arg-type]
+    boxes = 0.0 if postprocessing.segments is None else clip_seconds / 2
+    return longest / 2 + boxes
