@@ -7,13 +7,13 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation.postprocess import PostProcessing
 from pmam_plugin.evaluation.segments import SoundEventBoxes
 from pmam_plugin.inference import SoundEventDetector
-from tests.test_inference import RATE, noise, values
+from tests.test_inference import RATE, balanced, noise, values
 from tests.tiny_models import LABELS, tiny_detector
 
 
 @pytest.fixture(scope="module")
 def detector() -> SoundEventDetector:
-    return SoundEventDetector(tiny_detector(), PostProcessing("soft", 0.2, threshold=0.25), device="cpu")
+    return balanced(weak_mask="soft", median_seconds=0.2)
 
 
 def run(stream, wave: np.ndarray, piece: int) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -21,6 +21,5 @@ def tiny_detector(clip_seconds: float = 2.0, recurrent: bool = True, seed: int =
     context = RecurrentContext(16, 8, 1) if recurrent else IdentityContext(16)
     backbone = Backbone(FrontEnds(mel=LogMel(n_mels=16)), encoder, context)
     model = FrameDetector(backbone, AttentionHead(16, 3), LABELS, clip_seconds).eval()
-    for parameter in model.parameters():
-        parameter.data.mul_(1.5)  # scores that differ visibly from 0.5
+    model.head.classifier.weight.data.mul_(20.0)  # scores between 0 and 1 instead of close to 0.5
     return model
