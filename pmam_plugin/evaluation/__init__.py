@@ -15,6 +15,7 @@ from pmam_plugin.evaluation.tables import (
     write_events,
     write_scores,
 )
+from pmam_plugin.evaluation.thresholds import tune_thresholds
 from pmam_plugin.evaluation.tuning import tune_segments
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "read_scores",
     "read_weak",
     "tune_segments",
+    "tune_thresholds",
     "write_events",
     "write_scores",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pmam_plugin import __version__
 from pmam_plugin.checkpoints import save_model
 from pmam_plugin.config import configurable, rebuilt
 from pmam_plugin.encoders import Windows
-from pmam_plugin.evaluation import PostProcessing, evaluate_scores, tune_segments, write_scores
+from pmam_plugin.evaluation import PostProcessing, evaluate_scores, tune_segments, tune_thresholds, write_scores
 from pmam_plugin.files import write_json
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.stages.loading import clip_batches
@@ -51,6 +51,7 @@ class Evaluate:
         model: the detector the last fine-tuning stage trained.
         postprocessing: filters; its figures are the main ones.
         segments: also report change-detection bounding boxes, tuned per class on the selection set.
+        thresholds: ``fixed`` (those of ``postprocessing``), or ``tuned`` per class on the selection set's event F1.
         windows: encode with sliding windows.
         temperature: of the scores.
         batch_clips: clips scored at a time.
@@ -67,6 +68,7 @@ class Evaluate:
         model: SoundEventModel,
         postprocessing: PostProcessing,
         segments: bool = True,
+        thresholds: str = "fixed",
         windows: Windows | None = None,
         temperature: float = 1.0,
         batch_clips: int = 16,
@@ -75,6 +77,9 @@ class Evaluate:
         half: bool = False,
     ) -> None:
         self.model, self.postprocessing, self.segments = model, postprocessing, segments
+        if thresholds not in ("fixed", "tuned"):
+            raise ValueError(f"thresholds are fixed or tuned, not {thresholds!r}")
+        self.thresholds = thresholds
         self.windows, self.temperature, self.batch_clips = windows, temperature, batch_clips
         self.bootstrap, self.selection_metrics, self.half = bootstrap, tuple(selection_metrics), half
 
@@ -84,26 +89,25 @@ class Evaluate:
         root = context.folder
         result: dict[str, Any] = {"validation": {}, "segments": {}, "selection": {}}
         scored: dict[str, Scored] = {}
+        filters: dict[str, PostProcessing] = {}
         for name, model in candidates.items():
             selection = self._score(context, model, "selection")
             scored[name] = self._score(context, model, "test")
             if not if_main_process():
                 continue
-            quick = self._metrics(context, selection.processed(self.postprocessing), selection.clips, "selection", 0)
-            result["selection"][name] = sum(quick[metric] for metric in self.selection_metrics) / len(
-                self.selection_metrics
-            )
-            tables = scored[name].processed(self.postprocessing)
-            result["validation"][name] = self._metrics(context, tables, scored[name].clips, "test", self.bootstrap)
+            filters[name] = self._with_thresholds(context, self.postprocessing, selection)
+            quick = self._metrics(context, selection, filters[name], "selection", 0)
+            chosen = [quick[metric] for metric in self.selection_metrics]
+            result["selection"][name] = sum(chosen) / len(chosen)
+            result["validation"][name] = self._metrics(context, scored[name], filters[name], "test", self.bootstrap)
             if self.segments:
-                boxes = self._tuned(context, selection)
-                tables = scored[name].processed(boxes)
-                result["segments"][name] = self._metrics(context, tables, scored[name].clips, "test", self.bootstrap)
+                boxes = self._with_thresholds(context, self._with_boxes(context, selection), selection)
+                result["segments"][name] = self._metrics(context, scored[name], boxes, "test", self.bootstrap)
         artifacts = {name: root / name for name in ("metrics.json", "model", "scores")}
         if if_main_process():
             chosen = max(result["selection"], key=lambda name: (result["selection"][name], name))
             result["selected"] = chosen
-            self._write(context, candidates[chosen], scored[chosen], result)
+            self._write(context, candidates[chosen], scored[chosen], filters[chosen], result)
         ddp_barrier()
         return StageResult(artifacts, {} if not if_main_process() else {"selected": result["selected"]})
 
@@ -138,22 +142,33 @@ class Evaluate:
     def _metrics(
         self,
         context: RunContext,
-        tables: Mapping[str, pd.DataFrame],
-        clips: Mapping[str, Mapping[str, float]],
+        scored: Scored,
+        postprocessing: PostProcessing,
         subset: str,
         bootstrap: int,
     ) -> dict[str, Any]:
+        labels = list(self.model.labels)
         return evaluate_scores(
-            tables,
+            scored.processed(postprocessing),
             context.data.events(subset),
             context.data.durations(subset),
-            list(self.model.labels),
-            clip_scores={clip: [scores[label] for label in self.model.labels] for clip, scores in clips.items()},
+            labels,
+            clip_scores={clip: [scores[label] for label in labels] for clip, scores in scored.clips.items()},
+            threshold=postprocessing.threshold,
             bootstrap=bootstrap,
             seed=context.seed,
         )
 
-    def _tuned(self, context: RunContext, selection: Scored) -> PostProcessing:
+    def _with_thresholds(
+        self, context: RunContext, postprocessing: PostProcessing, selection: Scored
+    ) -> PostProcessing:
+        if self.thresholds == "fixed":
+            return postprocessing
+        events, durations = context.data.events("selection"), context.data.durations("selection")
+        tables = selection.processed(postprocessing)
+        return rebuilt(postprocessing, threshold=tune_thresholds(tables, events, durations, list(self.model.labels)))
+
+    def _with_boxes(self, context: RunContext, selection: Scored) -> PostProcessing:
         weak_masked = rebuilt(self.postprocessing, median_seconds=0.0)
         tables = selection.processed(weak_masked)
         segments = tune_segments(
@@ -161,14 +176,21 @@ class Evaluate:
         )
         return rebuilt(weak_masked, segments=segments)
 
-    def _write(self, context: RunContext, model: SoundEventModel, scored: Scored, result: dict[str, Any]) -> None:
-        write_scores(context.folder / "scores", scored.processed(self.postprocessing))
+    def _write(
+        self,
+        context: RunContext,
+        model: SoundEventModel,
+        scored: Scored,
+        postprocessing: PostProcessing,
+        result: dict[str, Any],
+    ) -> None:
+        write_scores(context.folder / "scores", scored.processed(postprocessing))
         stages = {record.stage: {"seconds": record.seconds, **record.notes} for record in context.records}
         write_json(context.folder / "metrics.json", {**result, "stages": stages})
         save_model(
             context.folder / "model",
             model,
-            self.postprocessing,
+            postprocessing,
             provenance={
                 "package": f"pmam_plugin {__version__}",
                 "seed": context.seed,

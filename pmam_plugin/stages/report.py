@@ -54,9 +54,7 @@ class Report:
                     for record in context.records
                 ],
                 metrics=metrics,
-                psd_roc=psd_roc(
-                    scores, context.data.events("test"), context.data.durations("test"), list(self.model.labels)
-                ),
+                psd_roc=self._curves(context, scores),
                 clips=self._examples(context, scores, postprocessing),
                 provenance={
                     "pmam_plugin": __version__,
@@ -69,6 +67,15 @@ class Report:
             write_training_report(path, report)
         ddp_barrier()
         return StageResult({"report.html": path})
+
+    def _curves(self, context: RunContext, scores: dict[str, pd.DataFrame]) -> dict[str, dict[str, list[float]]]:
+        """The PSD-ROCs of both scenarios."""
+        events, durations = context.data.events("test"), context.data.durations("test")
+        curves = {}
+        for scenario in ("psds1", "psds2"):
+            roc = psd_roc(scores, events, durations, list(self.model.labels), scenario)
+            curves[scenario.upper()] = {"fpr": roc.rate.tolist(), "tpr": roc.ratio.tolist()}
+        return curves
 
     def _examples(
         self, context: RunContext, scores: dict[str, pd.DataFrame], postprocessing: PostProcessing

@@ -1,0 +1,315 @@
+"""The figures of a results table: PSDS1, PSDS2, event, segment and clip F1, with bootstrap intervals.
+
+All take tables (:mod:`pmam_plugin.evaluation.tables`) and return plain numbers in [0, 1] under these keys:
+
+* ``psds1, psds2``: DCASE scenarios; ``psds1_mean``: PSDS1 without the class-instability penalty (alpha_st = 0);
+* ``event_f1_macro, event_f1_micro``: 200 ms collars, 20 % of the length for offsets; ``segment_f1_*``: 1 s segments;
+* ``clip_f1_macro``: classes present in a clip;
+* ``<key>_ci``: ``[low, high]``, the central 95 % of the same figure over bootstrap resamples;
+* ``per_class``: per class ``events`` (their number), ``psds1, psds2, event_f1, event_precision, event_recall,
+  segment_f1, clip_f1``, None for a class without ground truth; no average includes such a class.
+
+The set of clips is that of ``durations``: clips without events belong to it, and detections in them are false. A
+bootstrap resample draws as many clips as there are, with replacement, and weighs each clip's counts by how often it was
+drawn: per-clip counts are taken once, so a resample costs milliseconds, and all figures see the same resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmam_plugin.errors import InputError
+from pmam_plugin.evaluation import counts, psds
+from pmam_plugin.evaluation.intersection import Changes, Criteria, count_changes
+from pmam_plugin.evaluation.intervals import Intervals, events_above, operating_point_intervals, score_intervals
+from pmam_plugin.evaluation.per_class import PerClass, per_class
+from pmam_plugin.evaluation.psds import PSDROC, SCENARIOS
+from pmam_plugin.evaluation.reference import EventArray, Reference, clip_id, event_array
+from pmam_plugin.evaluation.tables import Progress, check_scores
+
+CONFIDENCE = 0.95
+RESAMPLES = 200
+
+
+def evaluate_scores(
+    scores: Mapping[str, pd.DataFrame],
+    events: pd.DataFrame,
+    durations: Mapping[str, float],
+    labels: Sequence[str] | None = None,
+    clip_scores: Mapping[str, Sequence[float]] | None = None,
+    threshold: PerClass = 0.5,
+    clip_threshold: float = 0.5,
+    bootstrap: int = RESAMPLES,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """All figures of a system that gives scores.
+
+    Args:
+        scores: post-processed table ``onset, offset, <class>...`` of every clip.
+        events: ground truth (:func:`~pmam_plugin.evaluation.tables.read_events`).
+        durations: seconds of every clip of the set.
+        labels: the classes; default the columns of the tables.
+        clip_scores: score of every class for every clip, in the order of ``labels``; default the highest frame score.
+        threshold: scores above it are detections, for F1; one for all classes or one per class.
+        clip_threshold: clip scores above it count as present, for the clip F1.
+        bootstrap: number of resamples; 0 for no intervals.
+        seed: of the resamples.
+        progress: a progress hook.
+
+    Raises:
+        InputError: a clip without scores or without a duration, an unknown class, a malformed table, no ground truth.
+    """
+    tables, reference = aligned(scores, events, durations, labels)
+    limits = per_class(threshold, reference.labels, "threshold")
+    weights = _resamples(len(reference.clips), bootstrap, seed)
+    detected = events_above(tables, reference.clips, reference.labels, limits)
+    if clip_scores is None:
+        present = counts.presence(detected, reference)
+    else:
+        present = _clip_matrix(clip_scores, reference) > clip_threshold
+    results = _f1(detected, present, reference, weights)
+    united = reference.for_intersection()
+    for key, changes in _score_changes(tables, united, tuple(SCENARIOS), progress).items():
+        _add_psds(results, key, changes, united, weights, progress)
+    return _ordered(results)
+
+
+def evaluate_events(
+    events: pd.DataFrame,
+    ground_truth: pd.DataFrame,
+    durations: Mapping[str, float],
+    labels: Sequence[str] | None = None,
+    bootstrap: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """F1 figures of a list of detections; equal to those of sed_eval.
+
+    Args:
+        events: detections; a clip without any need not be listed.
+        ground_truth: events as annotated.
+        durations: seconds of every clip of the set.
+        labels: the classes; default all that occur in either table.
+        bootstrap: number of resamples; 0 for no intervals.
+        seed: of the resamples.
+
+    Raises:
+        InputError: a clip without a duration, an unknown class, no ground truth.
+    """
+    reference = Reference.from_tables(ground_truth, durations, _labels(labels, ground_truth, events))
+    detected = event_array(events, reference.clips, reference.labels, "the detections")
+    weights = _resamples(len(reference.clips), bootstrap, seed)
+    return _ordered(_f1(detected, counts.presence(detected, reference), reference, weights))
+
+
+def evaluate_operating_points(
+    detections: Mapping[float, pd.DataFrame],
+    ground_truth: pd.DataFrame,
+    durations: Mapping[str, float],
+    labels: Sequence[str] | None = None,
+    bootstrap: int = RESAMPLES,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """PSDS from detections at some thresholds (as psds_eval takes it): a lower bound of the exact one.
+
+    Args:
+        detections: events per threshold (:func:`~pmam_plugin.evaluation.tables.read_operating_points`).
+        ground_truth: events as annotated.
+        durations: seconds of every clip of the set.
+        labels: the classes; default all that occur in any table.
+        bootstrap: number of resamples; 0 for no intervals.
+        seed: of the resamples.
+        progress: a progress hook.
+
+    Raises:
+        InputError: no thresholds, a clip without a duration, an unknown class, no ground truth.
+    """
+    if not detections:
+        raise InputError("no detections at any threshold were given, so there is no curve to measure")
+    known = _labels(labels, ground_truth, *detections.values())
+    reference = Reference.from_tables(ground_truth, durations, known)
+    united = reference.for_intersection()
+    points = {
+        float(threshold): _only(event_array(table, reference.clips, known, f"detections at {threshold}"), known, united)
+        for threshold, table in detections.items()
+    }
+    intervals = operating_point_intervals(points, len(united.labels))
+    weights = _resamples(len(reference.clips), bootstrap, seed)
+    results: dict[str, Any] = {"per_class": _empty_classes(reference)}
+    for key, changes in zip(SCENARIOS, count_changes([intervals], united, _criteria(tuple(SCENARIOS), united))):
+        _add_psds(results, key, changes, united, weights, progress)
+    return _ordered(results)
+
+
+def psd_roc(
+    scores: Mapping[str, pd.DataFrame],
+    events: pd.DataFrame,
+    durations: Mapping[str, float],
+    labels: Sequence[str] | None = None,
+    scenario: str = "psds1",
+    progress: Progress | None = None,
+) -> PSDROC:
+    """The PSD-ROC of all classes and of each, for drawing.
+
+    Args:
+        scores: as in :func:`evaluate_scores`.
+        events: ground truth.
+        durations: seconds of every clip of the set.
+        labels: the classes; default the columns of the tables.
+        scenario: ``psds1`` or ``psds2``.
+        progress: a progress hook.
+
+    Raises:
+        InputError: as :func:`evaluate_scores`.
+    """
+    tables, reference = aligned(scores, events, durations, labels)
+    united = reference.for_intersection()
+    changes = _score_changes(tables, united, (scenario,), progress)[scenario]
+    return psds.psd_roc_of(changes, united, SCENARIOS[scenario])
+
+
+def aligned(
+    scores: Mapping[str, pd.DataFrame],
+    events: pd.DataFrame,
+    durations: Mapping[str, float],
+    labels: Sequence[str] | None,
+) -> tuple[dict[str, pd.DataFrame], Reference]:
+    """Tables by clip name, and the ground truth of exactly these clips.
+
+    Raises:
+        InputError: as :func:`evaluate_scores`.
+    """
+    tables = {clip_id(clip): table for clip, table in scores.items()}
+    if not tables:
+        raise InputError("no scores were given; pass a table for every clip of the durations")
+    if len(tables) < len(scores):
+        raise InputError("two score tables have names that differ in their audio suffix only; keep one of each clip")
+    labels = tuple(next(iter(tables.values())).columns[2:] if labels is None else labels)
+    for clip, table in tables.items():
+        check_scores(table, f"scores of {clip}")
+        lacking = [label for label in labels if label not in table]
+        if lacking:
+            raise InputError(f"scores of {clip}: no column for {', '.join(lacking)}; all clips need the same classes")
+    reference = Reference.from_tables(events, durations, labels)
+    for names, others, fault in (
+        (reference.clips, tables, "have a duration but no scores; score them too or take them out of the durations"),
+        (tables, set(reference.clips), "have scores but no duration; add them to the durations"),
+    ):
+        lacking = sorted(set(names) - set(others))
+        if lacking:
+            raise InputError(f"{len(lacking)} clip(s) such as {lacking[0]} {fault}")
+    return tables, reference
+
+
+def _score_changes(
+    tables: Mapping[str, pd.DataFrame], united: Reference, keys: Sequence[str], progress: Progress | None
+) -> dict[str, list[Changes]]:
+    def portions() -> Iterator[Intervals]:
+        for done, intervals in score_intervals(tables, united.clips, united.labels):
+            yield intervals
+            if progress is not None:
+                progress("comparing scores with the ground truth", done, len(united.clips))
+
+    return dict(zip(keys, count_changes(portions(), united, _criteria(keys, united))))
+
+
+def _criteria(keys: Sequence[str], united: Reference) -> list[Criteria]:
+    return [SCENARIOS[key].for_classes(len(united.labels)).criteria for key in keys]
+
+
+def _add_psds(
+    results: dict[str, Any],
+    key: str,
+    changes: Sequence[Changes],
+    united: Reference,
+    weights: np.ndarray,
+    progress: Progress | None,
+) -> None:
+    scenario = SCENARIOS[key]
+    roc = psds.psd_roc_of(changes, united, scenario)
+    for label, value in roc.class_values.items():
+        results["per_class"][label][key] = value
+    results[key] = roc.value
+    if key == "psds1":
+        results["psds1_mean"] = roc.mean
+    if len(weights):
+        hook: Callable[[int], None] | None = None
+        if progress is not None:
+            hook = lambda done: progress(f"{key}: bootstrap", done, len(weights))  # noqa: E731
+        areas = psds.resampled_areas(changes, united, scenario, weights, hook)
+        results[f"{key}_ci"] = _interval(areas.value)
+        if key == "psds1":
+            results["psds1_mean_ci"] = _interval(areas.mean)
+
+
+def _f1(detected: EventArray, present: np.ndarray, reference: Reference, weights: np.ndarray) -> dict[str, Any]:
+    results: dict[str, Any] = {"per_class": _empty_classes(reference)}
+    for kind, tally in (
+        ("event", counts.event_counts(detected, reference)),
+        ("segment", counts.segment_counts(detected, reference)),
+        ("clip", counts.clip_counts(present, reference)),
+    ):
+        whole = counts.f1_scores(tally.sum(axis=0))
+        drawn = counts.f1_scores(np.tensordot(weights, tally, axes=1))
+        averages = ("macro",) if kind == "clip" else ("macro", "micro")
+        for average in averages:
+            results[f"{kind}_f1_{average}"] = float(getattr(whole, average))
+            if len(weights):
+                results[f"{kind}_f1_{average}_ci"] = _interval(getattr(drawn, average))
+        measures = ("f1", "precision", "recall") if kind == "event" else ("f1",)
+        for measure in measures:
+            for label, value in zip(reference.labels, getattr(whole, measure)):
+                if not np.isnan(value):
+                    results["per_class"][label][f"{kind}_{measure}"] = float(value)
+    return results
+
+
+def _empty_classes(reference: Reference) -> dict[str, dict[str, Any]]:
+    return {label: {"events": int(count)} for label, count in zip(reference.labels, reference.counts.sum(axis=0))}
+
+
+def _ordered(results: dict[str, Any]) -> dict[str, Any]:
+    """Averages first, classes last, every class with the same keys (None where there is no ground truth)."""
+    classes = results.pop("per_class")
+    measures = list(dict.fromkeys(key for values in classes.values() for key in values))
+    results["per_class"] = {label: {key: values.get(key) for key in measures} for label, values in classes.items()}
+    return results
+
+
+def _resamples(clips: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each clip is drawn in each resample, ``(resamples, clips)``."""
+    return np.random.default_rng(seed).multinomial(clips, np.full(clips, 1.0 / clips), size=resamples)
+
+
+def _interval(values: np.ndarray) -> list[float]:
+    tail = 100 * (1 - CONFIDENCE) / 2
+    # NaN: a resample without any event, in which nothing can be measured.
+    return [float(bound) for bound in np.nanpercentile(values, (tail, 100 - tail))]
+
+
+def _labels(labels: Sequence[str] | None, *tables: pd.DataFrame) -> tuple[str, ...]:
+    if labels is not None:
+        return tuple(labels)
+    return tuple(sorted({str(label) for table in tables for label in table["event_label"].dropna().unique()}))
+
+
+def _only(events: EventArray, labels: Sequence[str], united: Reference) -> EventArray:
+    """Events of the classes that ``united`` keeps, under its class numbers."""
+    number = np.array([united.labels.index(label) if label in united.labels else -1 for label in labels])
+    kept = events.select(number[events.label] >= 0)
+    return EventArray(kept.clip, number[kept.label], kept.onset, kept.offset)
+
+
+def _clip_matrix(clip_scores: Mapping[str, Sequence[float]], reference: Reference) -> np.ndarray:
+    vectors = {clip_id(clip): vector for clip, vector in clip_scores.items()}
+    matrix = np.zeros((len(reference.clips), len(reference.labels)))
+    for index, clip in enumerate(reference.clips):
+        if clip not in vectors or len(vectors[clip]) != len(reference.labels):
+            raise InputError(f"clip {clip} needs a clip score for each of the {len(reference.labels)} classes")
+        matrix[index] = np.asarray(vectors[clip], dtype=np.float64)
+    return matrix
