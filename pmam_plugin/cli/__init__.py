@@ -1,1 +1,66 @@
-"""cli"""
+"""The ``pmam`` command: every module of this package that has ``register(app)`` adds its verbs.
+
+Exit status 0: done; 1: failed, with one line ``error: ...`` on standard error; 2: wrong usage.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import pkgutil
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from pmam_plugin import __version__
+from pmam_plugin.errors import InputError
+
+app = typer.Typer(
+    name="pmam",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with its exit status.
+
+    Args:
+        arguments: default those the process was started with.
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="pmam")
+    except (InputError, OSError) as error:
+        reason = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            reason = f"{error.filename}: {error.strerror}"
+        sys.stderr.write(f"error: {' '.join(reason.split())}\n")
+        sys.exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pmam {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", callback=_version)] = False,
+) -> None:
+    """Self-supervised sound event detection: detect, evaluate, import, export and share models."""
+
+
+def _register_verbs() -> None:
+    for module in pkgutil.iter_modules(__path__):
+        verb = importlib.import_module(f"{__name__}.{module.name}")
+        if hasattr(verb, "register"):
+            verb.register(app)
+
+
+_register_verbs()

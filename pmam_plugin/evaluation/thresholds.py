@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from pmam_plugin.errors import InputError
+from pmam_plugin.evaluation.counts import COLLAR_SECONDS, OFFSET_SHARE
 from pmam_plugin.evaluation.metrics import aligned
+from pmam_plugin.evaluation.psds import truth_lists
 
 
 def tune_thresholds(
@@ -17,32 +21,42 @@ def tune_thresholds(
     labels: Sequence[str],
     default: float = 0.5,
 ) -> dict[str, float]:
-    """The threshold of the highest event F1 (200 ms, 20 %) for every class.
+    """The threshold of the highest event F1 (200 ms, 20 %) for every class, found exactly by sed_scores_eval.
 
-    Use a set that is not the one reported on. A class that no threshold detects keeps ``default``.
+    Use a set that is not the one reported on.
 
     Args:
         scores: post-processed table of every clip.
         events: ground truth.
         durations: seconds of every clip.
         labels: the classes.
-        default: for classes that cannot be tuned.
-    """
-    from sed_scores_eval import collar_based
+        default: for a class that the ground truth lacks or that no threshold detects.
 
-    tables, _ = aligned(scores, events, durations, labels)
-    truth: dict[str, list[tuple[float, float, str]]] = {clip: [] for clip in tables}
-    for row in events.dropna(subset=["event_label"]).itertuples(index=False):
-        if row.filename in truth and row.event_label in labels:
-            truth[row.filename].append((float(row.onset), float(row.offset), str(row.event_label)))
-    best, *_, thresholds, _ = collar_based.best_fscore(
-        scores=tables,
-        ground_truth={clip: sorted(rows) for clip, rows in truth.items()},
-        onset_collar=0.2,
-        offset_collar=0.2,
-        offset_collar_rate=0.2,
-    )
-    return {
-        label: float(thresholds[label]) if best[label] > 0 and np.isfinite(thresholds[label]) else default
-        for label in labels
-    }
+    Raises:
+        InputError: a set that cannot be evaluated (:func:`pmam_plugin.evaluation.evaluate_scores`), or
+            sed_scores_eval is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its dependency dcase_util imports pkg_resources
+            from sed_scores_eval import collar_based
+    except ImportError as error:
+        raise InputError(f"tuning needs sed_scores_eval ({error}); pip install 'pmam-plugin[eval]'") from error
+    tables, reference = aligned(scores, events, durations, labels)
+    united = reference.for_intersection()
+    chosen = dict.fromkeys(reference.labels, float(default))
+    for label in united.labels:
+        columns = {clip: table[["onset", "offset", label]] for clip, table in tables.items()}
+        if all(np.isneginf(table[label]).all() for table in columns.values()):
+            continue  # no threshold detects anything
+        truth = {clip: [row for row in rows if row[2] == label] for clip, rows in truth_lists(united).items()}
+        best, *_, thresholds, _ = collar_based.best_fscore(
+            columns,
+            truth,
+            onset_collar=COLLAR_SECONDS,
+            offset_collar=COLLAR_SECONDS,
+            offset_collar_rate=OFFSET_SHARE,
+        )
+        if best[label] > 0 and np.isfinite(thresholds[label]):
+            chosen[label] = float(thresholds[label])
+    return chosen

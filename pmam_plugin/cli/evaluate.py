@@ -1,0 +1,163 @@
+"""``pmam evaluate``: figures of detections, scores or operating points against a ground truth."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pmam_plugin.evaluation.tables import Progress
+
+_NAMES = {
+    "psds1": "PSDS1",
+    "psds1_mean": "PSDS1, no instability penalty",
+    "psds2": "PSDS2",
+    "event_f1_macro": "event F1, macro",
+    "event_f1_micro": "event F1, micro",
+    "segment_f1_macro": "segment F1, macro",
+    "segment_f1_micro": "segment F1, micro",
+    "clip_f1_macro": "clip F1, macro",
+}
+_CLASS_NAMES = {
+    "psds1": "PSDS1",
+    "psds2": "PSDS2",
+    "event_f1": "event F1",
+    "event_precision": "precision",
+    "event_recall": "recall",
+    "segment_f1": "segment F1",
+    "clip_f1": "clip F1",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        name="evaluate",
+        epilog="Example: pmam evaluate --events detections.tsv --ground-truth validation.tsv "
+        "--durations validation_durations.tsv",
+    )(evaluate)
+
+
+def evaluate(
+    ground_truth: Annotated[
+        Path, typer.Option(metavar="TSV", help="filename, onset, offset, event_label; an event-free clip has one row.")
+    ],
+    durations: Annotated[Path, typer.Option(metavar="TSV", help="filename, duration of every clip of the set.")],
+    events: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Detections (tab- or comma-separated): event, segment and clip F1."),
+    ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Score tables, one <clip>.tsv each: PSDS1, PSDS2 and F1 at the threshold."),
+    ] = None,
+    operating_points: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Detections in predictions_th_<threshold>.tsv files: PSDS1 and PSDS2."),
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="With --scores: what a score must exceed to count for F1.")] = 0.5,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Resamples for the 95 % intervals; 0 for none.")
+    ] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write all figures, per class too, as shares of 1.")
+    ] = None,
+) -> None:
+    """Evaluate detections, scores or operating points against a ground truth.
+
+    Give one of --events, --scores and --operating-points. Prints percentages; every clip of the durations counts.
+    """
+    if sum(source is not None for source in (events, scores, operating_points)) != 1:
+        raise typer.BadParameter("give one of --events, --scores and --operating-points")
+    # Imported here, so that the other verbs and --help start fast.
+    from pmam_plugin.evaluation import metrics, tables
+    from pmam_plugin.files import write_json
+
+    truth, seconds = tables.read_events(ground_truth), tables.read_durations(durations)
+    with _progress() as progress:
+        if events is not None:
+            figures = metrics.evaluate_events(
+                tables.read_events(events), truth, seconds, bootstrap=bootstrap, seed=seed
+            )
+        elif scores is not None:
+            figures = metrics.evaluate_scores(
+                tables.read_scores(scores, progress),
+                truth,
+                seconds,
+                threshold=threshold,
+                bootstrap=bootstrap,
+                seed=seed,
+                progress=progress,
+            )
+        elif operating_points is not None:
+            points = tables.read_operating_points(operating_points, progress)
+            figures = metrics.evaluate_operating_points(
+                points, truth, seconds, bootstrap=bootstrap, seed=seed, progress=progress
+            )
+    if json is not None:
+        write_json(json, figures)
+    _print(figures)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    """Progress bars on standard error, which vanish when done and never show where it is no terminal."""
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    with Bars(console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=of)
+            bars.update(tasks[what], completed=done)
+
+        yield show
+
+
+def _print(figures: dict[str, Any]) -> None:
+    rows = [[name, _percent(figures[key])] for key, name in _NAMES.items() if key in figures]
+    intervals = [_interval(figures[f"{key}_ci"]) for key in _NAMES if f"{key}_ci" in figures]
+    if intervals:
+        rows = [[*row, interval] for row, interval in zip(rows, intervals)]
+    _table("overall", ["figure", "%", *(["95 % interval"] if intervals else [])], rows)
+    measures = [key for key in _CLASS_NAMES if any(key in values for values in figures["per_class"].values())]
+    _table(
+        "per class",
+        ["class", "events", *(f"{_CLASS_NAMES[key]} %" for key in measures)],
+        [
+            [label, str(values["events"]), *(_percent(values.get(key)) for key in measures)]
+            for label, values in figures["per_class"].items()
+        ],
+    )
+
+
+def _table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """A drawn table on a terminal; tab-separated lines elsewhere, for other programs and for logs."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        typer.echo("\n".join("\t".join(row) for row in [[f"# {title}"], header, *rows]))
+        return
+    table = Table(title=title, title_justify="left")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def _interval(bounds: list[float]) -> str:
+    return f"{_percent(bounds[0])} - {_percent(bounds[1])}"

@@ -1,0 +1,137 @@
+"""Counting right, given and wanted events, segments and clips, per clip and class: what F1 scores are made of.
+
+Definitions and averages are those of sed_eval (Mesaros et al., Applied Sciences 2016): events match within collars,
+each at most once, as many as can be; a macro average runs over the classes that occur in the ground truth, whatever
+else was detected; a micro average sums the counts of all classes. A class that occurs but is never detected scores
+zero (sed_eval's ``zero_score``; its default leaves the class out and so rewards a system for never trying). Counts per
+clip make a bootstrap one matrix product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pmam_plugin.evaluation.reference import EventArray, Reference
+
+COLLAR_SECONDS = 0.2
+OFFSET_SHARE = 0.2
+SEGMENT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Precision, recall and F1 from counts; zero where nothing was detected, NaN where there is nothing to detect.
+
+    Attributes:
+        f1: per class, ``(..., classes)``; NaN for a class without ground truth.
+        precision: per class, likewise.
+        recall: per class, likewise.
+        macro: mean F1 over the classes with ground truth, ``(...)``; NaN where there is none at all.
+        micro: F1 of the summed counts, ``(...)``, likewise.
+    """
+
+    f1: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    macro: np.ndarray
+    micro: np.ndarray
+
+
+def f1_scores(counts: np.ndarray) -> Scores:
+    """F1 of every class, their macro and micro averages.
+
+    Args:
+        counts: right, detected and wanted, ``(..., classes, 3)``, already summed over clips.
+    """
+    right, given, wanted = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
+    occurs = wanted > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        f1 = np.where(occurs, 2 * right / (given + wanted), np.nan)
+        precision = np.where(occurs, right / np.maximum(given, 1), np.nan)
+        recall = np.where(occurs, right / wanted, np.nan)
+        macro = np.nansum(f1, axis=-1) / occurs.sum(axis=-1)
+        micro = 2 * right.sum(axis=-1) / (given.sum(axis=-1) + wanted.sum(axis=-1))
+    return Scores(f1, precision, recall, macro, np.where(occurs.any(axis=-1), micro, np.nan))
+
+
+def event_counts(detected: EventArray, reference: Reference) -> np.ndarray:
+    """Events whose onset lies within 200 ms and whose offset within max(200 ms, 20 % of the true length).
+
+    Args:
+        detected: events over the reference's clips and classes.
+        reference: ground truth, as annotated.
+
+    Returns:
+        Right, detected and wanted events, ``(clips, classes, 3)``.
+    """
+    # Imported here: scipy.sparse takes a while, and most importers of this room never count events.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    classes = len(reference.labels)
+    wanted = reference.events
+    columns = wanted.column(classes)
+    truth = pd.DataFrame({"column": columns, "wanted": np.arange(len(wanted))})
+    guess = pd.DataFrame({"column": detected.column(classes), "detected": np.arange(len(detected))})
+    pairs = truth.merge(guess, on="column")
+    one, other = pairs["wanted"].to_numpy(), pairs["detected"].to_numpy()
+    late = np.maximum(COLLAR_SECONDS, OFFSET_SHARE * (wanted.offset - wanted.onset))[one]
+    hit = np.abs(wanted.onset[one] - detected.onset[other]) <= COLLAR_SECONDS
+    hit &= np.abs(wanted.offset[one] - detected.offset[other]) <= late
+    right = np.zeros(0, np.int64)
+    if hit.any():
+        graph = coo_array((np.ones(hit.sum(), np.int8), (one[hit], other[hit])), shape=(len(wanted), len(detected)))
+        right = np.flatnonzero(maximum_bipartite_matching(graph.tocsr(), perm_type="column") >= 0)
+    return _stack(reference, columns[right], detected.column(classes), columns)
+
+
+def segment_counts(detected: EventArray, reference: Reference) -> np.ndarray:
+    """Segments of one second in which a class is active, from the one its onset lies in to the one before its offset.
+
+    Returns:
+        Right, detected and wanted segments, ``(clips, classes, 3)``.
+    """
+    end = max(events.offset.max(initial=0.0) for events in (detected, reference.events))
+    width = 1 + int(np.ceil(end / SEGMENT_SECONDS))
+    given = _segments(detected, len(reference.labels), width)
+    wanted = _segments(reference.events, len(reference.labels), width)
+    right = np.intersect1d(given, wanted, assume_unique=True)
+    return _stack(reference, right // width, given // width, wanted // width)
+
+
+def clip_counts(present: np.ndarray, reference: Reference) -> np.ndarray:
+    """Clips in which a class occurs at all.
+
+    Args:
+        present: where the system says so, booleans ``(clips, classes)``.
+        reference: ground truth.
+
+    Returns:
+        Right, detected and wanted, zero or one each, ``(clips, classes, 3)``.
+    """
+    wanted = reference.counts > 0
+    return np.stack((present & wanted, present, wanted), axis=-1).astype(np.float64)
+
+
+def presence(detected: EventArray, reference: Reference) -> np.ndarray:
+    """Whether a clip has any event of a class, ``(clips, classes)``."""
+    shape = (len(reference.clips), len(reference.labels))
+    return np.bincount(detected.column(shape[1]), minlength=shape[0] * shape[1]).reshape(shape) > 0
+
+
+def _segments(events: EventArray, classes: int, width: int) -> np.ndarray:
+    """Active segments as ``column * width + segment``, each once."""
+    first = np.floor(events.onset / SEGMENT_SECONDS).astype(np.int64)
+    after = np.ceil(events.offset / SEGMENT_SECONDS).astype(np.int64)
+    counts = after - first
+    step = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.unique(np.repeat(events.column(classes) * width + first, counts) + step)
+
+
+def _stack(reference: Reference, *columns: np.ndarray) -> np.ndarray:
+    shape = (len(reference.clips), len(reference.labels))
+    tallies = [np.bincount(column, minlength=shape[0] * shape[1]).reshape(shape) for column in columns]
+    return np.stack(tallies, axis=-1).astype(np.float64)

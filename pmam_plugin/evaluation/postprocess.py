@@ -1,0 +1,158 @@
+"""From a model's frame scores to the scores that are evaluated, and from those to events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from pmam_plugin.config import configurable
+from pmam_plugin.errors import InputError
+from pmam_plugin.evaluation.intervals import active_runs
+from pmam_plugin.evaluation.per_class import PerClass, per_class
+from pmam_plugin.evaluation.segments import SoundEventBoxes
+
+
+@configurable
+class PostProcessing:
+    """Weak mask, then a filter over time, then bounding boxes; each may be left out.
+
+    One object serves PSDS, F1 and inference alike. (The reference systems mask softly and filter with even lengths for
+    PSDS, but mask hard and filter with odd lengths for F1, so that the two describe different systems; both rules are
+    there.)
+
+    Args:
+        weak_mask: ``"none"``; ``"soft"``: multiply a class's scores by its clip score; ``"hard"``: set them to zero
+            where the clip score is below 0.5.
+        median_seconds: length of the filter, for all classes or per class; 0 for no filter. It becomes whole frames at
+            the frame rate of the scores, at least one.
+        median_rule: ``"scipy"``: any length, clips mirrored at their ends; ``"odd"``: even lengths get one frame more,
+            the first and last scores are repeated.
+        filter_type: ``"median"``, or ``"max"``: maximum filter of the same lengths (more PSDS2, hardly any PSDS1).
+        segments: bounding boxes, or None.
+        threshold: scores above it are events, for all classes or per class.
+
+    Raises:
+        InputError: a setting that is none of these.
+    """
+
+    def __init__(
+        self,
+        weak_mask: Literal["none", "soft", "hard"] = "none",
+        median_seconds: PerClass = 0.0,
+        median_rule: Literal["scipy", "odd"] = "scipy",
+        filter_type: Literal["median", "max"] = "median",
+        segments: SoundEventBoxes | None = None,
+        threshold: PerClass = 0.5,
+    ) -> None:
+        for name, value, allowed in (
+            ("weak_mask", weak_mask, ("none", "soft", "hard")),
+            ("median_rule", median_rule, ("scipy", "odd")),
+            ("filter_type", filter_type, ("median", "max")),
+        ):
+            if value not in allowed:
+                raise InputError(f"post-processing: {name} must be one of {', '.join(allowed)}, not {value!r}")
+        lengths = list(median_seconds.values()) if isinstance(median_seconds, Mapping) else [median_seconds]
+        if any(not 0 <= length < np.inf for length in lengths):
+            raise InputError("post-processing: median_seconds must be seconds, 0 or more")
+        self.weak_mask = weak_mask
+        self.median_seconds = median_seconds
+        self.median_rule = median_rule
+        self.filter_type = filter_type
+        self.segments = segments
+        self.threshold = threshold
+
+    def __call__(
+        self, table: pd.DataFrame, clip_scores: Sequence[float] | Mapping[str, float] | np.ndarray | None = None
+    ) -> pd.DataFrame:
+        """Post-process the scores of one clip; the input stays as it is.
+
+        Args:
+            table: ``onset, offset, <class>...`` (s, scores in [0, 1]); rows of one length but for the last.
+            clip_scores: score of every class for the whole clip, by class or in the order of the columns; the weak
+                masks need it.
+
+        Returns:
+            A new table on the same rows. Bounding boxes leave ``-inf`` outside of events.
+
+        Raises:
+            InputError: a per-class setting lacks a class of the table.
+            ValueError: a weak mask without clip scores.
+        """
+        labels = [str(label) for label in table.columns[2:]]
+        scores = table[labels].to_numpy(np.float64, copy=True)
+        if self.weak_mask != "none":
+            scores *= self._mask(labels, clip_scores)
+        frames = self._filter_frames(labels, table)
+        for length in np.unique(frames[frames > 1]):
+            scores[:, frames == length] = self._filtered(scores[:, frames == length], int(length))
+        result = pd.DataFrame(scores, columns=labels)
+        result.insert(0, "offset", table["offset"].to_numpy())
+        result.insert(0, "onset", table["onset"].to_numpy())
+        return result if self.segments is None else self.segments(result)
+
+    def events(self, table: pd.DataFrame, filename: str) -> pd.DataFrame:
+        """Events of one clip: where post-processed scores exceed the threshold.
+
+        Args:
+            table: post-processed scores.
+            filename: what to write into the first column.
+
+        Returns:
+            Columns ``filename, onset, offset, event_label, score`` in order of onset; the score is the mean over the
+            event (with bounding boxes: its confidence). No rows for a clip without events.
+
+        Raises:
+            InputError: a per-class threshold lacks a class of the table.
+        """
+        labels = [str(label) for label in table.columns[2:]]
+        scores = table[labels].to_numpy(np.float64)
+        onset, offset = table["onset"].to_numpy(np.float64), table["offset"].to_numpy(np.float64)
+        label, first, last = active_runs(scores > per_class(self.threshold, labels, "threshold"))
+        # A row before the first makes every sum a difference; scores of -inf lie outside all events.
+        seconds = np.where(np.isfinite(scores), scores, 0.0) * (offset - onset)[:, None]
+        area = np.concatenate((np.zeros((1, len(labels))), np.cumsum(seconds, axis=0)))
+        begin, end = onset[first], offset[last]
+        mean = (area[last + 1, label] - area[first, label]) / (end - begin)
+        order = np.lexsort((label, begin))
+        return pd.DataFrame(
+            {
+                "filename": filename,
+                "onset": begin[order],
+                "offset": end[order],
+                "event_label": np.array(labels, dtype=object)[label[order]],
+                "score": mean[order],
+            }
+        )
+
+    def _mask(self, labels: Sequence[str], clip_scores: Any) -> np.ndarray:
+        """Factor per class, ``(classes,)``."""
+        if clip_scores is None:
+            raise ValueError(f"the {self.weak_mask} weak mask needs clip scores")
+        if isinstance(clip_scores, Mapping):
+            clip_scores = [clip_scores[label] for label in labels]
+        weights = np.asarray(clip_scores, dtype=np.float64)
+        if weights.shape != (len(labels),):
+            raise ValueError(
+                f"expected {len(labels)} clip scores, one per class, not an array of shape {weights.shape}"
+            )
+        return weights if self.weak_mask == "soft" else (weights >= 0.5).astype(np.float64)
+
+    def _filter_frames(self, labels: Sequence[str], table: pd.DataFrame) -> np.ndarray:
+        """Filter length per class in frames, ``(classes,)``; 1 for none."""
+        seconds = per_class(self.median_seconds, labels, "median_seconds")
+        if not seconds.any() or len(table) < 2:
+            return np.ones(len(labels), dtype=np.int64)
+        frame = float(np.median(table["offset"].to_numpy() - table["onset"].to_numpy()))
+        frames = np.maximum(np.floor(seconds / frame + 0.5).astype(np.int64), 1)
+        return frames + (frames % 2 == 0) if self.median_rule == "odd" else frames
+
+    def _filtered(self, scores: np.ndarray, length: int) -> np.ndarray:
+        # Imported here: scipy.ndimage takes a while, and a model without a filter never needs it.
+        from scipy import ndimage
+
+        filtering = ndimage.median_filter if self.filter_type == "median" else ndimage.maximum_filter
+        mode: Literal["reflect", "nearest"] = "reflect" if self.median_rule == "scipy" else "nearest"
+        return np.stack([filtering(column, size=length, mode=mode) for column in scores.T], axis=1)
