@@ -131,7 +131,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(f"{path}: no such file; download the checkpoint first")
     stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [(_Inert, name) for name in _INERT_NAMES]
     try:
-        with torch.serialization.safe_globals([argparse.Namespace, collections.defaultdict, *stand_ins]):
+        with torch.serialization.safe_globals([argparse.Namespace, collections.defaultdict, dict, list, *stand_ins]):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: {_refusal(str(error))}") from error

@@ -11,7 +11,7 @@ from pmam_plugin.errors import InputError
 
 BUILTIN = "builtin"
 _BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "pretrained" / BUILTIN
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # Nothing else is ever fetched: a repository may hold scripts and pickles, a model folder does not.
 _WANTED = [CONFIG_NAME, WEIGHTS_NAME, CARD_NAME]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from pmam_plugin.checkpoints.folder import WEIGHTS_NAME, model_folder, read_tensors
 from pmam_plugin.checkpoints.foreign import ImportReport, read_checkpoint, tensors_in, under
@@ -44,17 +43,18 @@ def import_passt(source: str | os.PathLike[str]) -> tuple[PaSSTEncoder, ImportRe
     Raises:
         InputError: see :func:`load_passt`.
     """
-    tensors = tensors_in(read_checkpoint(source)) if Path(source).is_file() else {}
-    depth = sum(name.endswith(".norm1.weight") for name in tensors) or 12
-    dim = tensors["cls_token"].shape[-1] if "cls_token" in tensors else 768
-    positions = tensors.get("time_new_pos_embed")
+    tensors = tensors_in(read_checkpoint(source))
+    if not {"cls_token", "time_new_pos_embed"} <= tensors.keys():
+        raise InputError(f"{source}: holds no PaSST (no cls_token and time_new_pos_embed); choose another --kind")
+    depth = sum(name.endswith(".norm1.weight") for name in tensors)
+    dim = tensors["cls_token"].shape[-1]
     encoder = PaSSTEncoder(
         layer=min(10, depth),
         frequency_pooling="mean",
         depth=depth,
         dim=dim,
         heads=max(1, dim // 64),
-        time_patches=99 if positions is None else positions.shape[-1],
+        time_patches=tensors["time_new_pos_embed"].shape[-1],
     )
     return encoder, load_passt(encoder, source)
 
