@@ -47,7 +47,7 @@ class Batch:
     Attributes:
         ids: of the clips.
         waves: ``(batch, samples)`` float32, zero-padded at the end.
-        seconds: length of each recording, ``(batch,)`` float32.
+        seconds: length of each recording, ``(batch,)`` float64; it stays on the CPU.
         strong: activity in 0..1, ``(batch, frames, classes)``; zeros where unknown, no frames without a label encoder.
         weak: presence in 0..1, ``(batch, classes)``; zeros where unknown.
         has_strong: whether ``strong`` is known, ``(batch,)`` bool.
@@ -88,13 +88,14 @@ class Batch:
             never is.
         """
         whole = self.waves.shape[-1] / self.sample_rate
-        # Counted in Python: float32 would push exact borders (10 s of 10 s) over the edge.
-        valid = [max(1, math.ceil(seconds / whole * frames - 1e-3)) for seconds in self.seconds.tolist()]
+        # Seconds times frames per second is rarely whole in binary: what is this close to a border lies on it.
+        valid = [max(1, math.ceil(seconds / whole * frames - 1e-6)) for seconds in self.seconds.tolist()]
         position = torch.arange(frames, device=self.waves.device)
         return position >= torch.tensor(valid, device=self.waves.device).unsqueeze(1)
 
     def _with(self, move: Callable[[Tensor], Tensor]) -> Batch:
-        moved: dict[str, Any] = {name: move(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        names = ("waves", "strong", "weak", "has_strong", "has_weak", "group")
+        moved: dict[str, Any] = {name: move(getattr(self, name)) for name in names}
         return replace(self, **moved)
 
 
@@ -104,7 +105,7 @@ def collate(items: Sequence[Item]) -> Batch:
     return Batch(
         ids=[item.id for item in items],
         waves=torch.stack([fit_length(item.wave, samples) for item in items]),
-        seconds=torch.tensor([item.seconds for item in items], dtype=torch.float32),
+        seconds=torch.tensor([item.seconds for item in items], dtype=torch.float64),
         strong=torch.stack([item.strong for item in items]),
         weak=torch.stack([item.weak for item in items]),
         has_strong=torch.tensor([item.has_strong for item in items]),

@@ -121,13 +121,9 @@ def _create(path: Path, size: int) -> None:
 
 def _write_at(path: Path, position: int, content: bytes) -> None:
     try:
-        descriptor = os.open(path, os.O_WRONLY)
-        try:
-            written = 0
-            while written < len(content):
-                written += os.pwrite(descriptor, content[written:], position + written)
-        finally:
-            os.close(descriptor)
+        with open(path, "rb+") as file:
+            file.seek(position)
+            file.write(content)
     except OSError as error:
         raise _unwritable(path, error) from error
 

@@ -126,7 +126,12 @@ def require_table(source: Source) -> None:
 def audio_files(folder: Path) -> dict[str, tuple[Path, int]]:
     """All audio files below a folder: relative POSIX path -> (path, bytes), sorted; hidden files are left out."""
     found: dict[str, tuple[Path, int]] = {}
+    visited: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
+        if os.path.realpath(parent) in visited:
+            folders.clear()
+            continue
+        visited.add(os.path.realpath(parent))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
             if not name.startswith(".") and name.rpartition(".")[2].lower() in AUDIO_SUFFIXES:

@@ -299,3 +299,12 @@ def test_desed_metadata_with_a_part_of_its_recordings(tmp_path):
     assert data.events("test")["offset"].max() <= 10.0
     assert data.events("test")["event_label"].isna().sum() == 2
     assert max(clip.seconds for clip in data.manifests["strong"]) <= 10.0
+
+
+def test_links_that_run_in_circles_or_lead_nowhere_are_survived(tmp_path):
+    noise(tmp_path / "pile/deep/one.wav")
+    (tmp_path / "pile/deep/round").symlink_to(tmp_path / "pile")
+    (tmp_path / "pile/lost.wav").symlink_to(tmp_path / "nowhere.wav")
+    data = prepare(tmp_path / "pile", tmp_path / "out", selection="none", max_unreadable=0.5)
+    assert data.counts == {"unlabelled": 1}
+    assert data.report["unreadable"] == 1
