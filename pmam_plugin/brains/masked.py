@@ -64,7 +64,7 @@ class MaskedBrain(StageBrain):
         batch = batch.to(self.device)
         backbone = self.model.backbone
         features = backbone.frontend(batch.waves)
-        posteriors = torch.stack([torch.as_tensor(self.posteriors[clip]) for clip in batch.ids])
+        posteriors = self._posteriors(batch)
         targets = {"prototypes": posteriors.to(self.device), "padding": batch.padding(posteriors.shape[1])}
         # The masks of validation are the same in every epoch: the loss that selects a model must not be luck.
         generator = None
@@ -76,6 +76,14 @@ class MaskedBrain(StageBrain):
         padding = targets["padding"]
         output = self.modules.model(features, padding=padding, generator=generator)
         return output, targets["prototypes"], padding
+
+    def _posteriors(self, batch: Batch) -> Tensor:
+        """Pseudo-labels of the clips, zero on padding, ``(batch, frames, prototypes)``."""
+        stacked = torch.zeros(len(batch), self.posteriors.frames, self.posteriors.components)
+        for index, clip in enumerate(batch.ids):
+            values = torch.from_numpy(self.posteriors[clip])
+            stacked[index, : len(values)] = values
+        return stacked
 
     def compute_objectives(
         self, predictions: tuple[MaskedOutput, Tensor, Tensor], batch: Batch, stage: sb.Stage

@@ -77,11 +77,11 @@ def training_batches(context: RunContext, model: OnGrid, plan: TrainingPlan, nam
     )
 
 
-def validation_batches(context: RunContext, model: OnGrid, batch_clips: int) -> Any:
-    """Loader of the selection clips; None where the data have none."""
+def validation_batches(context: RunContext, model: OnGrid, batch_clips: int, whole: bool = True) -> Any:
+    """Loader of the selection clips (in full, or cut like training clips); None where the data have none."""
     if "selection" not in context.data.manifests:
         return None
-    return evaluation_loader(clip_dataset(context, model, ["selection"], whole=True), batch_clips, context.workers)
+    return evaluation_loader(clip_dataset(context, model, ["selection"], whole), batch_clips, context.workers)
 
 
 def clip_batches(
@@ -90,7 +90,7 @@ def clip_batches(
     subsets: Sequence[str],
     batch_clips: int,
     skip: Container[str] = (),
-    share: bool = False,
+    share: tuple[int, int] = (0, 1),
     whole: bool = False,
 ) -> Iterator[Batch]:
     """Every clip of ``subsets`` once, in order, with a progress bar.
@@ -101,13 +101,13 @@ def clip_batches(
         subsets: names; those without clips are left out.
         batch_clips: clips at a time.
         skip: ids of clips that are done.
-        share: each process gets its own part.
+        share: (rank, number of processes): this process's part only; see :func:`distributed_share`.
         whole: see :func:`clip_dataset`.
     """
     from tqdm.auto import tqdm
 
     dataset = clip_dataset(context, model, subsets, whole)
-    rank, world = distributed_share() if share else (0, 1)
+    rank, world = share
     indices = [
         index
         for name in dataset.indices

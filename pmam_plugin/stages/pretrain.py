@@ -78,7 +78,7 @@ class Pretrain:
         clips = sum(self.plan.batch.values())
         brain.train(
             training_batches(context, model.backbone, self.plan, self.name),
-            validation_batches(context, model.backbone, clips),
+            validation_batches(context, model.backbone, clips, whole=False),
         )
         ddp_barrier()
         model.load_state_dict(brain.best.load("model"))

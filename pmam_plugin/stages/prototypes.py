@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pmam_plugin.prototypes import (
     PosteriorStore,
     PrincipalComponents,
     PrototypeSet,
-    context_windows,
+    first_embeddings,
 )
 from pmam_plugin.stages.loading import clip_batches, distributed_share
 from pmam_plugin.stages.runner import RunContext, StageResult
@@ -92,87 +92,84 @@ class EStep:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
         store = self._embed(context, folder / "embeddings")
         prototypes = self._fit(context, store, folder)
-        posteriors = self._label(context, store, prototypes, folder / "posteriors")
-        notes = prototypes.summary(posteriors[clip] for clip in self._clips(context, self.subsets))
-        notes["layer"] = "mel" if self.from_mel else self.layer
+        posteriors = self._label(store, prototypes, folder / "posteriors")
+        fitted = context.data.seconds_by_clip(self.subsets)
+        summary = prototypes.summary(posteriors[clip] for clip in fitted)
         ddp_barrier()
         if if_main_process() and not self.keep_embeddings:
             shutil.rmtree(folder / "embeddings")
         logger.info(
             "E-step %d: %d of %d prototypes active, mean posterior entropy %.3f nats",
             self.iteration,
-            notes["active_prototypes"],
-            notes["prototypes"],
-            notes["mean_entropy"],
+            summary.active,
+            summary.components,
+            summary.entropy,
         )
+        weights = [round(float(weight), 6) for weight in prototypes.weights]
+        notes = {**summary.as_dict(), "weights": weights, "embeddings": "mel" if self.from_mel else self.layer}
         return StageResult({"prototypes": folder, "posteriors": folder / "posteriors"}, notes)
-
-    def _clips(self, context: RunContext, subsets: Sequence[str]) -> list[str]:
-        present = [subset for subset in subsets if subset in context.data.manifests]
-        return [clip.id for subset in present for clip in context.data.manifests[subset].clips]
 
     def _embed(self, context: RunContext, folder: Path) -> EmbeddingStore:
         backbone = copy.deepcopy(self.backbone)
         if "backbone" in context.artifacts:
             backbone.load_state_dict(load_file(context.artifacts["backbone"]))
         backbone.to(context.device).eval()
-        store: EmbeddingStore | None = EmbeddingStore.open(folder) if EmbeddingStore.exists(folder) else None
-        subsets = [*self.subsets, "selection"]
-        for batch in clip_batches(
-            context, backbone, subsets, self.batch_clips, skip=store.ids() if store else (), share=True
-        ):
-            with torch.inference_mode():
-                embeddings = self._embeddings(backbone, batch.to(context.device)).float().cpu()
-            if store is None:
-                store = EmbeddingStore.create(folder, embeddings.shape[1], embeddings.shape[2])
-            for index, clip in enumerate(batch.ids):
-                store.append(clip, embeddings[index].numpy())
+        subsets, share = [*self.subsets, "selection"], distributed_share()
+        example = next(clip_batches(context, backbone, subsets, 1))
+        frames, dim = self._embeddings(backbone, example.to(context.device)).shape[1:]
+        if if_main_process():
+            EmbeddingStore(folder, frames, dim)
         ddp_barrier()
-        return EmbeddingStore.open(folder)
+        store = EmbeddingStore.open(folder)
+        for batch in clip_batches(context, backbone, subsets, self.batch_clips, skip=set(store.ids()), share=share):
+            embeddings = self._embeddings(backbone, batch.to(context.device)).float().cpu()
+            lengths = (~batch.padding(frames)).sum(dim=1).tolist()
+            # Padding is no sound: it is neither stored nor fitted nor labelled.
+            store.extend((clip, embeddings[index, : lengths[index]]) for index, clip in enumerate(batch.ids))
+        ddp_barrier()
+        store.refresh()
+        return store
 
+    @torch.inference_mode()
     def _embeddings(self, backbone: Backbone, batch: Batch) -> Tensor:
         features = backbone.frontend(batch.waves)
         if self.from_mel:
             mel = next(iter(features.values()))
-            return context_windows(mel, backbone.output_frames(batch.waves.shape[1]), self.mel_context)
+            frames = backbone.output_frames(batch.waves.shape[1])
+            return first_embeddings(mel, frames, self.mel_context, self.mel_context)
         return backbone.embed(features, self.layer, windows=self.windows)
 
     def _fit(self, context: RunContext, store: EmbeddingStore, folder: Path) -> PrototypeSet:
         if (folder / "prototypes.json").exists():
             return PrototypeSet.load(folder)
         rank, world = distributed_share()
-        seconds = context.data.seconds_by_clip(self.subsets)
-
-        class Frames:
-            """The same frames in the same order on every pass; padding frames of short clips left out."""
-
-            def __iter__(frames) -> Iterator[Tensor]:
-                seed = fold_seed(context.seed, self.name)
-                length = context.data.clip_seconds
-                for batch in store.batches(seconds, length, self.frame_subsampling, seed, rank, world):
-                    yield torch.from_numpy(batch)
-
-        transform = None
-        if self.components is not None:
-            transform = PrincipalComponents(self.components, standardise=self.from_mel, whiten=self.whiten)
+        frames = store.batches(
+            subsample=self.frame_subsampling,
+            seed=fold_seed(context.seed, self.name) % 2**31,
+            rank=rank,
+            world=world,
+            clips=context.data.seconds_by_clip(self.subsets),
+        )
+        transform = None if self.components is None else PrincipalComponents(self.components, whiten=self.whiten)
         model = self.estimator(random_state=fold_seed(context.seed, self.name, "fit") % 2**31)
-        prototypes = PrototypeSet(model, transform).fit(Frames())
+        prototypes = PrototypeSet(model, transform).fit(frames)
         if if_main_process():
             prototypes.save(folder)
         ddp_barrier()
         return prototypes
 
-    def _label(
-        self, context: RunContext, store: EmbeddingStore, prototypes: PrototypeSet, folder: Path
-    ) -> PosteriorStore:
-        frames, count = store.shape[0], len(prototypes.means)
+    def _label(self, store: EmbeddingStore, prototypes: PrototypeSet, folder: Path) -> PosteriorStore:
         if if_main_process():
-            PosteriorStore.create(folder, frames, count, dtype=self.dtype)
+            PosteriorStore(folder, store.frames, prototypes.components, dtype=self.dtype)
         ddp_barrier()
         posteriors = PosteriorStore.open(folder)
         rank, world = distributed_share()
-        for clip in sorted(posteriors.missing(store.ids()))[rank::world]:
-            values = prototypes.posteriors(torch.as_tensor(store[clip]), self.temperature)
-            posteriors.append(clip, values.cpu().numpy())
+        clips = posteriors.missing(store.ids())[rank::world]
+        for start in range(0, len(clips), self.batch_clips):
+            posteriors.extend(
+                (clip, prototypes.posteriors(torch.from_numpy(store[clip]), self.temperature))
+                for clip in clips[start : start + self.batch_clips]
+            )
         ddp_barrier()
-        return PosteriorStore.open(folder)
+        posteriors.refresh()
+        return posteriors
