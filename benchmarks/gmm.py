@@ -1,0 +1,189 @@
+"""Gaussian mixtures: this package against scikit-learn on the same data, start and number of EM iterations.
+
+    python benchmarks/gmm.py [--frames 50000 --dimensions 256 --components 30 --iterations 10 --threads 2]
+
+The frames imitate embeddings of audio: states on a curved low-dimensional surface, more of them than components and
+overlapping, mixed into all dimensions, with correlated noise of decaying spectrum. Prints one row per contender: time,
+speed relative to scikit-learn, exact log-likelihood per frame at the end and its relative difference, and the peak
+memory that the fit takes beyond the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import os
+import platform
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=50_000)
+    parser.add_argument("--dimensions", type=int, default=256)
+    parser.add_argument("--components", type=int, default=30)
+    parser.add_argument("--iterations", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3, help="fits of this package; the median counts")
+    parser.add_argument("--full-every", type=int, default=5, help="sparse EM: a full E-step in every n-th iteration")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--double", action="store_true", help="let scikit-learn also run in float64")
+    parser.add_argument("--without-sklearn", action="store_true", help="only this package (for profiling)")
+    return parser.parse_args()
+
+
+def embeddings(frames: int, dimensions: int, seed: int) -> np.ndarray:
+    """Frames like those of an audio encoder, float32 ``(frames, dimensions)``."""
+    random = np.random.default_rng(seed)
+    states, latent = 80, 12
+    centres = random.normal(size=(states, latent))
+    shapes = random.normal(size=(states, latent, latent)) * 0.35
+    state = random.choice(states, size=frames, p=random.dirichlet(np.full(states, 2.0)))
+    hidden = centres[state] + np.einsum("nij,nj->ni", shapes[state], random.normal(size=(frames, latent)))
+    hidden = np.tanh(hidden @ random.normal(size=(latent, 4 * latent)) / np.sqrt(latent))
+    surface = hidden @ random.normal(size=(4 * latent, dimensions)) / np.sqrt(4 * latent)
+    rotation, _ = np.linalg.qr(random.normal(size=(dimensions, dimensions)))
+    spectrum = 1.2 / np.sqrt(1.0 + np.arange(dimensions) / 8.0)
+    noise = (random.normal(size=(frames, dimensions)) * spectrum) @ rotation
+    loudness = 1.0 + 0.3 * np.abs(hidden[:, :1])
+    return (surface + loudness * noise + random.normal(size=dimensions)).astype(np.float32)
+
+
+def common_start(data: np.ndarray, components: int, seed: int) -> dict[str, np.ndarray]:
+    """Weights, means and precisions of a short k-means on a sample: where both contenders begin."""
+    from sklearn.cluster import KMeans
+
+    sample = data[np.random.default_rng(seed).permutation(len(data))[: 256 * components]].astype(np.float64)
+    clusters = KMeans(components, n_init=1, max_iter=5, random_state=seed).fit(sample)
+    labels = clusters.labels_
+    pooled = np.cov((sample - clusters.cluster_centers_[labels]).T)
+    counts = np.bincount(labels, minlength=components)
+    precision = np.linalg.inv(pooled + 1e-3 * np.eye(len(pooled)))
+    return {
+        "weights_init": counts / counts.sum(),
+        "means_init": clusters.cluster_centers_,
+        "precisions_init": np.repeat(precision[None], components, axis=0),
+    }
+
+
+@dataclass
+class Result:
+    """One contender."""
+
+    name: str
+    seconds: float
+    likelihood: float
+    extra_bytes: float
+
+
+def peak_while(run: Callable[[], Any]) -> tuple[Any, float, float]:
+    """Result, seconds, and how far the process's peak resident memory rose above where it stood (Linux)."""
+    gc.collect()
+    if platform.system() == "Linux":
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
+    before = resident("VmRSS")
+    start = time.perf_counter()
+    result = run()
+    seconds = time.perf_counter() - start
+    return result, seconds, resident("VmHWM") - before
+
+
+def resident(key: str) -> float:
+    """A line of /proc/self/status in bytes; NaN elsewhere than on Linux."""
+    if platform.system() != "Linux":
+        return float("nan")
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key):
+            return float(line.split()[1]) * 1024
+    return float("nan")
+
+
+def run_sklearn(options: argparse.Namespace, data: np.ndarray, start: dict[str, np.ndarray]) -> Result:
+    from sklearn.mixture import GaussianMixture
+
+    start = {name: value.astype(data.dtype) for name, value in start.items()}
+    model = GaussianMixture(options.components, max_iter=options.iterations, tol=0.0, **start)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _, seconds, extra = peak_while(lambda: model.fit(data))
+    likelihood = float(np.mean([model.score(part) for part in np.array_split(data.astype(np.float64), 10)]))
+    return Result(f"scikit-learn {data.dtype}", seconds, likelihood, extra)
+
+
+def run_ours(options: argparse.Namespace, data: np.ndarray, start: dict[str, np.ndarray], every: int) -> Result:
+    from pmam_plugin.prototypes import GaussianMixture
+
+    def fit() -> GaussianMixture:
+        model = GaussianMixture(options.components, max_iter=options.iterations, tol=0.0, full_every=every, **start)
+        return model.fit(data)
+
+    runs = [peak_while(fit) for _ in range(options.repeats)]
+    seconds = sorted(run[1] for run in runs)[len(runs) // 2]
+    model = runs[-1][0]
+    assert model.n_iter_ == options.iterations
+    name = "exact EM" if every == 1 else f"sparse EM (1 full in {every})"
+    return Result(name, seconds, model.score(data), max(run[2] for run in runs))
+
+
+def describe(options: argparse.Namespace, data: np.ndarray, start: dict[str, np.ndarray]) -> str:
+    """How far the clusters overlap, by a mixture fitted on the data."""
+    from pmam_plugin.prototypes import GaussianMixture
+
+    model = GaussianMixture(options.components, max_iter=options.iterations, tol=0.0, **start).fit(data)
+    posterior = model.predict_proba(data).astype(np.float64)
+    entropy = -(posterior * np.log(np.maximum(posterior, 1e-30))).sum(axis=1).mean()
+    live = (posterior > 1e-6).sum(axis=1).mean()
+    sure = (posterior.max(axis=1) > 0.99).mean()
+    steps = [f"{step.objective:.3f}" for step in model.history_]
+    return (
+        f"mean posterior entropy {entropy:.3f} nats, {live:.2f} components above 1e-6 per frame, "
+        f"{100 * sure:.0f} % of the frames above 0.99\nlog-likelihood by iteration: {' '.join(steps)}"
+    )
+
+
+def main() -> None:
+    options = arguments()
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(options.threads)
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(options.threads)
+    data = embeddings(options.frames, options.dimensions, options.seed)
+    start = common_start(data, options.components, options.seed)
+    print(
+        f"{options.frames} frames, {options.dimensions} dimensions, {options.components} components, full covariance,\n"
+        f"{options.iterations} EM iterations, {options.threads} threads, data {data.nbytes / 1e6:.0f} MB (float32)"
+    )
+    print(describe(options, data, start))
+    with threadpool_limits(options.threads):
+        ours = [run_ours(options, data, start, every) for every in (1, options.full_every)]
+        rows = [] if options.without_sklearn else [run_sklearn(options, data, start)]
+        if options.double:
+            rows.append(run_sklearn(options, data.astype(np.float64), start))
+    print_table(rows, ours, data.nbytes)
+
+
+def print_table(baselines: list[Result], ours: list[Result], data_bytes: int) -> None:
+    """Ratios to the first baseline (to the first contender where there is none)."""
+    reference = (baselines + ours)[0]
+    print(f"\n{'':28}{'seconds':>9}{'speed':>9}{'log-lik.':>12}{'relative':>12}{'extra MB':>10}{'/ data':>8}")
+    for row in baselines + ours:
+        difference = abs(row.likelihood - reference.likelihood) / abs(reference.likelihood)
+        print(
+            f"{row.name:28}{row.seconds:9.2f}{reference.seconds / row.seconds:8.1f}x{row.likelihood:12.4f}"
+            f"{difference:12.1e}{row.extra_bytes / 1e6:10.1f}{row.extra_bytes / data_bytes:8.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

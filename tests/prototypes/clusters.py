@@ -1,0 +1,37 @@
+"""Overlapping correlated clusters for the tests of this folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def clusters(frames: int = 600, width: int = 6, count: int = 4, seed: int = 0) -> NDArray[np.float32]:
+    random = np.random.default_rng(seed)
+    means = random.normal(size=(count, width)) * 1.5 + 3.0
+    shapes = random.normal(size=(count, width, width)) * 0.6
+    label = random.integers(count, size=frames)
+    offsets = np.einsum("nij,nj->ni", shapes[label], random.normal(size=(frames, width)))
+    return (means[label] + offsets + 0.2 * random.normal(size=(frames, width))).astype(np.float32)
+
+
+def start(data: NDArray[Any], count: int, covariance_type: str, seed: int = 0) -> dict[str, NDArray[np.float64]]:
+    """Unequal weights, random frames as means, and precisions in scikit-learn's shapes."""
+    random = np.random.default_rng(seed)
+    width = data.shape[1]
+    weights = random.uniform(0.5, 1.5, count)
+    root = random.normal(size=(count, width, width)) * 0.2 + np.eye(width)
+    full = np.einsum("kij,klj->kil", root, root)
+    precisions = {
+        "full": full,
+        "tied": full[0],
+        "diag": random.uniform(0.3, 2.0, (count, width)),
+        "spherical": random.uniform(0.3, 2.0, count),
+    }[covariance_type]
+    return {
+        "weights_init": weights / weights.sum(),
+        "means_init": data[random.permutation(len(data))[:count]].astype(np.float64),
+        "precisions_init": precisions,
+    }
