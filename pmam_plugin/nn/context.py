@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
+from pmam_plugin.nn.attention import relative_attention
 
 
 class Context(nn.Module):
@@ -157,8 +158,7 @@ class RelativeAttention(nn.Module):
         distance = self.distance_projection(distances).unflatten(-1, (self.heads, -1)).transpose(0, 1)
         content = query + self.content_bias.to(query.dtype)[:, None]
         position = query + self.distance_bias.to(query.dtype)[:, None]
-        bias = skew(position @ distance.transpose(1, 2)) * query.shape[-1] ** -0.5
-        attended = nn.functional.scaled_dot_product_attention(content, key, value, attn_mask=bias)
+        attended = relative_attention(content, key, value, position, distance)
         return self.out_projection(attended.transpose(1, 2).flatten(2))
 
 
@@ -171,20 +171,3 @@ def relative_positions(frames: int, dim: int, device: torch.device) -> Tensor:
     frequency = torch.exp(torch.arange(0, dim, 2, device=device, dtype=torch.float32) * (-math.log(1e4) / dim))
     angle = distance[:, None] * frequency
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)
-
-
-def skew(by_distance: Tensor) -> Tensor:
-    """Turn logits by distance into logits by position, as a view.
-
-    Args:
-        by_distance: ``(..., T, 2 T - 1)``; column ``m`` of row ``i`` belongs to the distance ``T - 1 - m``.
-
-    Returns:
-        ``(..., T, T)`` whose element ``i, j`` belongs to the distance ``i - j``: row ``i`` starts at column
-        ``T - 1 - i``, hence reading rows that are one element shorter straightens the diagonal.
-    """
-    length = by_distance.shape[-2]
-    if length == 1:
-        return by_distance
-    flat = by_distance.flatten(-2)[..., length - 1 :][..., : length * (2 * length - 2)]
-    return flat.unflatten(-1, (length, 2 * length - 2))[..., :length]

@@ -10,7 +10,6 @@ from pmam_plugin.nn.context import (
     RelativeAttention,
     RelativePositionTransformer,
     relative_positions,
-    skew,
 )
 
 
@@ -43,13 +42,6 @@ def test_attention_follows_the_formula(length: int) -> None:
     frames = torch.randn(2, length, 12)
     result = attention(frames, relative_positions(length, 12, frames.device))
     torch.testing.assert_close(result, attend_by_definition(attention, frames), atol=1e-5, rtol=1e-4)
-
-
-def test_skew_reads_every_logit_at_its_distance() -> None:
-    length = 5
-    distances = torch.arange(length - 1, -length, -1).expand(2, length, -1).contiguous()
-    index = torch.arange(length)
-    assert torch.equal(skew(distances)[1], index[:, None] - index)
 
 
 def test_gradients_are_those_of_the_formula() -> None:
