@@ -5,32 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pmam_plugin.checkpoints.foreign import ImportReport, load_strictly, read_checkpoint, tensors_in
+from pmam_plugin.checkpoints.foreign import DESED_LABELS, ImportReport, load_strictly, read_checkpoint, tensors_in
+from pmam_plugin.config import from_config
 from pmam_plugin.errors import InputError
-from pmam_plugin.features import FrontEnds, SEDTMel
 from pmam_plugin.files import read_json
-from pmam_plugin.models.sedt import SEDT
-from pmam_plugin.models.sedt_tagging import AudioTagger
-from pmam_plugin.models.sp_sedt import SPSEDT, PatchSampler
-from pmam_plugin.nn.query_decoder import SetNetwork
-from pmam_plugin.nn.resnet import SpectrogramResNet
 
-DESED_LABELS = (
-    "Alarm_bell_ringing",
-    "Blender",
-    "Cat",
-    "Dishes",
-    "Dog",
-    "Electric_shaver_toothbrush",
-    "Frying",
-    "Running_water",
-    "Speech",
-    "Vacuum_cleaner",
-)
 # Reference name -> name here, first match wins; heads are SEDT's (class, tags) or SP-SEDT's (patch).
 _RENAMES = (
     (r"^transformer\.(encoder|decoder)\.", r"network.\1."),
@@ -52,6 +36,7 @@ _RENAMES = (
 # Clip-level pooling of event classes, which no published recipe uses, and statistics the reference does not keep.
 _UNUSED = re.compile(r"^(attn|pooling|weighted_sum)")
 _NOT_STORED = (r"num_batches_tracked$", r"^frontend\.")
+_FRONTEND = {"type": "FrontEnds", "mel": {"type": "SEDTMel"}}
 # (blocks per stage, bottleneck) of the ResNets timm and torchvision share.
 _RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
     ((2, 2, 2, 2), False): "resnet18",
@@ -66,7 +51,7 @@ def import_sedt(
     labels: Sequence[str] | None = None,
     statistics: str | os.PathLike[str] | None = None,
     teacher: bool = False,
-) -> tuple[SEDT, ImportReport]:
+) -> tuple[nn.Module, ImportReport]:
     """Build a SEDT from a checkpoint of the reference implementation.
 
     Sizes (encoder and decoder layers, queries, classes, ResNet) are read off the tensors; heads are 32 wide. The
@@ -80,7 +65,7 @@ def import_sedt(
         teacher: take the averaged weights (``ema_model``) of a semi-supervised checkpoint.
 
     Returns:
-        The model in evaluation mode, and what became of every tensor.
+        The model (:class:`~pmam_plugin.models.sedt.SEDT`) in evaluation mode, and what became of every tensor.
 
     Raises:
         InputError: not such a checkpoint, a pre-training one, tensors missing or unknown, or labels that do not fit.
@@ -94,13 +79,13 @@ def import_sedt(
     if len(labels) != classes:
         raise InputError(f"{source}: has {classes} classes but {len(labels)} labels are given; name every class")
     network = _network(tensors, source, audio_queries=1)
-    model = SEDT(_frontend(statistics), network, labels)
-    return model.eval(), _fill(model, tensors, source, "SEDT")
+    config = {"type": "SEDT", "frontend": _FRONTEND, "network": network, "labels": list(labels)}
+    return _build(config, tensors, source, statistics, "SEDT")
 
 
 def import_sp_sedt(
     source: str | os.PathLike[str], statistics: str | os.PathLike[str] | None = None, patches: int = 10
-) -> tuple[SPSEDT, ImportReport]:
+) -> tuple[nn.Module, ImportReport]:
     """Build the pretext model from a pre-training checkpoint of the reference, to fine-tune or go on pre-training.
 
     Args:
@@ -115,15 +100,21 @@ def import_sp_sedt(
     if "patch2query.weight" not in tensors:
         raise InputError(f"{source}: is no SP-SEDT pre-training checkpoint (it lacks patch2query); give another file")
     network = _network(tensors, source, audio_queries=0)
-    model = SPSEDT(_frontend(statistics), network, PatchSampler(patches=patches), legacy_double_query=True)
-    return model.eval(), _fill(model, tensors, source, "SP-SEDT")
+    config = {
+        "type": "SPSEDT",
+        "frontend": _FRONTEND,
+        "network": network,
+        "sampler": {"type": "PatchSampler", "patches": patches},
+        "legacy_double_query": True,
+    }
+    return _build(config, tensors, source, statistics, "SP-SEDT")
 
 
 def import_sedt_tagger(
     source: str | os.PathLike[str],
     labels: Sequence[str] = DESED_LABELS,
     statistics: str | os.PathLike[str] | None = None,
-) -> tuple[AudioTagger, ImportReport]:
+) -> tuple[nn.Module, ImportReport]:
     """Build the audio tagger, whose backbone pre-training starts from, from a checkpoint of the reference.
 
     Raises:
@@ -135,9 +126,14 @@ def import_sedt_tagger(
     classes, hidden = _size(tensors, "weak_label.2.weight", source)
     if len(labels) != classes:
         raise InputError(f"{source}: has {classes} classes but {len(labels)} labels are given; name every class")
-    backbone = SpectrogramResNet(_resnet_name(tensors, "body.", source), frozen=())
-    model = AudioTagger(_frontend(statistics), backbone, labels, hidden)
-    return model.eval(), _fill(model, tensors, source, "SEDT audio tagger")
+    config = {
+        "type": "AudioTagger",
+        "frontend": _FRONTEND,
+        "backbone": {"type": "SpectrogramResNet", "name": _resnet_name(tensors, "body.", source), "frozen": []},
+        "labels": list(labels),
+        "hidden": hidden,
+    }
+    return _build(config, tensors, source, statistics, "SEDT audio tagger")
 
 
 def read_band_statistics(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
@@ -177,17 +173,18 @@ def _size(tensors: Mapping[str, Tensor], name: str, source: str | os.PathLike[st
     return tensors[name].shape
 
 
-def _network(tensors: Mapping[str, Tensor], source: str | os.PathLike[str], audio_queries: int) -> SetNetwork:
+def _network(tensors: Mapping[str, Tensor], source: str | os.PathLike[str], audio_queries: int) -> dict[str, Any]:
     queries, dim = _size(tensors, "query_embed.weight", source)
-    return SetNetwork(
-        SpectrogramResNet(_resnet_name(tensors, "backbone.0.body.", source)),
-        queries=queries - audio_queries,
-        dim=dim,
-        heads=max(1, dim // 32),
-        encoder_layers=_count(tensors, r"^transformer\.encoder\.layers\.(\d+)\."),
-        decoder_layers=_count(tensors, r"^transformer\.decoder\.layers\.(\d+)\."),
-        feedforward=_size(tensors, "transformer.encoder.layers.0.linear1.weight", source)[0],
-    )
+    return {
+        "type": "SetNetwork",
+        "backbone": {"type": "SpectrogramResNet", "name": _resnet_name(tensors, "backbone.0.body.", source)},
+        "queries": queries - audio_queries,
+        "dim": dim,
+        "heads": max(1, dim // 32),
+        "encoder_layers": _count(tensors, r"^transformer\.encoder\.layers\.(\d+)\."),
+        "decoder_layers": _count(tensors, r"^transformer\.decoder\.layers\.(\d+)\."),
+        "feedforward": _size(tensors, "transformer.encoder.layers.0.linear1.weight", source)[0],
+    }
 
 
 def _resnet_name(tensors: Mapping[str, Tensor], prefix: str, source: str | os.PathLike[str]) -> str:
@@ -202,32 +199,37 @@ def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
     return len({found[1] for name in tensors if (found := re.match(pattern, name))})
 
 
-def _frontend(statistics: str | os.PathLike[str] | None) -> FrontEnds:
-    mel = SEDTMel()
-    if statistics is not None:
-        mean, deviation = read_band_statistics(statistics)
-        if mean.shape != mel.mean.shape or deviation.shape != mel.std.shape:
-            raise InputError(f"{statistics}: has {len(mean)} bands, not {len(mel.mean)}; give its own file")
-        mel.mean.copy_(mean)
-        mel.std.copy_(deviation)
-    return FrontEnds(mel=mel)
-
-
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str | os.PathLike[str], layout: str) -> ImportReport:
+def _build(
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    source: str | os.PathLike[str],
+    statistics: str | os.PathLike[str] | None,
+    layout: str,
+) -> tuple[nn.Module, ImportReport]:
+    model = from_config(config).eval()
     renamed: dict[str, str] = {}
     state: dict[str, Tensor] = {}
     skipped = []
     for name, tensor in tensors.items():
         if name == "query_embed.weight":
-            audio = [tensor[:1]] if isinstance(model, SEDT) else []
-            state |= {"audio_query": audio[0]} if audio else {}
-            state["network.event_queries"] = tensor[len(audio) :]
+            first = 1 if hasattr(model, "audio_query") else 0
             renamed[name] = "network.event_queries"
+            state |= {"network.event_queries": tensor[first:]} | ({"audio_query": tensor[:1]} if first else {})
         elif _UNUSED.match(name) or name.endswith("num_batches_tracked"):
             skipped.append(name)
         else:
             renamed[name] = next((re.sub(old, new, name) for old, new in _RENAMES if re.match(old, name)), name)
             state[renamed[name]] = tensor
     load_strictly(model, state, source, ignore=_NOT_STORED)
+    if statistics is not None:
+        _set_statistics(model.frontend.front_ends["mel"], statistics)
     changed = {old: new for old, new in renamed.items() if old != new}
-    return ImportReport(str(source), layout, len(state), changed, tuple(skipped))
+    return model, ImportReport(str(source), layout, len(state), changed, tuple(skipped))
+
+
+def _set_statistics(mel: nn.Module, path: str | os.PathLike[str]) -> None:
+    for name, values in zip(("mean", "std"), read_band_statistics(path)):
+        buffer = mel.get_buffer(name)
+        if values.shape != buffer.shape:
+            raise InputError(f"{path}: has {len(values)} bands, not {len(buffer)}; give the checkpoint's own file")
+        buffer.copy_(values)

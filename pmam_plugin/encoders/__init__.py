@@ -4,6 +4,7 @@ from pmam_plugin.encoders.atst import ATSTFrame
 from pmam_plugin.encoders.atst_sed import ATSTSEDEncoder
 from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
 from pmam_plugin.encoders.cnn import CNNEncoder
+from pmam_plugin.encoders.ctrans import CTransEncoder
 from pmam_plugin.encoders.dual import DualBranchEncoder
 from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
 from pmam_plugin.encoders.patch import PatchEncoder
@@ -12,6 +13,7 @@ __all__ = [
     "ATSTFrame",
     "ATSTSEDEncoder",
     "CNNEncoder",
+    "CTransEncoder",
     "DualBranchEncoder",
     "EncoderOutput",
     "FrameEncoder",

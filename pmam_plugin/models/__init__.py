@@ -6,12 +6,18 @@ from pmam_plugin.models.base import Detection, SoundEventModel
 from pmam_plugin.models.byol import ATSTFrameMasking, ATSTFramePretraining, Predictor, Projector
 from pmam_plugin.models.detector import FrameDetector, LinearSoftmaxHead
 from pmam_plugin.models.masked import MaskedModel, MaskedOutput
+from pmam_plugin.models.sedt import SEDT, SetDetection
+from pmam_plugin.models.sedt_tagging import AudioTagger
+from pmam_plugin.models.sp_sedt import SPSEDT, PatchSampler
 from pmam_plugin.nn.heads import PredictionHead, TagHead
 
 __all__ = [
+    "SEDT",
+    "SPSEDT",
     "ATSTFrameMasking",
     "ATSTFramePretraining",
     "AttentionHead",
+    "AudioTagger",
     "Backbone",
     "BackboneOutput",
     "Detection",
@@ -19,9 +25,11 @@ __all__ = [
     "LinearSoftmaxHead",
     "MaskedModel",
     "MaskedOutput",
+    "PatchSampler",
     "PredictionHead",
     "Predictor",
     "Projector",
+    "SetDetection",
     "SoundEventModel",
     "TagHead",
 ]

@@ -232,7 +232,10 @@ def transferable_state(pretext: SPSEDT) -> dict[str, Tensor]:
     audio query start anew. (The paper lists backbone, Transformer and box head; the reference also hands on the
     projection and the queries, and so does this.)
     """
-    return {f"network.{name}": value.detach().clone() for name, value in pretext.network.state_dict().items()}
+    return {
+        f"network.{name}": value.detach().clone(memory_format=torch.contiguous_format)
+        for name, value in pretext.network.state_dict().items()
+    }
 
 
 def adopt_pretraining(model: SEDT, state: Mapping[str, Tensor]) -> None:

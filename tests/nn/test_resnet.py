@@ -73,7 +73,9 @@ def test_a_frozen_backbone_stays_asleep_in_training() -> None:
 def test_imagenet_weights_load_from_torchvisions_layout(tmp_path, colour: bool) -> None:
     torch.manual_seed(1)
     source = SpectrogramResNet("resnet18").body.state_dict()
-    weights = {name: value.clone() for name, value in source.items() if not name.endswith("num_batches_tracked")}
+    weights = {
+        name: value.clone().contiguous() for name, value in source.items() if not name.endswith("num_batches_tracked")
+    }
     weights |= {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     save_file(weights, tmp_path / "resnet18.safetensors")
     torch.manual_seed(2)
