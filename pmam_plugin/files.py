@@ -34,7 +34,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None:
             raise
-        raise InputError(f"{target}: cannot be written ({error.strerror}); free some space or choose another folder") from error
+        raise InputError(
+            f"{target}: cannot be written ({error.strerror}); free some space or choose another folder"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -165,6 +165,9 @@ class StageBrain(sb.Brain):
         recoverables: further objects that belong to a checkpoint.
     """
 
+    ckpt_interval_minutes: float
+    ckpt_interval_steps: int
+
     def __init__(
         self,
         modules: Mapping[str, nn.Module],

@@ -111,9 +111,9 @@ class MeanTeacherBrain(StageBrain):
         """Forget the tables of the last validation."""
         self._tables = {}
 
-    def candidates(self) -> dict[str, nn.Module]:
+    def candidates(self) -> dict[str, Any]:
         """The models a validation scores: student, and teacher where there is one."""
-        models: dict[str, nn.Module] = {"student": self.student}
+        models: dict[str, Any] = {"student": self.student}
         if self.teacher is not None:
             models["teacher"] = self.teacher.model
         return models
@@ -137,7 +137,7 @@ class MeanTeacherBrain(StageBrain):
 
     def validation_scores(self, loss: float) -> dict[str, float]:
         """Selection scores of every candidate; the best weights of each are kept on their own."""
-        scores = {}
+        scores: dict[str, float] = {}
         for name, model in self.candidates().items():
             tables = {clip: table for clip, (table, _) in self._tables[name].items()}
             clips = {clip: values for clip, (_, values) in self._tables[name].items()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -173,7 +173,7 @@ class EmbeddingContrast:
         projector: nn.Module,
         predictor: nn.Module,
         ramp: Ramp,
-        target: str = "sum",
+        target: Literal["sum", "interp"] = "sum",
         momentum: float = 0.999,
     ) -> None:
         self.projector, self.predictor, self.ramp, self.target = projector, predictor, ramp, target

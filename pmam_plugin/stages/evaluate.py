@@ -97,8 +97,8 @@ class Evaluate:
                 continue
             filters[name] = self._with_thresholds(context, self.postprocessing, selection)
             quick = self._metrics(context, selection, filters[name], "selection", 0)
-            chosen = [quick[metric] for metric in self.selection_metrics]
-            result["selection"][name] = sum(chosen) / len(chosen)
+            decisive = [quick[metric] for metric in self.selection_metrics]
+            result["selection"][name] = sum(decisive) / len(decisive)
             result["validation"][name] = self._metrics(context, scored[name], filters[name], "test", self.bootstrap)
             if self.segments:
                 boxes = self._with_thresholds(context, self._with_boxes(context, selection), selection)
@@ -112,7 +112,7 @@ class Evaluate:
         return StageResult(artifacts, {} if not if_main_process() else {"selected": result["selected"]})
 
     def _candidates(self, context: RunContext) -> dict[str, SoundEventModel]:
-        models = {}
+        models: dict[str, SoundEventModel] = {}
         for name in ("student", "teacher"):
             if name in context.artifacts:
                 model = copy.deepcopy(self.model)
