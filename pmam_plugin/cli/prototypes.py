@@ -1,0 +1,51 @@
+"""``pmam prototypes``: a page that shows and plays what every prototype of a run stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("prototypes", epilog="Example: pmam prototypes results/pmam_small/1234")(prototypes)
+
+
+def prototypes(
+    run_folder: Annotated[Path, typer.Argument(help="Output folder of a training run.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The page; default prototypes.html in the run folder.")
+    ] = None,
+    data_folder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the training data are now, if they have been moved.")
+    ] = None,
+) -> None:
+    """Explore the prototypes of a run: a map, typical sounds, spectra, labels and certainty, in one HTML file."""
+    # Imported here, so that the other verbs and --help start fast.
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from pmam_plugin.report.collect import collect
+    from pmam_plugin.report.prototypes import write_prototype_report
+
+    page = out or run_folder / "prototypes.html"
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, int] = {}
+
+        def show(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=of)
+            bars.update(tasks[what], completed=done)  # type: ignore[arg-type]
+
+        report = collect(run_folder, data_folder, show)
+    write_prototype_report(page, report)
+    last = report.iterations[-1]
+    if last.joint.sum() > 0:
+        scores = last.scores()
+        typer.echo(
+            f"{last.name}: normalised mutual information with labels {scores['nmi']:.3f}, purity "
+            f"{100 * scores['purity']:.1f} % (largest label alone {100 * scores['largest_label']:.1f} %)"
+        )
+    typer.echo(f"written: {page}")

@@ -1,0 +1,82 @@
+// The page of a training run: curves, prototypes per E-step, PSD-ROC, classes, clips.
+
+const SERIES_TINTS = [0, 1, 2, 3, 4, 5].map(colour);
+
+/** train_loss and validation_loss belong into one chart: what a curve measures, and on what. */
+function kindOf(name) {
+  const parts = name.split(/[/.]|(?<=^(?:train|validation|valid))_/);
+  const place = parts.length > 1 && /^(train|valid|validation|selection|test|student|teacher)$/.test(parts[0]) ? parts[0] : "";
+  return { place, measure: place ? name.slice(place.length + 1) : name };
+}
+
+function drawCurves() {
+  for (const stage of report.stages) {
+    const host = document.querySelector(`[data-curves="${CSS.escape(stage.name)}"]`);
+    if (!host) continue;
+    const groups = new Map();
+    for (const [name, points] of Object.entries(stage.curves)) {
+      const { place, measure } = kindOf(name);
+      if (!groups.has(measure)) groups.set(measure, []);
+      groups.get(measure).push({ name: place || measure, points });
+    }
+    for (const [measure, lines] of groups) {
+      const series = lines.map((line, i) => ({ ...line, tint: SERIES_TINTS[i % 6] }));
+      const chart = make("div", { class: "plot" });
+      host.append(make("div", { class: "card" }, make("h3", {}, spaced(measure)), chart, series.length > 1 ? legendOf(series) : null));
+      lineChart(chart, { series, xLabel: "update", height: 170, label: `${spaced(measure)} of ${stage.name} over optimiser steps` });
+    }
+  }
+}
+
+function drawPrototypes() {
+  for (const host of document.querySelectorAll("[data-weights]")) {
+    const stage = report.stages[Number(host.dataset.weights)];
+    const weights = stage.usage.map((value, index) => [value, index]).sort((a, b) => b[0] - a[0]);
+    columns(host, {
+      values: weights.map((pair) => pair[0]), tints: colour(0), xLabel: "prototypes, by share", yLabel: "share of frames", height: 150,
+      tips: weights.map(([value, index]) => [`prototype ${index}`, [colour(0), "frames", `${(100 * value).toFixed(1)} %`]]),
+      label: `Weights of the ${weights.length} prototypes of ${stage.name}, largest first`,
+    });
+  }
+}
+
+function drawRoc() {
+  // A staircase begins at no false positives and keeps its last height.
+  const whole = (points) => points.length ? [...(points[0][0] > 0 ? [[0, 0]] : []), ...points, [100, points.at(-1)[1]]] : [];
+  for (const host of document.querySelectorAll("[data-roc]")) {
+    const { all, classes } = report.psd_roc[host.dataset.roc];
+    const thin = Object.entries(classes).map(([label, points], i) => ({ name: spaced(label), points: whole(points), tint: colour(i + 2), step: true, thin: true }));
+    lineChart(host, {
+      series: [{ name: "all classes", points: whole(all), tint: colour(host.dataset.tint), step: true, area: true }, ...thin],
+      x: [0, 100], y: [0, 1], xLabel: "false positives per hour", height: 270, label: `PSD-ROC, ${host.dataset.roc}`,
+    });
+  }
+}
+
+function drawClasses() {
+  const host = byId("class-bars");
+  if (!host) return;
+  const { names, metrics } = report.per_class;
+  const choice = byId("class-metric");
+  const show = () => {
+    const metric = metrics[choice.value];
+    barRows(host, {
+      rows: metric.map(([label, values]) => ({ label, values, intervals: [] })), names, tints: names.map((_, i) => SERIES_TINTS[i]), format: (value) => (value === null ? "–" : (100 * value).toFixed(1)),
+    });
+  };
+  choice.addEventListener("change", show);
+  show();
+  if (names.length > 1) host.after(legendOf(names.map((name, i) => ({ name, tint: SERIES_TINTS[i] }))));
+}
+
+function drawClips() {
+  const labels = [...new Set(report.clips.flatMap((clip) => clip.lanes.map((lane) => lane.label)))];
+  const colours = Object.fromEntries(labels.map((label, index) => [label, index]));
+  report.clips.forEach((clip, index) => new Player(byId(`clip-${index}`), clip, { colours }));
+}
+
+drawCurves();
+drawPrototypes();
+drawRoc();
+drawClasses();
+drawClips();

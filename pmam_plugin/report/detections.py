@@ -1,0 +1,116 @@
+"""The page of ``pmam detect --report``: listen to recordings and see what was found where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from pmam_plugin.report.page import details, duration_text, escape, number, section, write_page
+from pmam_plugin.report.recording import AudioSource, recording_data
+
+EMBEDDED_SECONDS = 5_400.0
+"""Sound a page may hold (27 MB of MP3): recordings beyond it play from the file they were read from."""
+
+
+@dataclass
+class DetectedRecording:
+    """A recording and what a model found in it.
+
+    Attributes:
+        name: as shown, usually the file name.
+        source: the audio file, or samples with their rate in Hz.
+        events: detections ``onset, offset, event_label[, score]``, seconds.
+        scores: ``onset, offset, <label>...`` per frame, in [0, 1]; None leaves the curves out.
+        labels: the classes the model knows; by default those of the scores table, else those of the events.
+        truth: annotated events, where there are any.
+    """
+
+    name: str
+    source: AudioSource
+    events: pd.DataFrame
+    scores: pd.DataFrame | None = None
+    labels: Sequence[str] = field(default_factory=tuple)
+    truth: pd.DataFrame | None = None
+
+
+def write_detection_report(
+    path: str | os.PathLike[str],
+    recordings: Iterable[DetectedRecording],
+    title: str = "Detected sound events",
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the page, atomically.
+
+    Sound is embedded as MP3 (16 kHz mono, 5 KB per second) up to :data:`EMBEDDED_SECONDS` in total; longer recordings
+    are played from their own file, so that page and file must stay where they are. Spectrograms have at most 12 000
+    columns and score curves 6000 points per recording: an hour is shown in steps of 0.3 and 0.6 s.
+
+    Args:
+        path: the HTML file.
+        recordings: read one by one; a generator keeps only one hour-long recording's sound in memory.
+        title: of the page.
+        provenance: model, version, threshold, ...: shown as a table.
+
+    Raises:
+        InputError: a recording cannot be read, or the page cannot be written.
+    """
+    shown: list[dict[str, Any]] = []
+    left = EMBEDDED_SECONDS
+    for recording in recordings:
+        data = recording_data(
+            recording.name,
+            recording.source,
+            _labels(recording),
+            recording.events,
+            recording.scores,
+            recording.truth,
+            embed=_fits(recording, left),
+            page=path,
+        )
+        if data["audio"] and "base64" in data["audio"]:
+            left -= data["duration"]
+        shown.append(data)
+    write_page(path, title, _summary(shown), _body(shown, provenance or {}), {"recordings": shown}, _SCRIPTS)
+
+
+_SCRIPTS = ("player.js", "detections.js")
+
+
+def _fits(recording: DetectedRecording, seconds_left: float) -> bool:
+    from pmam_plugin.report.media import duration_of
+
+    return duration_of(recording.source) <= seconds_left
+
+
+def _labels(recording: DetectedRecording) -> list[str]:
+    if recording.labels:
+        return list(recording.labels)
+    if recording.scores is not None:
+        return [str(name) for name in recording.scores.columns if name not in ("onset", "offset")]
+    return sorted(recording.events["event_label"].unique()) if len(recording.events) else []
+
+
+def _summary(shown: Sequence[Mapping[str, Any]]) -> str:
+    events = sum(len(lane["detected"]) for item in shown for lane in item["lanes"])
+    seconds = sum(item["duration"] for item in shown)
+    plural = "" if len(shown) == 1 else "s"
+    return f"{events} event{'' if events == 1 else 's'} in {len(shown)} recording{plural}, {duration_text(seconds)}"
+
+
+def _body(shown: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> str:
+    keys = (
+        "<p class='keys'><kbd>Space</kbd> play <kbd>←</kbd><kbd>→</kbd> 1 s <kbd>N</kbd><kbd>P</kbd> next and previous "
+        "event <kbd>+</kbd><kbd>−</kbd><kbd>0</kbd> zoom <kbd>Home</kbd><kbd>End</kbd></p>"
+    )
+    files = section("files", "Recordings", '<div id="file-list"></div>') if len(shown) > 1 else ""
+    player = f'<section id="player-section" aria-label="Player"><div id="player"></div>{keys}</section>'
+    table = section("events", "Events", '<div id="event-table"></div>')
+    rows = "".join(
+        f"<tr><th>{escape(key)}</th><td>{escape(number(value))}</td></tr>" for key, value in provenance.items()
+    )
+    about = details("How these detections were made", f'<table class="facts">{rows}</table>') if rows else ""
+    return files + player + table + about

@@ -1,0 +1,107 @@
+"""The shell of every report: one HTML file whose policy forbids it to fetch anything."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import os
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from pmam_plugin.files import atomic_path
+
+# Nothing but what stands in the file; media also from the disk the page lies on (long recordings are referred to).
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; "
+    "media-src 'self' file: data: blob:"
+)
+
+
+def write_page(
+    path: str | os.PathLike[str], title: str, subtitle: str, body: str, data: Any, scripts: Sequence[str]
+) -> None:
+    """Write a self-contained page, atomically.
+
+    Args:
+        path: the HTML file.
+        title: plain text.
+        subtitle: plain text below the title.
+        body: HTML of everything below the header, already escaped.
+        data: JSON-able; the scripts read it (NaN and infinities become null).
+        scripts: files of ``assets/`` in the order they run, after ``core.js``.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    code = "\n".join(asset(name) for name in ("core.js", *scripts))
+    page = asset("page.html").format(
+        policy=_POLICY,
+        title=escape(title),
+        subtitle=escape(subtitle),
+        style=asset("report.css"),
+        body=body,
+        # A closing tag inside a string must not end the script element.
+        data=json.dumps(_plain(data), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+        code=code,
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def escape(text: object) -> str:
+    """Plain text as HTML."""
+    return html.escape(str(text), quote=True)
+
+
+def section(name: str, title: str, body: str, lead: str = "") -> str:
+    """A titled part of the page; ``lead`` is a sentence of plain text that says how to read it."""
+    paragraph = f'<p class="lead">{escape(lead)}</p>' if lead else ""
+    return (
+        f'<section id="{escape(name)}" aria-labelledby="{escape(name)}-title">'
+        f'<h2 id="{escape(name)}-title">{escape(title)}</h2>{paragraph}{body}</section>'
+    )
+
+
+def details(title: str, body: str, open_at_first: bool = False) -> str:
+    """A part that can be folded away."""
+    return f"<details{' open' if open_at_first else ''}><summary>{escape(title)}</summary>{body}</details>"
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A number as people read it; strings and None pass."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as ``12.3 s``, ``4 min 05 s`` or ``1 h 02 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def asset(name: str) -> str:
+    """Text of a file of ``assets/``."""
+    return resources.files("pmam_plugin.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)

@@ -1,0 +1,257 @@
+"""What a prototype stands for, in numbers: labels, typical moments, how long it lasts, where it lies.
+
+Everything works on soft posteriors ``(frames, K)`` whose rows sum to one; hard assignments are the special case.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+NO_EVENT = "no event"
+"""Name of the column of frames without any labelled event."""
+
+
+@dataclass(frozen=True, order=True)
+class Moment:
+    """A frame of a clip that shows a prototype well.
+
+    Attributes:
+        share: mean posterior of the prototype around the frame, in [0, 1].
+        clip: its id.
+        frame: index on the grid of the posteriors.
+    """
+
+    share: float
+    clip: str
+    frame: int
+
+
+@dataclass(frozen=True, eq=False)
+class MeansMap:
+    """Prototypes in a plane.
+
+    Attributes:
+        means: ``(K, 2)``.
+        covariances: of the Gaussians in the plane, ``(K, 2, 2)``; None for prototypes without any (k-means).
+        explained: share of the scatter of the means that the plane shows, in [0, 1].
+    """
+
+    means: np.ndarray
+    covariances: np.ndarray | None
+    explained: float
+
+
+class PrototypeCounts:
+    """Sums over frames, collected clip by clip.
+
+    Args:
+        prototypes: K.
+        classes: number of labels.
+        bins: of the entropy histogram, evenly over [0, ln K] nats.
+
+    Attributes:
+        joint: posterior mass per prototype and label ``(K, classes + 1)``; the last column is frames without event.
+        entropies: frames per entropy bin, ``(bins,)``.
+        entropy_sum: of all frames, in nats.
+        mass: posterior mass per prototype, ``(K,)``.
+        starts: posterior mass that appears from one frame to the next, ``(K,)``.
+        clips: clips that hold at least one frame of a prototype with posterior above one half, ``(K,)``.
+        frames: number of frames; ``labelled``: of those with known events; ``clip_count``: of clips.
+    """
+
+    def __init__(self, prototypes: int, classes: int, bins: int = 40) -> None:
+        self.joint = np.zeros((prototypes, classes + 1))
+        self.entropies = np.zeros(bins, dtype=np.int64)
+        self.entropy_sum = 0.0
+        self.mass = np.zeros(prototypes)
+        self.starts = np.zeros(prototypes)
+        self.clips = np.zeros(prototypes, dtype=np.int64)
+        self.frames = self.labelled = self.clip_count = 0
+
+    def add(self, posteriors: np.ndarray, activity: np.ndarray | None = None) -> None:
+        """Count a clip.
+
+        Args:
+            posteriors: ``(frames, K)``, padding left out.
+            activity: which events are there, ``(frames, classes)``; None when nobody has labelled the frames.
+        """
+        if not len(posteriors):
+            return
+        gamma = np.asarray(posteriors, dtype=np.float64)
+        entropy = posterior_entropy(gamma)
+        most = np.log(gamma.shape[1]) or 1.0
+        place = np.minimum((entropy / most * len(self.entropies)).astype(int), len(self.entropies) - 1)
+        self.entropies += np.bincount(place, minlength=len(self.entropies))
+        self.entropy_sum += float(entropy.sum())
+        self.mass += gamma.sum(axis=0)
+        self.starts += np.clip(np.diff(gamma, axis=0, prepend=0.0), 0.0, None).sum(axis=0)
+        self.clips += (gamma > 0.5).any(axis=0)
+        self.frames += len(gamma)
+        self.clip_count += 1
+        if activity is not None:
+            self.joint += co_occurrence(gamma, activity)
+            self.labelled += len(gamma)
+
+    @property
+    def mean_duration(self) -> np.ndarray:
+        """Frames a prototype lasts on average once it has begun, ``(K,)``: the run length, for hard assignments."""
+        return self.mass / np.maximum(self.starts, 1e-12)
+
+
+def posterior_entropy(posteriors: np.ndarray) -> np.ndarray:
+    """Entropy of every frame's posterior in nats, ``(frames, K) -> (frames,)``; never negative."""
+    gamma = np.clip(posteriors, 1e-12, 1.0)
+    return np.maximum(-(gamma * np.log(gamma)).sum(axis=1), 0.0)
+
+
+def co_occurrence(posteriors: np.ndarray, activity: np.ndarray) -> np.ndarray:
+    """Posterior mass shared between prototypes and labels.
+
+    A frame with several events is split evenly among them, one without any counts for the extra last column: every
+    frame weighs one.
+
+    Args:
+        posteriors: ``(frames, K)``.
+        activity: 0 or 1, ``(frames, classes)``.
+
+    Returns:
+        ``(K, classes + 1)``.
+    """
+    active = np.concatenate([activity, (activity.sum(axis=1) == 0)[:, None]], axis=1).astype(np.float64)
+    return posteriors.T @ (active / active.sum(axis=1, keepdims=True))
+
+
+def normalised_mutual_information(joint: np.ndarray) -> float:
+    """Mutual information of rows and columns over the mean of their entropies (scikit-learn's default), in [0, 1].
+
+    Args:
+        joint: masses, ``(prototypes, labels)``; zero rows and columns do no harm.
+    """
+    total = joint.sum()
+    if total <= 0:
+        return 0.0
+    p = joint / total
+    rows, columns = p.sum(axis=1), p.sum(axis=0)
+    independent = rows[:, None] * columns[None]
+    shared = p > 0
+    information = float((p[shared] * np.log(p[shared] / independent[shared])).sum())
+    mean_entropy = (_entropy(rows) + _entropy(columns)) / 2
+    return float(np.clip(information / mean_entropy, 0.0, 1.0)) if mean_entropy > 1e-12 else 0.0
+
+
+def purity(joint: np.ndarray) -> float:
+    """Share of the mass whose label is the most frequent one of its prototype, in [0, 1]."""
+    total = joint.sum()
+    return float(joint.max(axis=1).sum() / total) if total > 0 else 0.0
+
+
+def prototype_purity(joint: np.ndarray) -> np.ndarray:
+    """Share of every prototype's mass that goes to its most frequent label, ``(K,)``; 0 without mass."""
+    mass = joint.sum(axis=1)
+    return np.divide(joint.max(axis=1), mass, out=np.zeros_like(mass), where=mass > 0)
+
+
+def telling_labels(joint: np.ndarray) -> np.ndarray:
+    """The label that says most about each prototype, ``(K,)`` indices of columns; -1 without mass.
+
+    Frames without event outnumber all others, so the most frequent label of a prototype often is none. Chosen is the
+    largest term ``P(l|k) ln(P(l|k) / P(l))`` of the divergence from all frames: frequent here, and more than elsewhere.
+    """
+    mass = joint.sum(axis=1, keepdims=True)
+    if joint.sum() <= 0:
+        return np.full(len(joint), -1)
+    share = np.divide(joint, mass, out=np.zeros_like(joint), where=mass > 0)
+    overall = joint.sum(axis=0) / joint.sum()
+    ratio = np.divide(share, overall, out=np.ones_like(share), where=(share > 0) & (overall > 0))
+    return np.where(mass[:, 0] > 0, (share * np.log(ratio)).argmax(axis=1), -1)
+
+
+class TypicalMoments:
+    """The moments at which a prototype reigns longest, one per clip, so that they differ.
+
+    Posteriors are nearly one-hot, so many frames reach 1: ranked is the mean posterior over a stretch around the frame.
+
+    Args:
+        prototypes: K.
+        count: moments kept per prototype.
+        width: frames of the stretch.
+    """
+
+    def __init__(self, prototypes: int, count: int, width: int) -> None:
+        self._count, self._width = count, max(1, width)
+        self._heaps: list[list[Moment]] = [[] for _ in range(prototypes)]
+
+    def add(self, clip: str, posteriors: np.ndarray) -> None:
+        """Look at a clip's ``(frames, K)``, padding left out."""
+        frames = len(posteriors)
+        if not frames:
+            return
+        width = min(self._width, frames)
+        running = np.concatenate([np.zeros((1, posteriors.shape[1])), np.cumsum(posteriors, axis=0, dtype=np.float64)])
+        shares = (running[width:] - running[:-width]) / width
+        best = shares.argmax(axis=0)
+        for k, start in enumerate(best):
+            moment = Moment(float(shares[start, k]), clip, int(start) + width // 2)
+            if len(self._heaps[k]) < self._count:
+                heapq.heappush(self._heaps[k], moment)
+            elif moment > self._heaps[k][0]:
+                heapq.heapreplace(self._heaps[k], moment)
+
+    def best(self, at_least: float = 0.05) -> list[list[Moment]]:
+        """Per prototype its moments, best first; those with a share below ``at_least`` show something else."""
+        return [sorted((moment for moment in heap if moment.share >= at_least), reverse=True) for heap in self._heaps]
+
+
+def principal_map(means: np.ndarray, covariances: np.ndarray | None, weights: np.ndarray) -> MeansMap:
+    """The plane in which the weighted means scatter most (principal components of the means).
+
+    Args:
+        means: ``(K, D)``.
+        covariances: ``(K, D, D)``, or None.
+        weights: of the prototypes, ``(K,)``.
+    """
+    return _project(means, covariances, weights, np.eye(means.shape[1]))
+
+
+def discriminant_map(means: np.ndarray, covariances: np.ndarray, weights: np.ndarray) -> MeansMap:
+    """The plane in which the Gaussians are easiest to tell apart (linear discriminant analysis of the mixture).
+
+    Distances are measured in units of the mean covariance, so that a Gaussian of average spread shows as a circle of
+    radius one and the distance of two means says how well a posterior can separate them.
+
+    Args:
+        means: ``(K, D)``.
+        covariances: ``(K, D, D)``.
+        weights: of the prototypes, ``(K,)``.
+    """
+    within = np.einsum("k,kde->de", weights / weights.sum(), covariances)
+    values, vectors = np.linalg.eigh(within)
+    whitening = vectors / np.sqrt(np.maximum(values, values[-1] * 1e-10))
+    return _project(means, covariances, weights, whitening)
+
+
+def _project(means: np.ndarray, covariances: np.ndarray | None, weights: np.ndarray, space: np.ndarray) -> MeansMap:
+    share = weights / weights.sum()
+    moved = (means - share @ means) @ space
+    _, spread, axes = np.linalg.svd(moved * np.sqrt(share)[:, None], full_matrices=False)
+    plane = np.zeros((means.shape[1], 2))
+    found = min(2, len(axes))
+    plane[:, :found] = axes[:found].T
+    # The sign of an axis is arbitrary; the heavier half goes to the right and up, so that a map can be compared.
+    points = moved @ plane
+    plane *= np.where((share[:, None] * points**3).sum(axis=0) < 0, -1.0, 1.0)
+    scatter = spread**2
+    explained = float(scatter[:2].sum() / scatter.sum()) if scatter.sum() > 0 else 1.0
+    basis = space @ plane
+    shapes = None if covariances is None else np.einsum("dp,kde,eq->kpq", basis, covariances, basis)
+    return MeansMap(moved @ plane, shapes, explained)
+
+
+def _entropy(shares: Sequence[float] | np.ndarray) -> float:
+    p = np.asarray(shares)
+    p = p[p > 0]
+    return float(-(p * np.log(p)).sum())

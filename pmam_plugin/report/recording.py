@@ -1,0 +1,105 @@
+"""One recording as the page's player wants it: sound, spectrogram, and a lane per class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmam_plugin.report.media import AudioEncoder, bytes_of, duration_of, mono_blocks, relative_link
+from pmam_plugin.report.spectrogram import SpectrogramBuilder, spectrogram_data
+
+AudioSource = str | os.PathLike[str] | tuple[np.ndarray, int]
+"""A file, or samples with their rate in Hz."""
+
+_MOST_POINTS = 6_000  # of one score curve
+
+
+def recording_data(
+    name: str,
+    source: AudioSource,
+    labels: Sequence[str],
+    events: pd.DataFrame,
+    scores: pd.DataFrame | None = None,
+    truth: pd.DataFrame | None = None,
+    embed: bool = True,
+    page: str | os.PathLike[str] = ".",
+) -> dict[str, Any]:
+    """Everything the player shows of a recording, JSON-able.
+
+    Args:
+        name: as shown.
+        source: the sound.
+        labels: lanes, in order; events of other labels are left out.
+        events: detections ``onset, offset, event_label[, score]``, seconds.
+        scores: ``onset, offset, <label>...`` per frame.
+        truth: annotated events ``onset, offset, event_label``; None when nobody annotated the recording.
+        embed: put the sound into the page; otherwise a file is referred to, and samples stay silent.
+        page: where the page will lie (references are relative to it).
+
+    Raises:
+        InputError: the file is missing, damaged or no audio.
+    """
+    duration = duration_of(source)
+    encoder = AudioEncoder() if embed else None
+    spectrogram = SpectrogramBuilder(duration)
+    for block in mono_blocks(source):
+        spectrogram.add(block)
+        if encoder is not None:
+            encoder.write(block)
+    audio = encoder.finish() if encoder is not None else None
+    if audio is None and not isinstance(source, tuple):
+        audio = {"href": relative_link(source, page)}
+    return {
+        "name": name,
+        "duration": duration,
+        "audio": audio,
+        "spectrogram": spectrogram_data(spectrogram.finish(), spectrogram.seconds_per_column),
+        "annotated": truth is not None,
+        "lanes": [_lane(label, duration, events, scores, truth) for label in labels],
+    }
+
+
+def score_curve(table: pd.DataFrame, label: str, duration: float) -> dict[str, Any]:
+    """Scores of a class on an even grid of at most 6000 points; a point is the highest score in its span.
+
+    Returns:
+        ``{"step": seconds per point, "values": base64 bytes, 255 = 1}``.
+    """
+    onsets, offsets = table["onset"].to_numpy(np.float64), table["offset"].to_numpy(np.float64)
+    values = np.nan_to_num(table[label].to_numpy(np.float64))
+    if not len(values) or duration <= 0:
+        return {"step": max(duration, 1.0), "values": ""}
+    shortest = float(np.median(offsets - onsets))
+    points = int(np.clip(np.ceil(duration / max(shortest, 1e-3) - 1e-6), 1, _MOST_POINTS))
+    edges = np.linspace(0.0, points * max(shortest, duration / points), points + 1)
+    first = np.minimum(np.searchsorted(offsets, edges[:-1] + 1e-9, side="right"), len(values) - 1)
+    after = np.maximum(np.searchsorted(onsets, edges[1:] - 1e-9, side="left"), first + 1)
+    padded = np.append(values, 0.0)
+    highest = np.maximum.reduceat(padded, np.column_stack([first, after]).ravel())[::2]
+    return {"step": float(edges[1]), "values": bytes_of(highest)}
+
+
+def _lane(
+    label: str, duration: float, events: pd.DataFrame, scores: pd.DataFrame | None, truth: pd.DataFrame | None
+) -> dict[str, Any]:
+    has_scores = scores is not None and label in scores
+    return {
+        "label": label,
+        "detected": _spans(events, label, duration),
+        "truth": [] if truth is None else _spans(truth, label, duration),
+        "scores": score_curve(scores, label, duration) if scores is not None and has_scores else None,
+    }
+
+
+def _spans(events: pd.DataFrame, label: str, duration: float) -> list[list[float | None]]:
+    """``[onset, offset, score or None]`` of the events of a class, in time order, inside the recording."""
+    rows = events[events["event_label"] == label].sort_values("onset") if len(events) else events
+    known = rows["score"] if "score" in rows else [None] * len(rows)
+    return [
+        [max(0.0, float(onset)), min(duration, float(offset)), None if score is None else float(score)]
+        for onset, offset, score in zip(rows["onset"], rows["offset"], known)
+    ]

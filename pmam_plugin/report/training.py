@@ -1,0 +1,352 @@
+"""``report.html`` of a training run: what was set, how it went, what came out, and six clips to judge by ear."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmam_plugin.evaluation.psds import MAX_RATE, PSDROC
+from pmam_plugin.report.page import details, duration_text, escape, number, section, write_page
+from pmam_plugin.report.recording import recording_data
+
+_HEADLINES = {
+    "psds1": "PSDS1",
+    "psds1_mean": "PSDS1, mean over classes",
+    "psds2": "PSDS2",
+    "event_f1_macro": "event F1, macro",
+    "event_f1_micro": "event F1, micro",
+    "segment_f1_macro": "segment F1, macro",
+    "segment_f1_micro": "segment F1, micro",
+    "clip_f1_macro": "clip F1, macro",
+}
+_SCRIPTS = ("charts.js", "player.js", "training.js")
+
+
+@dataclass
+class StageRecord:
+    """What a stage of the run reported.
+
+    Attributes:
+        name: unique in the run.
+        seconds: how long it took.
+        skipped: it was finished before, and not run again.
+        curves: name -> points ``[optimiser step, value]``; ``train_x`` and ``validation_x`` share a chart.
+        notes: figures and facts. An E-step's ``usage`` (share of every prototype) is drawn as bars.
+    """
+
+    name: str
+    seconds: float = 0.0
+    skipped: bool = False
+    curves: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ClipExample:
+    """A clip with what is in it and what was found.
+
+    Attributes:
+        name: as shown.
+        wave: mono float32, ``(samples,)``.
+        sample_rate: of ``wave``, in Hz.
+        truth: annotated events ``onset, offset, event_label``, seconds.
+        scores: ``onset, offset, <label>...`` per frame, in [0, 1].
+        detected: events ``onset, offset, event_label[, score]``.
+    """
+
+    name: str
+    wave: np.ndarray
+    sample_rate: int
+    truth: pd.DataFrame
+    scores: pd.DataFrame
+    detected: pd.DataFrame
+
+
+@dataclass
+class TrainingReport:
+    """Everything the page shows.
+
+    Attributes:
+        title: of the page.
+        configuration: the experiment's YAML text, or nested settings.
+        stages: in the order they ran.
+        metrics: as in ``metrics.json``: ``validation -> student | teacher -> {metric, metric_ci, per_class}``.
+        psd_roc: name (``PSDS1``, ``PSDS2``) -> a curve, or ``{"fpr": false positives per hour, "tpr": true ratio}``.
+        clips: examples from the test set.
+        provenance: seed, version, data, ...: shown as a table.
+    """
+
+    title: str
+    configuration: str | Mapping[str, Any] = ""
+    stages: Sequence[StageRecord] = ()
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    psd_roc: Mapping[str, PSDROC | Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    clips: Sequence[ClipExample] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_training_report(path: str | os.PathLike[str], report: TrainingReport) -> None:
+    """Write the page, atomically; six clips of 10 s make it about 1.5 MB.
+
+    Args:
+        path: the HTML file.
+        report: what to show; parts that are empty are left out.
+
+    Raises:
+        InputError: the page cannot be written.
+    """
+    results: Mapping[str, Mapping[str, Any]] = report.metrics.get("validation", {})
+    per_class = class_figures(results)
+    parts = [
+        _tiles(results, report.metrics.get("selected")),
+        _results(results, report.metrics.get("segments", {})),
+        _roc(report.psd_roc),
+        _classes(per_class),
+        _clips(report.clips),
+        _prototypes(report.stages),
+        _stages(report.stages),
+        _configuration(report.configuration),
+        _facts_table(report.provenance),
+    ]
+    data = {
+        "stages": [{"name": stage.name, "curves": stage.curves, "usage": _usage(stage)} for stage in report.stages],
+        "psd_roc": {name: roc_curves(roc) for name, roc in report.psd_roc.items()},
+        "per_class": per_class,
+        "clips": [_clip_data(clip) for clip in report.clips],
+    }
+    write_page(path, report.title, _subtitle(report), "".join(parts), data, _SCRIPTS)
+
+
+def class_figures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Figures per class of every system, by metric.
+
+    Args:
+        results: system -> its metrics, with ``per_class``: ``{label: {metric: share of 1, or None}}``.
+
+    Returns:
+        ``{"names": systems, "metrics": {metric: [[label, [value per system]]]}}``.
+    """
+    tables = {name: metrics["per_class"] for name, metrics in results.items() if metrics.get("per_class")}
+    labels = list(dict.fromkeys(label for table in tables.values() for label in table))
+    rows = [row for table in tables.values() for row in table.values()]
+    # A class also has its number of events, which is no share.
+    metrics = [name for name in dict.fromkeys(name for row in rows for name in row) if name != "events"]
+    return {
+        "names": list(tables),
+        "metrics": {
+            metric: [[label, [table.get(label, {}).get(metric) for table in tables.values()]] for label in labels]
+            for metric in metrics
+        },
+    }
+
+
+def roc_curves(roc: PSDROC | Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """A PSD-ROC as the page draws it: the curve of all classes and, where they are known, of each class."""
+    if isinstance(roc, Mapping):
+        return {"all": _points(roc["fpr"], roc["tpr"]), "classes": {}}
+    classes = {label: _points(rate, ratio) for label, (rate, ratio) in roc.class_curves.items()}
+    return {"all": _points(roc.rate, roc.ratio), "classes": classes, "value": roc.value}
+
+
+def _points(rate: Sequence[float] | np.ndarray, ratio: Sequence[float] | np.ndarray) -> list[list[float]]:
+    """``[false positives per hour, true positive ratio]`` at up to 300 corners of a staircase."""
+    x, y = np.asarray(rate, dtype=np.float64), np.asarray(ratio, dtype=np.float64)
+    x, y = x[x <= MAX_RATE], y[x <= MAX_RATE]
+    # Corners closer than the line is wide cannot be seen.
+    slots = np.floor(x / MAX_RATE * 300)
+    kept = np.append(slots[1:] != slots[:-1], True) if len(x) else np.zeros(0, dtype=bool)
+    return np.column_stack([x[kept], y[kept]]).tolist()
+
+
+def _clip_data(clip: ClipExample) -> dict[str, Any]:
+    labels = [str(name) for name in clip.scores.columns if name not in ("onset", "offset")]
+    source = (np.asarray(clip.wave, dtype=np.float32), clip.sample_rate)
+    return recording_data(clip.name, source, labels, clip.detected, clip.scores, clip.truth)
+
+
+def _subtitle(report: TrainingReport) -> str:
+    total = sum(stage.seconds for stage in report.stages)
+    return f"{len(report.stages)} stages in {duration_text(total)}" if report.stages else ""
+
+
+def _tiles(results: Mapping[str, Mapping[str, Any]], selected: str | None) -> str:
+    name = selected if selected in results else next(reversed(list(results)), None)
+    if name is None:
+        return ""
+    metrics = results[name]
+    shown = [
+        key
+        for key in ("psds1", "psds1_mean", "psds2", "event_f1_macro", "segment_f1_macro", "clip_f1_macro")
+        if key in metrics
+    ]
+    tiles = "".join(
+        f'<div class="tile"><div class="what">{escape(_HEADLINES[key])}</div>'
+        f'<div class="figure">{_percentage(metrics[key])}</div><div class="range">{_interval(metrics, key)}</div></div>'
+        for key in shown
+    )
+    return f'<div class="tiles" aria-label="Results of the {escape(name)}">{tiles}</div>'
+
+
+def _results(results: Mapping[str, Mapping[str, Any]], segments: Mapping[str, Mapping[str, Any]]) -> str:
+    systems = {**{name: results[name] for name in results}, **{f"{name}, SEBB": segments[name] for name in segments}}
+    keys = [key for key in _HEADLINES if any(key in metrics for metrics in systems.values())]
+    if not keys:
+        return ""
+    head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in systems)
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(_HEADLINES[key])}</th>"
+        + "".join(
+            f"<td><b>{_percentage(metrics.get(key))}</b> <small>{_interval(metrics, key)}</small></td>"
+            for metrics in systems.values()
+        )
+        + "</tr>"
+        for key in keys
+    )
+    table = f'<table class="results"><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    table = f'<div class="scroll">{table}</div>'
+    return section("results", "Results on the test set", table, "In percent, with 95 % bootstrap intervals over clips.")
+
+
+def _roc(curves: Mapping[str, Any]) -> str:
+    if not curves:
+        return ""
+    hosts = "".join(
+        f'<div class="card"><h3>{escape(name)}</h3><div data-roc="{escape(name)}" data-tint="{tint}"></div></div>'
+        for tint, name in enumerate(curves)
+    )
+    lead = (
+        "Effective true positive ratio against false positives per hour; the score is the shaded area. "
+        "Thin lines are single classes."
+    )
+    return section("psd-roc", "PSD-ROC", f'<div class="two">{hosts}</div>', lead)
+
+
+def _classes(figures: Mapping[str, Any]) -> str:
+    if not figures["metrics"]:
+        return ""
+    preferred = [metric for metric in ("psds1", "event_f1", "event_f1_macro") if metric in figures["metrics"]]
+    options = "".join(
+        f'<option value="{escape(metric)}"{" selected" if preferred[:1] == [metric] else ""}>'
+        f"{escape(_HEADLINES.get(metric, metric.replace('_', ' ').replace('f1', 'F1')))}</option>"
+        for metric in figures["metrics"]
+    )
+    select = f'<select id="class-metric">{options}</select>'
+    choice = f'<p class="controls-line"><label for="class-metric">Metric</label> {select}</p>'
+    return section("classes", "Classes", f'{choice}<div id="class-bars"></div>')
+
+
+def _clips(clips: Sequence[ClipExample]) -> str:
+    if not clips:
+        return ""
+    hosts = "".join(f'<div id="clip-{index}"></div>' for index in range(len(clips)))
+    lead = "Press play, or click into a picture to jump there. Space, arrows and N / P act on the player used last."
+    return section("clips", "Clips of the test set", hosts, lead)
+
+
+def _prototypes(stages: Sequence[StageRecord]) -> str:
+    cards = []
+    for index, stage in enumerate(stages):
+        if _usage(stage):
+            facts = {key: value for key, value in stage.notes.items() if not isinstance(value, list | dict)}
+            cards.append(
+                f'<div class="card"><h3>{escape(stage.name)}</h3>{_facts(facts)}'
+                f'<div data-weights="{index}"></div></div>'
+            )
+    if not cards:
+        return ""
+    lead = (
+        "What every E-step found: how many prototypes are in use, and how undecided a frame's posterior is (in nats)."
+    )
+    return section("prototypes", "Prototypes", f'<div class="two">{"".join(cards)}</div>', lead)
+
+
+def _usage(stage: StageRecord) -> list[float] | None:
+    """Share of the frames that every prototype takes, if the stage was an E-step."""
+    usage = stage.notes.get("usage", stage.notes.get("weights"))
+    return list(usage) if usage else None
+
+
+def _stages(stages: Sequence[StageRecord]) -> str:
+    if not stages:
+        return ""
+    total = sum(stage.seconds for stage in stages) or 1.0
+    begin, rows, curves = 0.0, "", ""
+    for stage in stages:
+        left, width = 100 * begin / total, 100 * stage.seconds / total
+        begin += stage.seconds
+        spent = "done before" if stage.skipped else duration_text(stage.seconds)
+        rows += (
+            f'<div class="stage-row{" skipped" if stage.skipped else ""}"><span>{escape(stage.name)}</span>'
+            f'<span class="when"><i style="left:{left:.2f}%;width:{width:.2f}%"></i></span>'
+            f'<span class="seconds">{escape(spent)}</span></div>'
+        )
+        facts = _facts({key: value for key, value in stage.notes.items() if not isinstance(value, list | dict)})
+        if stage.curves:
+            curves += (
+                f'<h3>{escape(stage.name)}</h3>{facts}<div class="charts" data-curves="{escape(stage.name)}"></div>'
+            )
+        elif facts and not _usage(stage):
+            curves += f"<h3>{escape(stage.name)}</h3>{facts}"
+    timeline = section("stages", "Stages", f'<div class="timeline">{rows}</div>')
+    return timeline + (section("curves", "Curves", curves) if curves else "")
+
+
+def _configuration(configuration: str | Mapping[str, Any]) -> str:
+    if not configuration:
+        return ""
+    text = configuration if isinstance(configuration, str) else _as_yaml(configuration)
+    return section("configuration", "Configuration", details("YAML", f"<pre>{_highlighted(text)}</pre>"))
+
+
+def _facts_table(facts: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(key)}</th><td>{escape(number(value))}</td></tr>" for key, value in facts.items()
+    )
+    return section("provenance", "Provenance", f'<table class="facts">{rows}</table>') if rows else ""
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    if not facts:
+        return ""
+    items = "".join(
+        f"<span>{escape(key.replace('_', ' '))} <b>{escape(number(value))}</b></span>" for key, value in facts.items()
+    )
+    return f'<div class="stage-facts">{items}</div>'
+
+
+def _percentage(value: Any) -> str:
+    return f"{100 * value:.1f}" if isinstance(value, int | float) and np.isfinite(value) else "–"
+
+
+def _interval(metrics: Mapping[str, Any], key: str) -> str:
+    interval = metrics.get(f"{key}_ci")
+    return "" if not interval else f"{_percentage(interval[0])} – {_percentage(interval[1])}"
+
+
+def _as_yaml(value: Any, depth: int = 0) -> str:
+    lines = []
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            lines.append(f"{'  ' * depth}{key}:\n{_as_yaml(item, depth + 1)}")
+        else:
+            lines.append(f"{'  ' * depth}{key}: {item}\n")
+    return "".join(lines)
+
+
+def _highlighted(text: str) -> str:
+    """YAML with its keys, tags and comments coloured."""
+    lines = []
+    for line in text.splitlines():
+        code, mark, comment = line.partition(" #") if not line.lstrip().startswith("#") else ("", "", line)
+        code = escape(code)
+        code = re.sub(r"^(\s*(?:- )?)([\w.-]+)(:)(?=\s|$)", r'\1<span class="yaml-key">\2</span>\3', code)
+        code = re.sub(r"(![\w.:]+|&lt;[\w.]+&gt;)", r'<span class="yaml-tag">\1</span>', code)
+        tail = f'<span class="yaml-comment">{escape(mark + comment)}</span>' if comment else ""
+        lines.append(code + tail)
+    return "\n".join(lines)
