@@ -8,29 +8,20 @@ from functools import partial
 from typing import Literal
 
 import torch
-from timm.models.vision_transformer import Attention, Block
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
 from pmam_plugin.encoders.windows import encode_windows
 from pmam_plugin.errors import InputError
-from pmam_plugin.nn.attention import attention
+from pmam_plugin.nn.attention import SelfAttention
 from pmam_plugin.nn.interpolate import interpolate_frames
 from pmam_plugin.nn.pooling import FrequencyAttentionPool
 
 PATCH = 16  # mel bins and mel frames of a patch
 STRIDE = 10  # between patches, both ways
 SPECIAL_TOKENS = 2  # class and distillation
-
-
-class PatchAttention(Attention):
-    """timm's self-attention with :func:`pmam_plugin.nn.attention.attention` inside."""
-
-    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        """``(batch, tokens, dim) -> (batch, tokens, dim)``; there is no mask."""
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.proj(attention(query, key, value).transpose(1, 2).flatten(2))
 
 
 @dataclass
@@ -80,7 +71,7 @@ class PaSST(nn.Module):
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(1, dim, PATCH, STRIDE)})
         blocks = [Block(dim, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)]
         for block in blocks:
-            block.attn = PatchAttention(dim, heads, qkv_bias=True)
+            block.attn = SelfAttention(dim, heads, qkv_bias=True)
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm(dim)
         self.head: nn.Module | None = None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.nn.attention import SelfAttention
 
 FACTOR = 4  # mel frames per output frame
 
@@ -86,7 +87,7 @@ class PatchEncoder(FrameEncoder):
         norm = partial(nn.LayerNorm, eps=1e-6)
         blocks = [Block(dim, heads, mlp_ratio, qkv_bias=True, norm_layer=norm, proj_drop=dropout) for _ in range(depth)]
         for block in blocks:
-            block.attn.fused_attn = True  # whatever the environment says about timm
+            block.attn = SelfAttention(dim, heads, qkv_bias=True, proj_drop=dropout)
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm(dim)
 
@@ -111,7 +112,7 @@ class PatchEncoder(FrameEncoder):
         kept = {"stem": frames}
         nearby = self._nearby(frames)
         for number, block in enumerate(self.blocks, start=1):
-            frames = block(frames, attn_mask=nearby)
+            frames = block(frames) if nearby is None else block(frames, attn_mask=nearby)
             kept[f"block_{number}"] = frames
         frames = self.norm(frames)
         return EncoderOutput(frames, frames if tokens else None, {name: kept[name] for name in embed})

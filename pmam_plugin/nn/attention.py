@@ -11,12 +11,26 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from timm.models.vision_transformer import Attention
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 # Logits of one block, all heads of a clip together: about what the caches of two cores hold.
 _BLOCK_BYTES = 2**22
 _SHORT = 128
+
+
+class SelfAttention(Attention):
+    """timm's self-attention, parameters and all, computed by :func:`attention`."""
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """``(batch, tokens, dim)`` to the same; ``attn_mask`` ``(tokens, tokens)`` is true where one sees another."""
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        if attn_mask is None:
+            attended = attention(query, key, value)
+        else:
+            attended = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
+        return self.proj_drop(self.proj(attended.transpose(1, 2).flatten(2)))
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
