@@ -142,6 +142,7 @@ class FullGaussians(Gaussians):
         self._whiteners = Whiteners(self.components, self.width, self.means.device)
         self._log_determinants = self.means.new_zeros(self.components)
         self._references = self.means
+        self._scarce = [False] * self.components
 
     def whiten(self, factors: Tensor) -> None:  # noqa: D102
         for component, factor in enumerate(factors):
@@ -181,6 +182,8 @@ class FullGaussians(Gaussians):
                 moments.counts[component] += weight.double().sum()
                 moments.first[component] += weight @ offsets
                 offsets.mul_(weight.sqrt_()[:, None])
+                if self._scarce[component]:  # rounding in float32 would fill the empty directions
+                    offsets = offsets.double()
                 scatter = upper_scatter(offsets)
                 for total, (start, end) in zip(moments.second, blocks(self.width)):
                     total[component] += scatter[start:end, start:]
@@ -195,11 +198,12 @@ class FullGaussians(Gaussians):
         axes = {}
         for component, donor in enumerate(moments.donors):
             covariance = self._covariance(moments, component, reg_covar)
-            self._set(component, _whitening_matrix(covariance, component))
+            self._set(component, _whitening_matrix(covariance, component, reg_covar))
             if donor != component:
                 axes[component] = _longest_axis(covariance)
         self.means = self._new_means(moments, self._references, axes)
         self._recentre(moments.counts)
+        self._scarce = (moments.counts[moments.donors] < 2 * self.width).tolist()
 
     def _covariance(self, moments: Moments, component: int, reg_covar: float) -> Tensor:
         donor = moments.donors[component]
@@ -273,7 +277,7 @@ class TiedGaussians(Gaussians):
 
     def update(self, moments: Moments, reg_covar: float) -> None:  # noqa: D102
         covariance = self._covariance(moments, reg_covar)
-        self._factor = _whitening_matrix(covariance, 0)
+        self._factor = _whitening_matrix(covariance, 0, reg_covar)
         split = {k: _longest_axis(covariance) for k, donor in enumerate(moments.donors) if donor != k}
         self.means = self._new_means(moments, self._reference.expand_as(self.means), split)
         self._recentre(moments.counts)
@@ -401,9 +405,15 @@ def _chosen(mask: Tensor) -> Iterator[Tensor]:
     return (part for part in mask.nonzero().squeeze(1).split(_GATHERED) if len(part))
 
 
-def _whitening_matrix(covariance: Tensor, component: int) -> Tensor:
-    """Upper triangular ``U = L^-T`` of ``Sigma = L L^T``, so that ``Sigma^-1 = U U^T``."""
+def _whitening_matrix(covariance: Tensor, component: int, floor: float) -> Tensor:
+    """Upper triangular ``U = L^-T`` of ``Sigma = L L^T``, so that ``Sigma^-1 = U U^T``.
+
+    Every eigenvalue is at least ``reg_covar`` but for rounding; one that rounding made negative is lifted to it.
+    """
     lower, info = torch.linalg.cholesky_ex(covariance)
+    if info.item() and floor > 0:
+        values, vectors = torch.linalg.eigh(covariance)
+        lower, info = torch.linalg.cholesky_ex((vectors * values.clamp_min(floor)) @ vectors.T)
     if info.item():
         raise InputError(_ILL_DEFINED.format(component))
     identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)

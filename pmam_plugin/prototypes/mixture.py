@@ -24,7 +24,7 @@ SelfMixture = TypeVar("SelfMixture", bound="GaussianMixture")
 # A component whose responsibilities sum to less than one frame is lost; it restarts beside the heaviest one.
 _LOST = 1.0
 # Sparse steps look only at the components that had at least this posterior in the last full step.
-_LIVE = 1e-4
+_LIVE = 1e-6
 # The first steps move posteriors the most, so they are full whatever the interval.
 _FULL_AT_FIRST = 2
 

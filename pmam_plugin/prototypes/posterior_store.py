@@ -77,7 +77,7 @@ class PosteriorStore:
         """
         values = self._store.read(clip)
         if values.dtype == np.uint8:
-            return (values.astype(np.float32) + 0.5) / 256
+            return (values.astype(np.float32) + np.float32(0.5)) / np.float32(256)
         return values.astype(np.float32)
 
     def ids(self) -> list[str]:

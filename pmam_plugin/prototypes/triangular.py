@@ -92,11 +92,11 @@ class Whiteners:
         distances = frames.new_empty(self.components, len(frames))
         for rows in tiles(len(frames), frames.device):
             tile = frames[rows] - shift
-            total = 0
+            total = frames.new_zeros(len(tile), self.components)
             for weight, offset, (_, end) in zip(self._weights, offsets, blocks(self.width)):
                 whitened = _affine(tile[:, :end], weight.flatten(0, 1), offset)
                 norms = torch.linalg.vector_norm(whitened.view(len(tile), self.components, -1), dim=-1)
-                total = norms.square_() + total
+                total += norms.square_()
             distances[:, rows] = total.T
         return distances
 
