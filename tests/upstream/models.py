@@ -1,0 +1,76 @@
+"""Model folders small enough for the tests of upstream, Hub, export and SpeechBrain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from pmam_plugin.checkpoints import save_model
+from pmam_plugin.encoders import CNNEncoder, DualBranchEncoder, PaSSTEncoder, PatchEncoder
+from pmam_plugin.encoders.atst_sed import DCASE_POOLING
+from pmam_plugin.evaluation import PostProcessing
+from pmam_plugin.features import CRNNMel, FrontEnds, LogMel, PaSSTMel
+from pmam_plugin.models import AttentionHead, Backbone, FrameDetector, LinearSoftmaxHead
+from pmam_plugin.nn.context import RecurrentContext, RelativePositionTransformer
+
+LABELS = ("bell", "dog", "speech")
+
+
+def patch_detector(clip_seconds: float = 10.0) -> FrameDetector:
+    """16 kHz, 25 frames/s, four layers of width 16, with dropout and a tag branch: the small PMAM in miniature."""
+    torch.manual_seed(0)
+    encoder = PatchEncoder(mel_bins=16, dim=16, depth=2, heads=2, stem_channels=(4, 4), context_frames=6, dropout=0.1)
+    context = RelativePositionTransformer(16, depth=2, heads=2, dropout=0.1)
+    backbone = Backbone(FrontEnds(mel=LogMel(n_mels=16)), encoder, context)
+    head = LinearSoftmaxHead(16, 3, token_dim=16, tag_heads=2)
+    return lively(FrameDetector(backbone, head, LABELS, clip_seconds))
+
+
+def dual_detector(clip_seconds: float = 10.0) -> FrameDetector:
+    """32 kHz, 100 frames/s, layers of width 24 and 16, jitter in training: the full PMAM in miniature."""
+    torch.manual_seed(0)
+    transformer = PaSSTEncoder(layer=2, depth=3, dim=24, heads=2, pooling_heads=2, mel_bins=32)
+    cnn = CNNEncoder(channels=(4, 8), pooling=((2, 4), (2, 4)))
+    encoder = DualBranchEncoder(transformer, cnn, dim=16)
+    context = RelativePositionTransformer(16, depth=2, heads=2)
+    backbone = Backbone(FrontEnds(mel=PaSSTMel(n_mels=32)), encoder, context)
+    head = LinearSoftmaxHead(16, 3, token_dim=24, tag_heads=2)
+    return lively(FrameDetector(backbone, head, LABELS, clip_seconds))
+
+
+def recurrent_detector() -> FrameDetector:
+    """16 kHz, 156.25 frames per 10 s: the DCASE baseline in miniature."""
+    torch.manual_seed(0)
+    encoder = CNNEncoder("crnn", 62.5, (4,) * 7, DCASE_POOLING)
+    context = RecurrentContext(4, 4, 1)
+    backbone = Backbone(FrontEnds(crnn=CRNNMel()), encoder, context)
+    return lively(FrameDetector(backbone, AttentionHead(8, 3), LABELS))
+
+
+def lively(model: FrameDetector) -> FrameDetector:
+    """Scores that differ visibly from one half."""
+    for parameter in model.parameters():
+        parameter.data.mul_(1.5)
+    return model.eval()
+
+
+def write_folder(folder: Path, model: FrameDetector | None = None) -> Path:
+    """A model folder as training writes one."""
+    return save_model(
+        folder,
+        patch_detector() if model is None else model,
+        PostProcessing(median_seconds=0.2),
+        provenance={
+            "package": "pmam_plugin 0.0",
+            "seed": 3,
+            "data": "generated tones",
+            "metrics": {"psds1": 0.25, "psds1_ci": [0.2, 0.3], "psds2": 0.5, "event_f1_macro": 0.4},
+        },
+    )
+
+
+def noise(seconds: float, seed: int = 0, sample_rate: int = 16000) -> torch.Tensor:
+    """A waveform ``(samples,)``."""
+    generator = torch.Generator().manual_seed(seed)
+    return 0.1 * torch.randn(round(seconds * sample_rate), generator=generator)
