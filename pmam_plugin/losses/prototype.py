@@ -123,6 +123,8 @@ class MaskedReconstruction(nn.Module):
     (``detach=False``), which a constant encoder output would satisfy best.
     """
 
+    predicts_inputs = True  # the prediction head is as wide as what was hidden, not as the prototypes
+
     def __init__(self, detach: bool = True) -> None:
         super().__init__()
         self.detach = detach
