@@ -53,7 +53,13 @@ def load_experiment(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any
     run_opts = dict(run_opts.items()) if hasattr(run_opts, "items") else dict(run_opts)
     ddp_init_group(run_opts)
     with open(file, encoding="utf-8") as stream:
-        hparams = load_hyperpyyaml(stream, overrides)
+        try:
+            hparams = load_hyperpyyaml(stream, overrides)
+        except KeyError as error:
+            if "Override" not in str(error):
+                raise
+            name = str(error).split("'")[1]
+            raise InputError(f"{file}: has no key {name!r} that --{name} could override; see the file") from error
     for name in ("device", "precision", "eval_precision"):
         if run_opts.get(name) in (None, "fp32") and hparams.get(name) is not None:
             run_opts[name] = hparams[name]
