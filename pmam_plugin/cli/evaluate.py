@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pmam_plugin.evaluation.tables import Progress
+if TYPE_CHECKING:  # importing the room would make every verb and --help wait for pandas
+    from pmam_plugin.evaluation.tables import Progress
 
 _NAMES = {
     "psds1": "PSDS1",

@@ -161,21 +161,26 @@ def read_scores(folder: str | PathLike[str], progress: Progress | None = None) -
     return tables
 
 
-def write_scores(folder: str | PathLike[str], tables: Mapping[str, pd.DataFrame]) -> None:
+def write_scores(
+    folder: str | PathLike[str], tables: Mapping[str, pd.DataFrame], progress: Progress | None = None
+) -> None:
     """Write one ``<clip>.tsv`` per clip, each whole or not at all, with nine significant digits (exact for float32).
 
     Args:
         folder: created when it is not there; other files in it stay.
         tables: scores by clip name.
+        progress: a progress hook.
 
     Raises:
         InputError: a clip name that is no plain file name, or the folder cannot be written.
     """
-    for clip, table in tables.items():
+    for done, (clip, table) in enumerate(tables.items(), start=1):
         if not clip or clip in (".", "..") or "/" in clip or "\\" in clip:
             raise InputError(f"{clip!r} cannot name a score file in {folder}; use clip names without folders")
         with atomic_path(Path(folder) / f"{clip}.tsv") as temporary:
             table.to_csv(temporary, sep="\t", index=False, float_format="%.9g")
+        if progress is not None:
+            progress("writing scores", done, len(tables))
 
 
 def check_scores(table: pd.DataFrame, name: str) -> None:

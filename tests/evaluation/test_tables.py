@@ -193,11 +193,12 @@ def test_operating_points_need_files_with_numbers(tmp_path):
         tables.read_operating_points(tmp_path)
 
 
-def test_reading_many_files_reports_progress(tmp_path):
-    tables.write_scores(tmp_path, {name: scores_table(np.zeros((2, 3))) for name in "ab"})
+def test_many_files_report_progress(tmp_path):
     seen = []
+    scores = {name: scores_table(np.zeros((2, 3))) for name in "ab"}
+    tables.write_scores(tmp_path, scores, lambda *step: seen.append(step))
     tables.read_scores(tmp_path, lambda *step: seen.append(step))
-    assert [step[1:] for step in seen] == [(1, 2), (2, 2)]
+    assert seen == [(f"{what} scores", done, 2) for what in ("writing", "reading") for done in (1, 2)]
 
 
 def test_real_metadata_is_read_whole():
