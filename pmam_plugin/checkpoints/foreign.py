@@ -182,9 +182,11 @@ def load_strictly(
     unexpected = [name for name in tensors if name not in expected]
     kind = type(module).__name__
     if missing:
-        raise InputError(f"{source}: lacks {len(missing)} tensors of {kind}, first {missing[0]}; give another file")
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise InputError(f"{source}: lacks {missing[0]}{more} of {kind}; give another file")
     if unexpected:
-        raise InputError(f"{source}: {unexpected[0]} and {len(unexpected) - 1} more tensors do not belong to {kind}")
+        more = f" (and {len(unexpected) - 1} more)" if len(unexpected) > 1 else ""
+        raise InputError(f"{source}: {unexpected[0]}{more} does not belong to {kind}; give another file")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             raise InputError(

@@ -106,10 +106,10 @@ def test_sizes_that_differ_and_tensors_that_lack_are_refused(encoder, tmp_path):
     torch.save(bare, tmp_path / "x.pt")
     with pytest.raises(InputError, match=r"x\.pt: .*shape"):
         load_atst_frame(ATSTFrame(dim=64, depth=2, heads=2), tmp_path / "x.pt")
-    with pytest.raises(InputError, match=r"x\.pt: lacks 11 tensors of ATSTFrame, first blocks\.2\."):
+    with pytest.raises(InputError, match=r"x\.pt: lacks blocks\.2\.norm1\.weight \(and 10 more\) of ATSTFrame"):
         load_atst_frame(ATSTFrame(dim=128, depth=3, heads=2), tmp_path / "x.pt")
     torch.save({name: tensor for name, tensor in bare.items() if name != "mask_embed"}, tmp_path / "x.pt")
-    with pytest.raises(InputError, match="lacks 1 tensors of ATSTFrame, first mask_embed"):
+    with pytest.raises(InputError, match="lacks mask_embed of ATSTFrame"):
         import_atst_frame(tmp_path / "x.pt")
     torch.save({**bare, "surprise": torch.ones(1)}, tmp_path / "x.pt")
     with pytest.raises(InputError, match="surprise"):
@@ -198,7 +198,7 @@ def test_a_detector_that_is_not_whole_is_refused(tmp_path):
     tensors = sed_tensors()
     for change, message in (
         ({"cat_tf.weight": None}, "no ATST-SED model"),
-        ({"rnn.rnn.bias_hh_l0": None}, "lacks 1 tensors of FrameDetector, first backbone.context.gru.bias_hh_l0"),
+        ({"rnn.rnn.bias_hh_l0": None}, "lacks backbone.context.gru.bias_hh_l0 of FrameDetector"),
         ({"proj.0.weight": torch.ones(2)}, r"proj\.0\.weight"),
         ({"rnn.rnn.bias_hh_l0": torch.ones(5)}, "shape"),
     ):

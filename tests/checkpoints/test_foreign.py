@@ -102,8 +102,8 @@ def test_strict_loading_takes_every_tensor_and_no_other():
     torch.testing.assert_close(module.state_dict(), source.state_dict())
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     for tensors, message in (
-        ({"weight": torch.ones(2, 3)}, r"x\.pt: lacks 1 tensors of Linear, first bias"),
-        ({**before, "more": torch.ones(1)}, r"x\.pt: more and 0 more tensors do not belong"),
+        ({"weight": torch.ones(2, 3)}, r"x\.pt: lacks bias of Linear"),
+        ({**before, "more": torch.ones(1)}, r"x\.pt: more does not belong"),
         ({**before, "bias": torch.ones(5)}, r"bias has shape \(5,\), Linear needs \(2,\)"),
     ):
         with pytest.raises(InputError, match=message):

@@ -1,0 +1,198 @@
+"""``pmam detect``: sound events of files, folders and globs."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pmam_plugin.errors import InputError
+
+if TYPE_CHECKING:
+    from pmam_plugin.inference import Progress, Result, SoundEventDetector
+
+AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        name="detect",
+        epilog="Example: pmam detect kitchen.wav recordings/ 'more/*.flac' --out events.tsv --report report.html",
+    )(detect)
+
+
+def detect(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="FILES...", help="Audio files, folders (searched in depth) and globs.")
+    ],
+    model: Annotated[
+        str, typer.Option(metavar="FOLDER|ORG/NAME", help="Model folder or Hugging Face Hub id.")
+    ] = "builtin",
+    revision: Annotated[
+        str | None, typer.Option(metavar="REV", help="Branch, tag or commit of a Hub repository.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write .tsv, .csv, .json, .rttm or .txt (Audacity labels); without it, print a table."
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Scores above it are events; by default as the model says."),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(metavar="HTML", help="Also write a page to listen and look.")] = None,
+    scores: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write score tables, which pmam evaluate --scores reads.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="cpu|cuda|...", help="Where to compute; the GPU if there is one.")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(metavar="float32|bfloat16|float16|auto", help="Of the network.")
+    ] = "float32",
+) -> None:
+    """Detect sound events in recordings of any length, sample rate and channel count.
+
+    A recording that cannot be read is reported and does not stop the rest; the exit status is then 1.
+    """
+    # Imported here, so that --help is there at once.
+    import pandas as pd
+
+    from pmam_plugin.event_files import check_format, write_event_file
+    from pmam_plugin.inference import SoundEventDetector
+
+    if out is not None:
+        check_format(out)
+    files = find_recordings(inputs)
+    detector = SoundEventDetector.from_pretrained(model, revision, device, precision=precision)
+    run = _Run(files, scores)
+    with _progress(len(files)) as (started, advanced):
+        results = run.results(detector, threshold, started, advanced)
+        if report is None:
+            for _ in results:
+                pass
+        else:
+            _write_report(report, results, detector, {"model": model, "threshold": threshold})
+    events = pd.concat(run.events, ignore_index=True) if run.events else _no_events()
+    if out is None:
+        typer.echo(events.round(3).to_csv(sep="\t", index=False), nl=False)
+    else:
+        facts = {"model": model, "labels": list(detector.labels), "failed": run.errors}
+        write_event_file(out, events, run.seconds, facts)
+    run.summarise(len(events))
+
+
+def find_recordings(inputs: Sequence[str]) -> dict[Path, str]:
+    """The files that arguments mean, each with the name that results show.
+
+    Args:
+        inputs: files, folders (searched in depth for audio endings) and globs.
+
+    Returns:
+        File -> name: its place within the folder or its own name, or the whole path where two names would be equal.
+
+    Raises:
+        InputError: a folder without audio, or a glob that matches nothing.
+    """
+    files: dict[Path, str] = {}
+    for given in inputs:
+        path = Path(given)
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_ENDINGS and file.is_file())
+            if not inside:
+                raise InputError(f"{given}: no audio in this folder (looked for {', '.join(AUDIO_ENDINGS)})")
+            files.update({file: file.relative_to(path).as_posix() for file in inside})
+        elif path.exists() or not glob.has_magic(given):
+            files.setdefault(path, path.name)
+        else:
+            matches = sorted(Path(match) for match in glob.glob(given, recursive=True))
+            if not matches:
+                raise InputError(f"{given}: matches no file; check the pattern")
+            files.update({file: file.name for file in matches if file.is_file()})
+    names = list(files.values())
+    return {file: name if names.count(name) == 1 else file.as_posix() for file, name in files.items()}
+
+
+class _Run:
+    """Collects what became of the recordings."""
+
+    def __init__(self, files: dict[Path, str], scores: Path | None) -> None:
+        self.files, self.score_folder = files, scores
+        self.events: list[Any] = []
+        self.seconds: dict[str, float] = {}
+        self.errors: dict[str, str] = {}
+
+    def results(
+        self,
+        detector: SoundEventDetector,
+        threshold: float | None,
+        started: Progress,
+        advanced: Callable[[], None],
+    ) -> Iterator[Result]:
+        """Detect in every file; yields those that worked, under the names to show."""
+        for result in detector.detect_each(list(self.files), threshold=threshold, progress=started):
+            advanced()
+            name = self.files[result.source]  # type: ignore[index]
+            if result.error is not None:
+                self.errors[name] = str(result.error)
+                continue
+            result.name = name
+            result.events["filename"] = name
+            self.events.append(result.events)
+            self.seconds[name] = result.seconds
+            if self.score_folder is not None:
+                from pmam_plugin.evaluation.tables import write_scores
+
+                write_scores(self.score_folder, {Path(name).stem: result.scores})
+            yield result
+
+    def summarise(self, events: int) -> None:
+        """One line on standard error, and one for each failure; exit status 1 if there was any."""
+        hours = sum(self.seconds.values()) / 3600
+        good = len(self.seconds)
+        typer.echo(f"{events} events in {good} recording{'s' * (good != 1)} ({hours:.2f} h)", err=True)
+        if self.errors:
+            typer.echo(f"{len(self.errors)} of {len(self.files)} recordings failed:", err=True)
+            for error in self.errors.values():
+                typer.echo(f"  {error}", err=True)
+            raise typer.Exit(1)
+
+
+def _no_events() -> Any:
+    import pandas as pd
+
+    return pd.DataFrame(columns=["filename", "onset", "offset", "event_label", "score"])
+
+
+def _write_report(path: Path, results: Iterator[Result], detector: SoundEventDetector, facts: dict[str, Any]) -> None:
+    from pmam_plugin.report.detections import DetectedRecording, write_detection_report
+
+    recordings = (
+        DetectedRecording(result.name, str(result.source), result.events, result.scores, detector.labels)
+        for result in results
+    )
+    write_detection_report(
+        path, recordings, provenance={name: fact for name, fact in facts.items() if fact is not None}
+    )
+
+
+@contextlib.contextmanager
+def _progress(recordings: int) -> Iterator[tuple[Progress, Callable[[], None]]]:
+    """Bars on standard error for all recordings and for the one being read; nothing where it is no terminal."""
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    with Bars(console=Console(stderr=True), transient=True) as bars:
+        overall = bars.add_task("recordings", total=recordings)
+        single = bars.add_task("", total=1.0, visible=False)
+
+        def started(name: str, done: float, total: float) -> None:
+            bars.update(single, description=name, completed=done, total=max(total, done), visible=True)
+
+        yield started, lambda: bars.advance(overall)

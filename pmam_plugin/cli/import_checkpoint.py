@@ -1,0 +1,147 @@
+"""``pmam import-checkpoint``: checkpoints that other projects published, as model folders."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pmam_plugin.errors import InputError
+
+# Filters of the published systems, frames per class in DESED's order, and the frames per second they are counted in.
+_ATST_SED_FILTER = ((6, 20, 7, 4, 7, 6, 6, 6, 6, 6), 15.625)
+_PMAM_FILTER = ((32, 128, 32, 32, 32, 128, 128, 128, 32, 128), 100.0)
+
+
+class Kind(str, enum.Enum):
+    """Formats that can be imported."""
+
+    passt = "passt"
+    transformer4sed = "transformer4sed"
+    atst_frame = "atst-frame"
+    atst_sed = "atst-sed"
+    sedt = "sedt"
+
+
+class Network(str, enum.Enum):
+    """Which of two networks in one file."""
+
+    student = "student"
+    teacher = "teacher"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        name="import-checkpoint",
+        epilog="Example: pmam import-checkpoint --kind atst-sed stage2.ckpt atst-sed/",
+    )(import_checkpoint)
+
+
+def import_checkpoint(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The published file.")],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="Model folder to write.")],
+    kind: Annotated[Kind, typer.Option(help="passt and atst-frame are encoders, the others whole models.")],
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Class names in the model's order; by default DESED's ten."),
+    ] = None,
+    network: Annotated[
+        Network | None,
+        typer.Option(help="Of a file with two networks; by default the teacher (atst-sed) or the student (sedt)."),
+    ] = None,
+    statistics: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="sedt: the statistics of its front end, saved beside it.")
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16.")] = False,
+) -> None:
+    """Convert a published checkpoint into a model folder.
+
+    Every tensor is accounted for: one that is missing, unknown or of another shape stops the import. Pickles are read
+    without running any code in them.
+    """
+    # Imported here, so that --help is there at once.
+    from pmam_plugin.checkpoints import save_model
+
+    names = [name.strip() for name in labels.split(",")] if labels else None
+    model, report, postprocessing = _import(kind, source, names, network, statistics)
+    provenance = {
+        "imported_from": source.name,
+        "kind": kind.value,
+        "layout": report.layout,
+        "sha256": _digest(source),
+        "tensors": report.loaded,
+    }
+    save_model(destination, model, postprocessing, provenance, half=half)
+    typer.echo(str(report))
+    typer.echo(f"{destination}: {type(model).__name__} written")
+
+
+def _import(
+    kind: Kind, source: Path, labels: Sequence[str] | None, network: Network | None, statistics: Path | None
+) -> tuple[Any, Any, Any]:
+    """Module, report and post-processing (of whole models)."""
+    if statistics is not None and kind is not Kind.sedt:
+        raise typer.BadParameter("--statistics belongs to --kind sedt")
+    if network is not None and kind not in (Kind.sedt, Kind.atst_sed):
+        raise typer.BadParameter("--network belongs to --kind atst-sed and sedt; other files hold one network")
+    if labels is not None and kind in (Kind.passt, Kind.atst_frame):
+        raise typer.BadParameter("--labels belong to whole models; an encoder has no classes")
+    if kind is Kind.passt:
+        from pmam_plugin.checkpoints.passt import import_passt
+
+        return *import_passt(source), None
+    if kind is Kind.atst_frame:
+        from pmam_plugin.checkpoints.atst import import_atst_frame
+
+        return *import_atst_frame(source), None
+    if kind is Kind.atst_sed:
+        from pmam_plugin.checkpoints.atst import import_atst_sed
+
+        model, report = import_atst_sed(source, labels, student=network is Network.student)
+        return model, report, _postprocessing(model, *_ATST_SED_FILTER)
+    if kind is Kind.transformer4sed:
+        from pmam_plugin.checkpoints.pmam import import_transformer4sed
+
+        model, report = import_transformer4sed(source, labels)
+        return model, report, _postprocessing(model, *_PMAM_FILTER, weak_mask="soft")
+    return _import_sedt(source, labels, network, statistics)
+
+
+def _import_sedt(
+    source: Path, labels: Sequence[str] | None, network: Network | None, statistics: Path | None
+) -> tuple[Any, Any, Any]:
+    from pmam_plugin.checkpoints.sedt import import_sedt
+
+    if statistics is None:
+        raise InputError(
+            f"{source}: SEDT keeps the statistics of its front end in a JSON file beside the checkpoint; "
+            "name that file with --statistics"
+        )
+    model, report = import_sedt(source, labels, statistics, teacher=network is Network.teacher)
+    return model, report, None
+
+
+def _postprocessing(model: Any, frames: Sequence[int], frame_rate: float, weak_mask: str = "none") -> Any:
+    """The published filter, where the classes are the published ones; a model without labels needs none."""
+    from pmam_plugin.checkpoints.foreign import DESED_LABELS
+    from pmam_plugin.evaluation.postprocess import PostProcessing
+
+    if not hasattr(model, "labels"):
+        return None
+    seconds: Any = 0.0
+    if tuple(model.labels) == DESED_LABELS:
+        seconds = {label: round(count / frame_rate, 6) for label, count in zip(DESED_LABELS, frames, strict=True)}
+    return PostProcessing(weak_mask=weak_mask, median_seconds=seconds)  # type: ignore[arg-type]
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,65 @@
+"""``pmam info``: what a model folder or Hub repository holds."""
+
+from __future__ import annotations
+
+import json as json_format
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(name="info", epilog="Example: pmam info results/pmam/21/model")(info)
+
+
+def info(
+    model: Annotated[
+        str, typer.Argument(metavar="FOLDER|ORG/NAME", help="Model folder or Hugging Face Hub id.")
+    ] = "builtin",
+    revision: Annotated[
+        str | None, typer.Option(metavar="REV", help="Branch, tag or commit of a Hub repository.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a model detects, how large it is and where it comes from; its weights are checked by loading them."""
+    # Imported here, so that --help is there at once.
+    from pmam_plugin.checkpoints import load_module
+    from pmam_plugin.checkpoints.folder import WEIGHTS_NAME
+    from pmam_plugin.checkpoints.hub_folder import fetch_model
+
+    folder = fetch_model(model, revision)
+    loaded = load_module(folder)
+    facts = describe(loaded.model, loaded.config, folder / WEIGHTS_NAME)
+    typer.echo(json_format.dumps(facts, indent=2, ensure_ascii=False) if json else "\n".join(_lines(facts)))
+
+
+def describe(module: Any, config: Mapping[str, Any], weights: Path) -> dict[str, Any]:
+    """Facts about a loaded model, ready for JSON."""
+    kept = ("architecture", "labels", "sample_rate", "frame_rate", "clip_seconds", "format_version")
+    facts = {name: config[name] for name in kept if name in config}
+    facts["parameters"] = sum(parameter.numel() for parameter in module.parameters())
+    facts["file_megabytes"] = round(weights.stat().st_size / 1e6, 3)
+    facts["postprocessing"] = config.get("postprocessing")
+    facts["options"] = config.get("options") or {}
+    facts["provenance"] = config.get("provenance") or {}
+    facts["layers"] = list(getattr(getattr(module, "backbone", module), "layers", ()))
+    return facts
+
+
+def _lines(facts: Mapping[str, Any]) -> list[str]:
+    texts = {name: _text(value) for name, value in facts.items()}
+    width = max(map(len, texts))
+    return [f"{name.replace('_', ' '):<{width}}  {text}" for name, text in texts.items() if text]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        inner = {name: item for name, item in value.items() if item is not None and name != "type"}
+        kind = [str(value["type"])] if "type" in value else []
+        return " ".join([*kind, *(f"{name}={_text(item)}" for name, item in inner.items())])
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value))
+    return "" if value is None else f"{value:,}" if isinstance(value, int) and value > 99_999 else str(value)

@@ -1,0 +1,137 @@
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from pmam_plugin.checkpoints import save_model
+from pmam_plugin.cli import main
+from pmam_plugin.cli.detect import find_recordings
+from pmam_plugin.errors import InputError
+from pmam_plugin.evaluation.tables import read_events, read_scores
+from tests.test_inference import RATE, balanced, noise
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    detector = balanced(median_seconds=0.2)
+    return str(save_model(tmp_path_factory.mktemp("model"), detector.model, detector.postprocessing))
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for seed, name in enumerate(("a.wav", "deep/b.flac", "deep/er/a.wav")):
+        (tmp_path / "sounds" / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "sounds" / name, noise(2.5, seed), RATE)
+    (tmp_path / "sounds" / "notes.txt").write_text("no audio")
+    return tmp_path / "sounds"
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    return int(caught.value.code or 0)
+
+
+def test_a_folder_is_searched_in_depth_and_events_are_printed(folder, model, capsys):
+    assert run("detect", folder, "--model", model) == 0
+    captured = capsys.readouterr()
+    table = pd.read_csv(io.StringIO(captured.out), sep="\t")
+    assert list(table.columns) == ["filename", "onset", "offset", "event_label", "score"]
+    assert set(table.filename) == {"a.wav", "deep/b.flac", "deep/er/a.wav"}
+    assert f"{len(table)} events in 3 recordings" in captured.err
+
+
+def test_files_folders_and_globs_may_be_mixed(folder):
+    found = find_recordings([str(folder / "a.wav"), str(folder / "deep"), str(folder / "**" / "*.flac")])
+    assert list(found) == [folder / "a.wav", folder / "deep/b.flac", folder / "deep/er/a.wav"]
+    assert list(found.values()) == ["a.wav", "b.flac", "er/a.wav"]
+
+
+def test_equal_names_become_whole_paths(folder):
+    files = [folder / "a.wav", folder / "deep/er/a.wav"]
+    assert list(find_recordings([str(file) for file in files]).values()) == [file.as_posix() for file in files]
+
+
+def test_arguments_that_match_nothing_are_refused(tmp_path):
+    with pytest.raises(InputError, match="matches no file"):
+        find_recordings([str(tmp_path / "*.wav")])
+    with pytest.raises(InputError, match="no audio in this folder"):
+        find_recordings([str(tmp_path)])
+
+
+@pytest.mark.parametrize("ending", ["tsv", "csv", "json", "rttm"])
+def test_every_format_is_written(folder, model, tmp_path, ending, capsys):
+    out = tmp_path / f"events.{ending}"
+    assert run("detect", folder, "--model", model, "--out", out) == 0
+    assert out.stat().st_size > 100
+    assert capsys.readouterr().out == ""
+
+
+def test_json_knows_the_model_and_the_failures(folder, model, tmp_path):
+    (folder / "bad.wav").write_bytes(b"broken")
+    assert run("detect", folder, "--model", model, "--out", tmp_path / "e.json") == 1
+    content = json.loads((tmp_path / "e.json").read_text())
+    assert content["labels"] == ["bell", "dog", "speech"]
+    assert list(content["failed"]) == ["bad.wav"]
+    assert len(content["recordings"]) == 3
+
+
+def test_a_bad_file_does_not_stop_the_rest_and_is_named_at_the_end(folder, model, tmp_path, capsys):
+    (folder / "bad.wav").write_bytes(b"broken")
+    missing = tmp_path / "missing.wav"
+    assert run("detect", folder, missing, "--model", model, "--out", tmp_path / "e.tsv") == 1
+    error = capsys.readouterr().err
+    assert "2 of 5 recordings failed" in error
+    assert "bad.wav" in error
+    assert "missing.wav" in error
+    assert set(read_events(tmp_path / "e.tsv").filename) == {"a.wav", "deep/b.flac", "deep/er/a.wav"}
+
+
+def test_a_threshold_may_be_given(folder, model, tmp_path):
+    assert run("detect", folder, "--model", model, "--threshold", 1.0, "--out", tmp_path / "none.tsv") == 0
+    assert len(pd.read_csv(tmp_path / "none.tsv", sep="\t")) == 0
+    assert run("detect", folder, "--threshold", 1.5) == 2
+
+
+def test_score_tables_are_written_for_evaluation(folder, model, tmp_path):
+    assert run("detect", folder / "deep", "--model", model, "--scores", tmp_path / "scores") == 0
+    tables = read_scores(tmp_path / "scores")
+    assert all(len(table) == np.ceil(2.5 * 25) for table in tables.values())
+
+
+def test_a_report_shows_every_recording(folder, model, tmp_path):
+    pytest.importorskip("pmam_plugin.report.detections")
+    page = tmp_path / "report.html"
+    assert run("detect", folder, "--model", model, "--report", page, "--out", tmp_path / "e.tsv") == 0
+    text = page.read_text()
+    assert "deep/er/a.wav" in text
+    assert len(read_events(tmp_path / "e.tsv"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--out", "events.xlsx"], 1, "events.xlsx"),
+        (["--model", "no/such/model"], 1, "no such model folder"),
+        (["--device", "nonsense"], 1, "device nonsense"),
+        (["--precision", "double"], 1, "precision 'double'"),
+        (["--nonsense"], 2, "nonsense"),
+    ],
+)
+def test_wrong_settings_end_with_one_line(folder, model, capsys, arguments, status, message):
+    model_option = [] if "--model" in arguments else ["--model", model]
+    assert run("detect", folder, *model_option, *arguments) == status
+    error = capsys.readouterr().err
+    assert message in error
+    if status == 1:
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+
+
+def test_help_shows_an_example(capsys):
+    assert run("detect", "--help") == 0
+    assert "Example: pmam detect" in capsys.readouterr().out

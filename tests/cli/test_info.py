@@ -1,0 +1,41 @@
+import json
+
+import pytest
+
+from pmam_plugin.checkpoints import save_model
+from pmam_plugin.encoders.atst import ATSTFrame
+from pmam_plugin.evaluation.postprocess import PostProcessing
+from tests.cli.test_detect import run
+from tests.tiny_models import tiny_detector
+
+
+@pytest.fixture
+def model(tmp_path) -> str:
+    rule = PostProcessing("soft", {"bell": 0.1, "dog": 0.2, "speech": 0.3})
+    return str(save_model(tmp_path / "model", tiny_detector(), rule, {"seed": 3}))
+
+
+def test_a_model_is_described_in_lines(model, capsys):
+    assert run("info", model) == 0
+    text = capsys.readouterr().out
+    for fact in ("FrameDetector", "bell, dog, speech", "16000", "25.0", "weak_mask=soft", "seed=3", "context_1"):
+        assert fact in text
+
+
+def test_a_model_is_described_in_json(model, capsys):
+    assert run("info", model, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["parameters"] == sum(parameter.numel() for parameter in tiny_detector().parameters())
+    assert facts["labels"] == ["bell", "dog", "speech"]
+
+
+def test_an_encoder_alone_is_described_too(tmp_path, capsys):
+    save_model(tmp_path, ATSTFrame(dim=16, depth=1, heads=2))
+    assert run("info", tmp_path) == 0
+    assert "ATSTFrame" in capsys.readouterr().out
+
+
+def test_a_broken_folder_ends_with_one_line(model, tmp_path, capsys):
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"broken")
+    assert run("info", model) == 1
+    assert "not a whole safetensors file" in capsys.readouterr().err
