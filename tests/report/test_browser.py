@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import soundfile
 
+from pmam_plugin.report import DetectedRecording, detections, write_detection_report
 from tests.report import samples
 from tests.support_browser import Browser
 
@@ -85,6 +87,21 @@ def test_it_plays_and_the_playhead_follows(browser: Browser, pages: dict[str, Pa
     middle = head["x"] + head["width"] / 2
     assert middle == pytest.approx(track["x"] + position(browser) / 4 * track["width"], abs=track["width"] * 0.03)
     quiet(browser)
+
+
+def test_a_long_recording_plays_from_its_own_file(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detections, "EMBEDDED_SECONDS", 0.0)
+    soundfile.write(tmp_path / "my #1.wav", samples.wave(), samples.RATE)
+    (tmp_path / "reports").mkdir()
+    page = tmp_path / "reports" / "page.html"
+    write_detection_report(page, [DetectedRecording("long", tmp_path / "my #1.wav", samples.EVENTS)])
+    browser.open(page)
+    browser.run("document.querySelector('.play').click()")
+    browser.wait("document.querySelector('audio').currentTime > 0.1")
+    assert browser.console() == []
+    assert browser.run("return document.querySelector('.player .notice').textContent").startswith("This long recording")
 
 
 def test_a_click_seeks(browser: Browser, pages: dict[str, Path]) -> None:

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from pmam_plugin.errors import InputError
+from pmam_plugin.evaluation.psds import PSDROC
 from pmam_plugin.report import (
     DetectedRecording,
     PrototypeIteration,
@@ -106,6 +107,14 @@ def test_curves_end_at_a_hundred_false_positives_and_stay_small() -> None:
     assert len(points) <= 301
     assert points[-1][0] == pytest.approx(100, abs=0.01)
     assert points[-1][1] == pytest.approx(0.2, abs=0.001)
+
+
+def test_a_roc_with_classes_brings_their_curves() -> None:
+    rate, ratio = np.array([0.0, 10.0, 60.0]), np.array([0.1, 0.2, 0.3])
+    roc = PSDROC(0.2, 0.25, rate, ratio, {"Cat": 0.25}, {"Cat": (rate, ratio * 2)})
+    curves = roc_curves(roc)
+    assert curves["all"] == [[0.0, 0.1], [10.0, 0.2], [60.0, 0.3]]
+    np.testing.assert_allclose(curves["classes"]["Cat"], [[0.0, 0.2], [10.0, 0.4], [60.0, 0.6]])
 
 
 def test_recordings_beyond_the_limit_are_referred_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
