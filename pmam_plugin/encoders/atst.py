@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.nn.attention import SelfAttention
 
 
 class MelPatches(nn.Module):
@@ -90,6 +91,7 @@ class ATSTFrame(FrameEncoder):
                 proj_drop=dropout,
                 drop_path=drop_path * index / max(1, depth - 1),
                 norm_layer=partial(nn.LayerNorm, eps=1e-6),
+                attn_layer=SelfAttention,
             )
             for index in range(depth)
         )
