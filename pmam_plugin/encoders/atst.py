@@ -83,7 +83,7 @@ class ATSTFrame(FrameEncoder):
         self.mask_embed = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, max_tokens + 1, dim))
         self.patch_embed = MelPatches(n_mels, patch_frames, dim)
-        self.blocks = nn.ModuleList(
+        blocks = [
             Block(
                 dim,
                 heads,
@@ -91,10 +91,12 @@ class ATSTFrame(FrameEncoder):
                 proj_drop=dropout,
                 drop_path=drop_path * index / max(1, depth - 1),
                 norm_layer=partial(nn.LayerNorm, eps=1e-6),
-                attn_layer=SelfAttention,
             )
             for index in range(depth)
-        )
+        ]
+        for block in blocks:
+            block.attn = SelfAttention(dim, heads, qkv_bias=False, proj_drop=dropout)
+        self.blocks = nn.ModuleList(blocks)
         self.norm_frame = nn.LayerNorm(dim, eps=1e-6)
         self._initialise()
 
