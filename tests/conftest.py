@@ -1,25 +1,22 @@
-"""Keep hypothesis and SpeechBrain from tripping over each other.
+"""Keep pytest, hypothesis and SpeechBrain from tripping over each other.
 
-Hypothesis asks every imported module for its ``__file__``; SpeechBrain's lazy modules answer by importing optional
-packages that are not installed, and raise ImportError. They have no file of their own: AttributeError says so.
+Test tools ask every imported module for its ``__file__`` and the like; SpeechBrain's lazy modules answer by importing
+optional packages that are not installed, and raise ImportError. They have no such names: AttributeError says so.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
+from speechbrain.utils.importutils import LazyModule
 
-def pytest_runtest_setup(item: Any) -> None:
-    importutils = sys.modules.get("speechbrain.utils.importutils")
-    if importutils is None or hasattr(importutils.LazyModule, "_asks_politely"):
-        return
-    load = importutils.LazyModule.__getattr__
+_load = LazyModule.__getattr__
 
-    def without_dunders(self: Any, name: str) -> Any:
-        if name.startswith("__") and name.endswith("__"):
-            raise AttributeError(name)
-        return load(self, name)
 
-    importutils.LazyModule.__getattr__ = without_dunders
-    importutils.LazyModule._asks_politely = True
+def _without_dunders(self: Any, name: str) -> Any:
+    if name.startswith("__") and name.endswith("__"):
+        raise AttributeError(name)
+    return _load(self, name)
+
+
+LazyModule.__getattr__ = _without_dunders
