@@ -28,7 +28,7 @@ from pmam_plugin.prototypes.triangular import Whiteners, blocks, upper_scatter
 # A responsibility below this moves no statistic: the M-step skips the frame for that component.
 NEGLIGIBLE = 1e-7
 # Frames gathered at a time, so that the copy stays small however many frames a component owns.
-_GATHERED = 8192
+_GATHERED = 4096
 _LOG_TWO_PI = math.log(2 * math.pi)
 _ILL_DEFINED = (
     "component {} has an ill-defined covariance (its frames collapsed onto a point or a plane); use fewer components, "
@@ -149,7 +149,10 @@ class FullGaussians(Gaussians):
             self._set(component, factor.double())
 
     def factors(self) -> Tensor:  # noqa: D102
-        return torch.stack([self._whiteners[component] for component in range(self.components)])
+        factors = torch.empty(self.components, self.width, self.width, device=self.means.device)
+        for component in range(self.components):
+            factors[component] = self._whiteners[component]
+        return factors
 
     def log_densities(self, frames: Tensor, live: Tensor | None = None) -> Tensor:  # noqa: D102
         constants = (self._log_determinants - 0.5 * self.width * _LOG_TWO_PI).float()

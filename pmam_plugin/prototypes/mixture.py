@@ -202,12 +202,11 @@ class GaussianMixture(Estimator):
         for position, batch in enumerate(batches):
             mask = live[position] if sparse and not full else None
             joint = densities.log_densities(batch, mask).add_(log_weights)
-            evidence = joint.logsumexp(dim=0)
-            responsibilities = joint.sub_(evidence).exp_()
-            bound += torch.stack([evidence.double().sum(), bound.new_tensor(float(len(batch)))])
-            densities.accumulate(moments, batch, responsibilities)
+            bound[0] += _normalise(joint)
+            bound[1] += len(batch)
+            densities.accumulate(moments, batch, joint)
             if sparse and full:
-                live[position : position + 1] = [responsibilities > _LIVE]
+                live[position : position + 1] = [joint > _LIVE]
         if first:
             frames_of_all_processes(batches, self.n_components, "components")
         sum_over_processes([bound, *moments.tensors()])
@@ -316,3 +315,13 @@ class GaussianMixture(Estimator):
         tensor = as_frames(frames, self.means_.device, self.n_features_in_)
         parts = [self._densities.log_densities(part) for part in tensor.split(self.batch_frames)]
         return torch.cat(parts, dim=1).add_(self.weights_.log()[:, None])
+
+
+def _normalise(joint: Tensor) -> Tensor:
+    """Turn log joint probabilities ``(K, n)`` into posteriors in place; the summed log-likelihood, float64."""
+    total = torch.zeros((), dtype=torch.float64, device=joint.device)
+    for part in joint.split(4096, dim=1):
+        evidence = part.logsumexp(dim=0)
+        total += evidence.double().sum()
+        part.sub_(evidence).exp_()
+    return total

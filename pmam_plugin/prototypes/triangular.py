@@ -19,10 +19,12 @@ from torch.nn.grad import conv2d_weight
 # Wide enough for fast products, narrow enough to skip nearly all of the zero half.
 BLOCK = 64
 # Frames whitened at a time: on a CPU the (frames, K * BLOCK) product then stays in the last-level cache.
-_TILE = {"cpu": 1024}
+_TILE = {"cpu": 512}
 _TILE_ELSEWHERE = 16384
 # Columns per product when a single component is whitened: narrower ones are not worth their overhead.
 _STRIP = 256
+# Frames of a product on a CPU are rounded up to a multiple of this.
+_ROUND = 256
 
 
 def blocks(width: int) -> list[tuple[int, int]]:
@@ -101,10 +103,12 @@ class Whiteners:
         return distances
 
     def _offsets(self, means: Tensor) -> list[Tensor]:
-        return [
-            -torch.einsum("kd,kwd->kw", means[:, :end], weight.double()).flatten().float()
-            for weight, (_, end) in zip(self._weights, blocks(self.width))
-        ]
+        """``-(mu - c) U`` of all components side by side, one per block, products in float64."""
+        offsets = []
+        for weight, (_, end) in zip(self._weights, blocks(self.width)):
+            parts = [part.double() @ mean[:end] for part, mean in zip(weight, means)]
+            offsets.append(-torch.cat(parts).float())
+        return offsets
 
 
 def upper_scatter(offsets: Tensor) -> Tensor:
@@ -126,7 +130,7 @@ def _affine(frames: Tensor, weight: Tensor, offset: Tensor | None = None) -> Ten
     if frames.device.type != "cpu":
         return F.linear(frames, weight, offset)
     product = F.conv2d(_image(frames), weight[:, :, None, None], offset)
-    return product.permute(0, 2, 3, 1).reshape(len(frames), len(weight))
+    return product.permute(0, 2, 3, 1).reshape(-1, len(weight))[: len(frames)]
 
 
 def _inner(left: Tensor, right: Tensor) -> Tensor:
@@ -138,6 +142,11 @@ def _inner(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _image(frames: Tensor) -> Tensor:
-    """Frames ``(n, D)`` as one image of n x 1 pixels with D channels, in memory as they are."""
+    """Frames ``(n, D)`` as one image of n x 1 pixels with D channels, in memory as they are.
+
+    oneDNN compiles and keeps a kernel for every shape it meets; zero frames round n up to a few sizes.
+    """
     count, width = frames.shape
-    return frames.contiguous().view(1, count, 1, width).permute(0, 3, 1, 2)
+    padding = -count % _ROUND
+    frames = F.pad(frames, (0, 0, 0, padding)) if padding else frames.contiguous()
+    return frames.view(1, count + padding, 1, width).permute(0, 3, 1, 2)
