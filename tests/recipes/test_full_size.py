@@ -33,12 +33,13 @@ def test_every_stage_of_the_paper_trains_at_full_size(tmp_path):
         "pretrain_epochs": 1,
         "finetune_1_epochs": 1,
         "finetune_2_epochs": 1,
+        "em_iterations": 3,
         "bootstrap": 5,
         "precision": "bf16",
         "device": "cpu",
     }
     argv = ["hparams/pmam.yaml", *(str(part) for name, value in flags.items() for part in (f"--{name}", value))]
-    done = run_recipe([*argv, "--noprogressbar", "--debug", "--debug_persistently"])
+    done = run_recipe([*argv, "--noprogressbar", "--debug", "--debug_persistently"], threads=2)
     assert done.returncode == 0, done.stderr[-3000:]
 
     def weights(stage, name="backbone"):

@@ -41,10 +41,15 @@ def arguments(yaml: str, data: Path, output: Path, **changes: str) -> list[str]:
 
 
 def run_recipe(
-    argv: list[str], script: str = "recipes/DESED/train.py", processes: int = 1
+    argv: list[str], script: str = "recipes/DESED/train.py", processes: int = 1, threads: int = 1
 ) -> subprocess.CompletedProcess[str]:
     """Run the recipe in a process of its own, from the repository's root."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "passive",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     launcher = [sys.executable]
     if processes > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
