@@ -61,7 +61,7 @@ class TrainingPlan:
 
     epochs: int
     batch: Mapping[str, int]
-    groups: Sequence[ParameterGroup]
+    groups: Sequence[ParameterGroup | Sequence[ParameterGroup]]
     schedule: Schedule = field(default_factory=Constant)
     steps_per_epoch: str | int = "smallest"
     max_grad_norm: float | None = 20.0

@@ -108,8 +108,11 @@ class MeanTeacherBrain(StageBrain):
             getattr(objective, "after_update", lambda: None)()
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Forget the tables of the last validation."""
+        """Forget the tables of the last validation; the teacher trains with dropout, as the references' does."""
         self._tables = {}
+        # A validation leaves the teacher in evaluation mode, a resumed run starts in training mode: both must agree.
+        if stage == sb.Stage.TRAIN and self.teacher is not None:
+            self.teacher.model.train()
 
     def candidates(self) -> dict[str, Any]:
         """The models a validation scores: student, and teacher where there is one."""

@@ -100,17 +100,15 @@ class Consistency:
     def __init__(
         self, ramp: Ramp, clip_weight: float = 0.5, tag_weight: float = 0.0, clip_target: str = "clips"
     ) -> None:
-        if clip_target not in ("clips", "tags"):
-            raise ValueError(f"clip_target is clips or tags, not {clip_target!r}")
+        _check_clip_target(clip_target)
         self.ramp, self.clip_weight, self.tag_weight, self.clip_target = ramp, clip_weight, tag_weight, clip_target
 
     def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
         """See :class:`Objective`."""
         student, teacher = state.student, _teacher_of(state)
         weight = self.ramp.value(step, steps_per_epoch)
-        followed = teacher.tags if self.clip_target == "tags" and teacher.tags is not None else teacher.clips
         loss = consistency(student.frames, teacher.frames, state.valid_frames)
-        loss = loss + self.clip_weight * consistency(student.clips, followed)
+        loss = loss + self.clip_weight * consistency(student.clips, _followed(teacher, self.clip_target))
         if self.tag_weight and student.tags is not None and teacher.tags is not None:
             loss = loss + self.tag_weight * consistency(student.tags, teacher.tags)
         return {"consistency": weight * loss}
@@ -127,25 +125,36 @@ class MixedPseudoLabels:
     Args:
         mean_teacher: ramp of the perturbation part (ATST-SED: 70).
         interpolation: ramp of the composition part (ATST-SED: 8.75).
-        clip_weight: of the clip-level scores.
+        clip_weight, tag_weight, clip_target: of the clip-level scores, as for :class:`Consistency`.
     """
 
-    def __init__(self, mean_teacher: Ramp, interpolation: Ramp, clip_weight: float = 0.5) -> None:
+    def __init__(
+        self,
+        mean_teacher: Ramp,
+        interpolation: Ramp,
+        clip_weight: float = 0.5,
+        tag_weight: float = 0.0,
+        clip_target: str = "clips",
+    ) -> None:
+        _check_clip_target(clip_target)
         self.mean_teacher, self.interpolation, self.clip_weight = mean_teacher, interpolation, clip_weight
+        self.tag_weight, self.clip_target = tag_weight, clip_target
 
     def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
         """See :class:`Objective`."""
-        teacher = _teacher_of(state)
-        frames, clips = teacher.frames.detach(), teacher.clips.detach()
+        student, teacher = state.student, _teacher_of(state)
+        frames, mixed = teacher.frames.detach(), state.plan.mix_targets if state.plan is not None else _unmixed
         composed = frames.new_zeros(len(frames))
         if state.plan is not None:
-            frames, clips = state.plan.mix_targets(frames), state.plan.mix_targets(clips)
-            composed = (state.plan.target_weights < 1).to(frames.dtype)
+            composed = state.plan.composition.to(frames.dtype)
         valid = state.valid_frames
-        per_clip = ((state.student.frames.float() - frames).square().mean(-1) * valid).sum(1) / valid.sum(1).clamp_min(
-            1
-        )
-        per_clip = per_clip + self.clip_weight * (state.student.clips.float() - clips).square().mean(-1)
+        per_clip = ((student.frames.float() - mixed(frames)).square().mean(-1) * valid).sum(1)
+        per_clip = per_clip / valid.sum(1).clamp_min(1)
+        followed = _followed(teacher, self.clip_target).detach()
+        per_clip = per_clip + self.clip_weight * (student.clips.float() - mixed(followed)).square().mean(-1)
+        if self.tag_weight and student.tags is not None and teacher.tags is not None:
+            tags = mixed(teacher.tags.detach())
+            per_clip = per_clip + self.tag_weight * (student.tags.float() - tags).square().mean(-1)
         return {
             "perturbation": self.mean_teacher.value(step, steps_per_epoch) * (per_clip * (1 - composed)).mean(),
             "composition": self.interpolation.value(step, steps_per_epoch) * (per_clip * composed).mean(),
@@ -214,3 +223,17 @@ def _teacher_of(state: StepState) -> Detection:
     if state.teacher is None:
         raise ValueError("this loss term needs a teacher; give the stage one or remove the term")
     return state.teacher
+
+
+def _check_clip_target(clip_target: str) -> None:
+    if clip_target not in ("clips", "tags"):
+        raise ValueError(f"clip_target is clips or tags, not {clip_target!r}")
+
+
+def _followed(teacher: Detection, clip_target: str) -> Tensor:
+    """The teacher's score that the student's pooled clip score is drawn to."""
+    return teacher.tags if clip_target == "tags" and teacher.tags is not None else teacher.clips
+
+
+def _unmixed(values: Tensor) -> Tensor:
+    return values

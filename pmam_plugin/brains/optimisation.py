@@ -60,12 +60,14 @@ def layerwise_groups(
     ]
 
 
-def build_groups(modules: Iterable[tuple[str, nn.Module]], groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
+def build_groups(
+    modules: Iterable[tuple[str, nn.Module]], groups: Sequence[ParameterGroup | Sequence[ParameterGroup]]
+) -> list[dict[str, Any]]:
     """Optimiser groups for the parameters of ``modules``; freezes what has rate 0 or was frozen before.
 
     Args:
         modules: named modules; a parameter's name is ``<module>.<path>``.
-        groups: rules, first match wins.
+        groups: rules and lists of rules (:func:`layerwise_groups`), first match wins.
 
     Returns:
         Dictionaries for a torch optimiser: ``params``, ``lr``, ``initial_lr``, ``weight_decay``, ``name``;
@@ -74,20 +76,21 @@ def build_groups(modules: Iterable[tuple[str, nn.Module]], groups: Sequence[Para
     Raises:
         ValueError: a parameter matches no rule, a rule matches no parameter, or nothing is left to train.
     """
+    rules = [rule for item in groups for rule in ([item] if isinstance(item, ParameterGroup) else item)]
     chosen: dict[tuple[int, bool], list[nn.Parameter]] = {}
     used: set[int] = set()
     for prefix, module in modules:
         for name, parameter in module.named_parameters():
             path = f"{prefix}.{name}"
-            rule = next((index for index, group in enumerate(groups) if re.search(group.pattern, path)), None)
+            rule = next((index for index, group in enumerate(rules) if re.search(group.pattern, path)), None)
             if rule is None:
                 raise ValueError(f"no parameter group matches {path}; end the list with pattern ''")
             used.add(rule)
-            if groups[rule].learning_rate == 0:
+            if rules[rule].learning_rate == 0:
                 parameter.requires_grad_(False)
             if parameter.requires_grad:
                 chosen.setdefault((rule, parameter.dim() > 1), []).append(parameter)
-    unused = [group.pattern for index, group in enumerate(groups) if index not in used and group.pattern]
+    unused = [group.pattern for index, group in enumerate(rules) if index not in used and group.pattern]
     if unused:
         raise ValueError(f"parameter groups match nothing: {', '.join(unused)}")
     if not chosen:
@@ -95,10 +98,10 @@ def build_groups(modules: Iterable[tuple[str, nn.Module]], groups: Sequence[Para
     return [
         {
             "params": parameters,
-            "lr": groups[rule].learning_rate,
-            "initial_lr": groups[rule].learning_rate,
-            "weight_decay": groups[rule].weight_decay if decays else 0.0,
-            "name": groups[rule].name or groups[rule].pattern or "rest",
+            "lr": rules[rule].learning_rate,
+            "initial_lr": rules[rule].learning_rate,
+            "weight_decay": rules[rule].weight_decay if decays else 0.0,
+            "name": rules[rule].name or rules[rule].pattern or "rest",
         }
         for (rule, decays), parameters in sorted(chosen.items())
     ]

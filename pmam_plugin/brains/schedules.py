@@ -79,8 +79,29 @@ class ExponentialWarmup:
         step, warmup, end = step + 1, round(self.warmup_epochs * steps_per_epoch), steps_per_epoch * epochs
         if step <= warmup:
             return math.exp(-5 * (1 - step / warmup) ** 2)
-        progress = min(1.0, (step - warmup) / max(1, end - warmup))
-        return self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2
+        progress = (step - warmup) / max(1, end - warmup)
+        return self.final + (1 - self.final) * cosine_fall(progress)
+
+
+@configurable
+@dataclass(frozen=True)
+class CosineDown:
+    """Linear warm-up from zero, then a cosine to ``final`` (ATST-Frame's pre-training).
+
+    Args:
+        warmup_epochs: length of the warm-up.
+        final: factor at the end.
+    """
+
+    warmup_epochs: float
+    final: float = 0.0
+
+    def scale(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+        """See :class:`Schedule`."""
+        warmup, end = round(self.warmup_epochs * steps_per_epoch), steps_per_epoch * epochs
+        if step < warmup:
+            return (step + 1) / warmup
+        return self.final + (1 - self.final) * cosine_fall((step - warmup) / max(1, end - warmup))
 
 
 @configurable
@@ -130,3 +151,8 @@ class Ramp:
             "exponential": math.exp(-5 * (1 - x) ** 2),
         }[self.shape]
         return self.maximum * factor
+
+
+def cosine_fall(progress: float) -> float:
+    """From 1 at progress 0 to 0 at progress 1 along half a cosine; stays there."""
+    return (1 + math.cos(math.pi * min(1.0, progress))) / 2

@@ -153,7 +153,7 @@ class ATSTFramePretraining(nn.Module):
     ) -> None:
         super().__init__()
         self.student = _Student(encoder, Projector(encoder.dim, hidden, output_dim))
-        self.predictor = Predictor(output_dim, hidden)
+        self.predictor, self.output_dim = Predictor(output_dim, hidden), output_dim
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.masking = ATSTFrameMasking() if masking is None else masking
 

@@ -1,5 +1,6 @@
 """The steps of an experiment, each run once: prepare, E-step, pre-train, fine-tune, evaluate, report."""
 
+from pmam_plugin.stages.byol import PretrainATSTFrame
 from pmam_plugin.stages.evaluate import Evaluate
 from pmam_plugin.stages.finetune import FineTune
 from pmam_plugin.stages.prepare import LoadWeights, Prepare, without
@@ -15,6 +16,7 @@ __all__ = [
     "LoadWeights",
     "Prepare",
     "Pretrain",
+    "PretrainATSTFrame",
     "Report",
     "RunContext",
     "StageResult",

@@ -1,0 +1,126 @@
+"""ATST-Frame's own pre-training: frame-level BYOL with masking, on unlabelled recordings."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import speechbrain as sb
+import torch
+from torch import Tensor, nn
+
+from pmam_plugin.augment import MixPlan, draw_partners
+from pmam_plugin.brains.base import StageBrain, TrainingPlan
+from pmam_plugin.brains.schedules import cosine_fall
+from pmam_plugin.data import Batch
+from pmam_plugin.features import FrontEnds
+from pmam_plugin.models import ATSTFramePretraining
+from pmam_plugin.models.byol import BYOLOutput
+
+logger = logging.getLogger(__name__)
+
+Augmentation = Callable[[dict[str, Tensor], dict[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]]
+
+
+class ATSTFrameBrain(StageBrain):
+    """Trains an encoder to say of its hidden tokens what an averaged teacher makes of them in another view.
+
+    View 1 is the clip, view 2 the clip with a little of another one added and then augmented; both cover the same
+    time, and the added clip is noise: no target names it. The reference takes that other clip from a queue of 2000,
+    here it comes from the same batch, so that a resumed run makes the same views.
+
+    Args:
+        model: student and teacher.
+        frontend: front ends, one of which the encoder reads.
+        plan, folder, seed, name, run_opts: see :class:`StageBrain`.
+        momentum: share the teacher keeps of itself at the first update; rises to 1 along a cosine (0.9996; 0.997 for
+            the small model).
+        noise_share: largest share of the added clip in view 2's power; uniform from 0.
+        augmentation: of view 2, after the mixing.
+        final_weight_decay: weight decay at the end, reached along a cosine from that of each group; None keeps it.
+    """
+
+    def __init__(
+        self,
+        model: ATSTFramePretraining,
+        frontend: FrontEnds,
+        plan: TrainingPlan,
+        folder: Path,
+        seed: int,
+        name: str,
+        run_opts: Mapping[str, Any] | None = None,
+        momentum: float = 0.9996,
+        noise_share: float = 0.4,
+        augmentation: Augmentation | None = None,
+        final_weight_decay: float | None = None,
+    ) -> None:
+        super().__init__({"model": model}, plan, folder, seed, name, run_opts)
+        self.model = model
+        self.front_end = frontend.named()[model.encoder.feature].to(self.device)
+        self.momentum, self.noise_share = momentum, noise_share
+        self.augmentation, self.final_weight_decay = augmentation, final_weight_decay
+
+    def candidates(self) -> dict[str, nn.Module]:
+        """Student and teacher in one; the last weights are kept: the loss is lowest where all embeddings are alike."""
+        return {"model": self.model}
+
+    def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
+        """Also set the weight decay of this step."""
+        super().on_fit_batch_start(batch, should_step)
+        if self.final_weight_decay is not None:
+            remaining = cosine_fall(self._progress())
+            for group, initial in zip(self.optimizer.param_groups, self.groups, strict=True):
+                if initial["weight_decay"]:
+                    change = initial["weight_decay"] - self.final_weight_decay
+                    group["weight_decay"] = self.final_weight_decay + change * remaining
+
+    def compute_forward(self, batch: Batch, stage: sb.Stage) -> BYOLOutput:
+        """Both networks on both views."""
+        batch = batch.to(self.device)
+        first, second = self.views(batch.waves)
+        name = self.model.encoder.feature
+        padding = batch.padding(self.model.encoder.output_frames({name: first.shape[-1]}))
+        return self.modules.model({name: first}, {name: second}, padding=padding)
+
+    def views(self, waves: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of view 1 and of view 2 of waveforms ``(batch, samples)``, each ``(batch, mel, frames)``."""
+        power = self.front_end.power(waves)
+        clips = len(waves)
+        weights = 1 - self.noise_share * torch.rand(clips)
+        plan = MixPlan(weights, torch.ones(clips), draw_partners(torch.zeros(clips, dtype=torch.long)))
+        name = self.model.encoder.feature
+        second = {name: self.front_end.scale(plan.mix_inputs(power))}
+        if self.augmentation is not None:
+            second, _ = self.augmentation(second, {})
+        return self.front_end.scale(power), second[name]
+
+    def compute_objectives(self, predictions: BYOLOutput, batch: Batch, stage: sb.Stage) -> Tensor:
+        """The loss; the spread of the embeddings is recorded beside it, as the watch against collapse."""
+        step = self.optimizer_step
+        self.history.observe("byol_loss", step, float(predictions.loss.detach()))
+        self.history.observe("prediction_spread", step, predictions.prediction_spread)
+        self.history.observe("target_spread", step, predictions.target_spread)
+        return predictions.loss
+
+    def after_update(self) -> None:
+        """The teacher follows, ever more slowly."""
+        self.model.update_teacher(1 - (1 - self.momentum) * cosine_fall(self._progress()))
+
+    def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
+        """Also warn where the embeddings have collapsed."""
+        super().on_stage_end(stage, stage_loss, epoch)
+        points = self.history.curves.get("target_spread")
+        healthy = 1 / math.sqrt(self.model.output_dim)
+        if points and points[-1][1] < 0.1 * healthy:
+            logger.warning(
+                "%s: embeddings collapse (spread %.4f, healthy %.4f); lower the learning rate or raise the momentum",
+                self.name,
+                points[-1][1],
+                healthy,
+            )
+
+    def _progress(self) -> float:
+        return self.optimizer_step / max(1, self.steps_per_epoch * self.plan.epochs)

@@ -1,0 +1,93 @@
+"""Pre-training of ATST-Frame's encoder by its own objective."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from pmam_plugin.brains.base import TrainingPlan, fold_seed, save_tensors
+from pmam_plugin.brains.byol import ATSTFrameBrain, Augmentation
+from pmam_plugin.config import configurable
+from pmam_plugin.encoders import ATSTFrame
+from pmam_plugin.models import ATSTFrameMasking, ATSTFramePretraining, Backbone
+from pmam_plugin.stages.loading import training_batches
+from pmam_plugin.stages.runner import RunContext, StageResult
+
+
+@configurable
+class PretrainATSTFrame:
+    """Frame-level BYOL with masking; the teacher's encoder is kept, as the authors publish it.
+
+    Leaves the whole backbone for the fine-tuning stages of the same run, and ``atst_frame.safetensors`` with the
+    encoder alone, which ``--atst_checkpoint`` of another run takes.
+
+    Args:
+        backbone: holds the encoder, alone or beside a CNN.
+        plan: budget and optimiser; the published rate is 8e-5 per 256 clips.
+        masking: which tokens the student does not see.
+        hidden, output_dim: of projector and predictor.
+        momentum, noise_share, augmentation, final_weight_decay: see :class:`ATSTFrameBrain`.
+    """
+
+    always = False
+    name, folder = "pretrain_atst", "stages/pretrain_atst"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        plan: TrainingPlan,
+        masking: ATSTFrameMasking | None = None,
+        hidden: int = 4096,
+        output_dim: int = 256,
+        momentum: float = 0.9996,
+        noise_share: float = 0.4,
+        augmentation: Augmentation | None = None,
+        final_weight_decay: float | None = None,
+    ) -> None:
+        self.backbone, self.plan, self.masking = backbone, plan, masking
+        self.hidden, self.output_dim = hidden, output_dim
+        self.momentum, self.noise_share = momentum, noise_share
+        self.augmentation, self.final_weight_decay = augmentation, final_weight_decay
+
+    def run(self, context: RunContext, folder: Path) -> StageResult:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
+        backbone = copy.deepcopy(self.backbone)
+        if "backbone" in context.artifacts:
+            backbone.load_state_dict(load_file(context.artifacts["backbone"]))
+        encoder = next((part for part in backbone.encoder.modules() if isinstance(part, ATSTFrame)), None)
+        if encoder is None:
+            raise ValueError("the backbone holds no ATSTFrame to pre-train")
+        model = ATSTFramePretraining(encoder, self.masking, self.hidden, self.output_dim)
+        brain = ATSTFrameBrain(
+            model,
+            backbone.frontend,
+            self.plan,
+            folder,
+            context.seed,
+            self.name,
+            context.run_opts,
+            self.momentum,
+            self.noise_share,
+            self.augmentation,
+            self.final_weight_decay,
+        )
+        brain.train(training_batches(context, backbone, self.plan, self.name))
+        ddp_barrier()
+        model.load_state_dict(brain.best.load("model"))
+        trained = model.teacher.encoder.state_dict()
+        encoder.load_state_dict(trained)
+        artifacts = {"backbone": folder / "backbone.safetensors", "atst_frame": folder / "atst_frame.safetensors"}
+        if if_main_process():
+            save_tensors(artifacts["backbone"], backbone.state_dict())
+            save_tensors(artifacts["atst_frame"], trained)
+        ddp_barrier()
+        notes = {"updates": brain.optimizer_step}
+        spreads = brain.history.curves.get("target_spread")
+        return StageResult(
+            artifacts, notes | ({"target_spread": spreads[-1][1]} if spreads else {}), brain.history.curves
+        )
