@@ -194,7 +194,7 @@ class _Iteration:
         record = self.folder / "record.json"
         model = self.prototypes.model
         facts = {
-            "embedding": read_json(record).get("notes", {}).get("layer") if record.exists() else None,
+            "embeddings": read_json(record).get("notes", {}).get("embeddings") if record.exists() else None,
             "model": type(model).__name__,
             "covariance": getattr(model, "covariance_type", None),
             "dimensions": self.prototypes.means.shape[1],

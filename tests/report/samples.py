@@ -73,7 +73,11 @@ def training_report(clips: int = 6, seconds: float = 4.0) -> TrainingReport:
         stages=[
             StageRecord("prepare", 1.5, notes={"clips": 12}),
             StageRecord("estep_1", 4.0, notes={"prototypes": 3, "mean_entropy": 0.2, "usage": [0.5, 0.3, 0.2]}),
-            StageRecord("pretrain_1", 60.0, curves={"train_loss": curve, "validation_loss": curve[::4]}),
+            StageRecord(
+                "pretrain_1",
+                60.0,
+                curves={"train_loss": curve, "validation_loss": curve[::4], "student_psds1": [[7, 0.25]]},
+            ),
             StageRecord("finetune_1", 120.0, skipped=True, curves={"consistency": [[1, float("nan")], [2, 0.5]]}),
         ],
         metrics={"validation": {"student": figures(0.3), "teacher": figures(0.4)}, "selected": "teacher"},

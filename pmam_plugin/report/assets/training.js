@@ -4,9 +4,8 @@ const SERIES_TINTS = [0, 1, 2, 3, 4, 5].map(colour);
 
 /** train_loss and validation_loss belong into one chart: what a curve measures, and on what. */
 function kindOf(name) {
-  const parts = name.split(/[/.]|(?<=^(?:train|validation|valid))_/);
-  const place = parts.length > 1 && /^(train|valid|validation|selection|test|student|teacher)$/.test(parts[0]) ? parts[0] : "";
-  return { place, measure: place ? name.slice(place.length + 1) : name };
+  const [, place, measure] = name.match(/^(?:(train|validation|selection|test|student|teacher)[_/])?(.+)$/);
+  return { place: place || "", measure };
 }
 
 function drawCurves() {
@@ -19,12 +18,19 @@ function drawCurves() {
       if (!groups.has(measure)) groups.set(measure, []);
       groups.get(measure).push({ name: place || measure, points });
     }
+    const single = [];
     for (const [measure, lines] of groups) {
+      // One point is no curve.
+      if (lines.every((line) => line.points.length < 2)) {
+        for (const { name, points } of lines) single.push([name === measure ? spaced(measure) : `${name} ${spaced(measure)}`, points[0]?.[1]]);
+        continue;
+      }
       const series = lines.map((line, i) => ({ ...line, tint: SERIES_TINTS[i % 6] }));
       const chart = make("div", { class: "plot" });
       host.append(make("div", { class: "card" }, make("h3", {}, spaced(measure)), chart, series.length > 1 ? legendOf(series) : null));
       lineChart(chart, { series, xLabel: "update", height: 170, label: `${spaced(measure)} of ${stage.name} over optimiser steps` });
     }
+    if (single.length) host.after(make("div", { class: "stage-facts single" }, single.map(([name, value]) => make("span", {}, `${name} `, make("b", {}, figure(value))))));
   }
 }
 
