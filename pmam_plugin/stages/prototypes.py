@@ -94,7 +94,12 @@ class EStep:
         prototypes = self._fit(context, store, folder)
         posteriors = self._label(store, prototypes, folder / "posteriors")
         fitted = context.data.seconds_by_clip(self.subsets)
-        summary = prototypes.summary(posteriors[clip] for clip in fitted)
+        # The summary is of the posteriors themselves: uint8 rounds a zero up to 1/512, which would look like entropy.
+        exact = self.dtype == "float16"
+        summary = prototypes.summary(
+            posteriors[clip] if exact else prototypes.posteriors(torch.from_numpy(store[clip]), self.temperature)
+            for clip in fitted
+        )
         ddp_barrier()
         if if_main_process() and not self.keep_embeddings:
             shutil.rmtree(folder / "embeddings")

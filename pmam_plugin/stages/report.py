@@ -68,14 +68,11 @@ class Report:
         ddp_barrier()
         return StageResult({"report.html": path})
 
-    def _curves(self, context: RunContext, scores: dict[str, pd.DataFrame]) -> dict[str, dict[str, list[float]]]:
+    def _curves(self, context: RunContext, scores: dict[str, pd.DataFrame]) -> dict[str, Any]:
         """The PSD-ROCs of both scenarios."""
         events, durations = context.data.events("test"), context.data.durations("test")
-        curves = {}
-        for scenario in ("psds1", "psds2"):
-            roc = psd_roc(scores, events, durations, list(self.model.labels), scenario)
-            curves[scenario.upper()] = {"fpr": roc.rate.tolist(), "tpr": roc.ratio.tolist()}
-        return curves
+        labels = list(self.model.labels)
+        return {name.upper(): psd_roc(scores, events, durations, labels, name) for name in ("psds1", "psds2")}
 
     def _examples(
         self, context: RunContext, scores: dict[str, pd.DataFrame], postprocessing: PostProcessing
