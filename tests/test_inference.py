@@ -1,4 +1,5 @@
 import threading
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -102,6 +103,27 @@ def test_a_long_file_read_in_blocks_equals_its_samples_at_once(detector, tmp_pat
     expected = values(detector.scores(noise(9.0), RATE))
     monkeypatch.setattr(long_audio, "BLOCK_SECONDS", 0.7)
     np.testing.assert_allclose(values(detector.scores(tmp_path / "a.wav")), expected, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_long_file_is_never_in_memory_as_a_whole(detector, tmp_path):
+    block = np.stack((noise(10.0, 0, 48_000), noise(10.0, 1, 48_000)), axis=1)
+    with soundfile.SoundFile(tmp_path / "long.wav", "w", 48_000, 2) as file:
+        for _ in range(60):
+            file.write(block)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    except OSError:
+        pytest.skip("this system does not tell a process its peak memory")
+    before = _kilobytes("VmRSS")
+    table = detector.scores(tmp_path / "long.wav")
+    assert len(table) == 600 * 25
+    assert (_kilobytes("VmHWM") - before) / 1e3 < 120  # MB; the samples alone are 230
+
+
+def _kilobytes(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 def test_joined_windows_show_no_seams():

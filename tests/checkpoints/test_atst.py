@@ -3,12 +3,14 @@ import itertools
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pmam_plugin.checkpoints import load_model, load_module, save_model
 from pmam_plugin.checkpoints.atst import import_atst_frame, import_atst_sed, load_atst_frame
 from pmam_plugin.encoders.atst import ATSTFrame
 from pmam_plugin.errors import InputError
 from tests.encoders.test_atst import published_tensors
+from tests.support import shared
 
 SMALL = {"dim": 128, "depth": 2, "heads": 2}
 
@@ -181,6 +183,25 @@ def test_a_detector_is_imported_from_every_place_it_may_lie_in(tmp_path, student
     loaded = load_model(tmp_path / "model").model
     with torch.inference_mode():
         assert loaded(loaded.frontend(torch.randn(1, 16_000))).frames.shape == (1, 15, 10)
+
+
+def test_imported_weights_reproduce_the_reference(tmp_path):
+    """From the CRNN's features and the encoder's tokens to strong and weak scores, by the importer's own renaming."""
+    reference = load_file(shared("reference_outputs/atst_sed_components.safetensors"))
+    tensors = {name.removeprefix("weights."): t for name, t in reference.items() if name.startswith("weights.")}
+    tensors |= {f"cnn.cnn.batchnorm{index}.num_batches_tracked": torch.tensor(1) for index in range(7)}
+    tensors |= prefixed("atst_frame.atst.", ATSTFrame(depth=1).state_dict())
+    torch.save({"sed_teacher": tensors}, tmp_path / "x.ckpt")
+    model, _ = import_atst_sed(tmp_path / "x.ckpt")
+    backbone = model.eval().backbone
+    with torch.inference_mode():
+        local = backbone.encoder.cnn({"crnn": reference["frontend.crnn_scaled"]}).frames
+        merged = backbone.encoder.fuse(local, reference["atst_tokens"].transpose(1, 2))
+        detection = model.head(backbone.context(merged))
+    torch.testing.assert_close(merged, reference["merge"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(detection.embedding, reference["rnn"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(detection.frames.transpose(1, 2), reference["strong"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(detection.clips, reference["weak"], atol=1e-4, rtol=0)
 
 
 def test_own_classes_need_their_names(tmp_path):

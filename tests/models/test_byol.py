@@ -152,5 +152,6 @@ def test_training_lowers_the_loss_without_collapse():
         optimiser.step()
         model.update_teacher(0.99)
         losses.append(output.loss.item())
-    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
-    assert output.target_spread > 0.2 / 8**0.5
+    # Over six seeds the ratio was 0.41 to 0.62, the spread 0.66 to 0.88 of a filled sphere's.
+    assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
+    assert output.target_spread > 0.5 / 8**0.5
