@@ -60,6 +60,7 @@ class ATSTFrameBrain(StageBrain):
         super().__init__({"model": model}, plan, folder, seed, name, run_opts)
         self.model = model
         self.front_end = frontend.named()[model.encoder.feature].to(self.device)
+        self._initial_decays = [group["weight_decay"] for group in self.groups]
         self.momentum, self.noise_share = momentum, noise_share
         self.augmentation, self.final_weight_decay = augmentation, final_weight_decay
 
@@ -72,9 +73,9 @@ class ATSTFrameBrain(StageBrain):
         super().on_fit_batch_start(batch, should_step)
         if self.final_weight_decay is not None:
             remaining = cosine_fall(self._progress())
-            for group, initial in zip(self.optimizer.param_groups, self.groups, strict=True):
-                if initial["weight_decay"]:
-                    change = initial["weight_decay"] - self.final_weight_decay
+            for group, initial in zip(self.optimizer.param_groups, self._initial_decays, strict=True):
+                if initial:
+                    change = initial - self.final_weight_decay
                     group["weight_decay"] = self.final_weight_decay + change * remaining
 
     def compute_forward(self, batch: Batch, stage: sb.Stage) -> BYOLOutput:
@@ -112,6 +113,10 @@ class ATSTFrameBrain(StageBrain):
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
         """Also warn where the embeddings have collapsed."""
         super().on_stage_end(stage, stage_loss, epoch)
+        self.warn_of_collapse()
+
+    def warn_of_collapse(self) -> None:
+        """Say so where the targets' spread is a tenth of what directions that fill the sphere have."""
         points = self.history.curves.get("target_spread")
         healthy = 1 / math.sqrt(self.model.output_dim)
         if points and points[-1][1] < 0.1 * healthy:
