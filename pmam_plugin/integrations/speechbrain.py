@@ -1,0 +1,174 @@
+"""SpeechBrain: a ``Pretrained`` interface over model folders.
+
+>>> from pmam_plugin.integrations.speechbrain import PretrainedDetector  # doctest: +SKIP
+>>> detector = PretrainedDetector.from_hparams("org/name")  # doctest: +SKIP
+>>> detector.detect_file("kitchen.wav")  # doctest: +SKIP
+
+The folder's ``hyperparams.yaml`` (:func:`pmam_plugin.hub.write_companions` adds it, ``pmam push`` publishes it) names
+classes of this package only, and the weights are read as safetensors. SpeechBrain itself puts no limits on what such a
+file may run, so ``from_hparams`` trusts whoever wrote the repository;
+:meth:`~pmam_plugin.SoundEventDetector.from_pretrained` need not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from speechbrain.inference.interfaces import Pretrained, pretrained_from_hparams
+from torch import Tensor, nn
+
+from pmam_plugin.checkpoints.folder import load_weights
+from pmam_plugin.config import from_config
+from pmam_plugin.errors import InputError
+from pmam_plugin.files import read_json
+from pmam_plugin.inference import SoundEventDetector
+from pmam_plugin.models.base import SoundEventModel
+
+HPARAMS_NAME = "hyperparams.yaml"
+
+
+class FolderModel(nn.Module):
+    """An empty shell until :func:`build_from_json` and :func:`load_safetensors` have filled it.
+
+    Attributes:
+        model: the detector.
+        postprocessing: turns raw scores into those to report, or None.
+        options: keyword arguments of the model's forward.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model: SoundEventModel | None = None
+        self.postprocessing: Any = None
+        self.options: dict[str, Any] = {}
+
+    def forward(self, waveforms: Tensor, padding: Tensor | None = None) -> Tensor:
+        """Frame probabilities ``(batch, frames, classes)`` of waveforms ``(batch, samples)`` at the model's rate."""
+        model = self.filled()
+        return model(model.frontend(waveforms), padding=padding).frames
+
+    def filled(self) -> SoundEventModel:
+        """The model; RuntimeError while there is none."""
+        if self.model is None:
+            raise RuntimeError("the model has not been built yet; the pretrainer does that from config.json")
+        return self.model
+
+
+def build_from_json(shell: FolderModel, path: str | os.PathLike[str]) -> None:
+    """Pretrainer hook: build the model that a ``config.json`` describes, with initial weights.
+
+    Raises:
+        InputError: it describes no detector of this version.
+    """
+    config = read_json(path)
+    if not isinstance(config, Mapping) or "model" not in config:
+        raise InputError(f"{path}: not the configuration of a model of this package (it needs a 'model')")
+    model = from_config(config["model"])
+    if not isinstance(model, SoundEventModel):
+        raise InputError(f"{path}: {type(model).__name__} detects nothing alone; give a detector's folder")
+    shell.model = model
+    shell.postprocessing = from_config(config.get("postprocessing"))
+    shell.options = from_config(config.get("options") or {})
+
+
+def load_safetensors(shell: FolderModel, path: str | os.PathLike[str]) -> None:
+    """Pretrainer hook: copy a ``model.safetensors`` into the model, strictly.
+
+    Raises:
+        InputError: the file is no whole safetensors file or does not fit the model.
+    """
+    load_weights(shell.filled(), path)
+
+
+class PretrainedDetector(Pretrained):
+    """A trained detector behind SpeechBrain's interface for inference.
+
+    Arguments of the constructor are SpeechBrain's (``modules``, ``hparams``, ``run_opts={"device": ...}``,
+    ``freeze_params``); use :meth:`from_hparams`.
+    """
+
+    HPARAMS_NEEDED = ["modules"]  # noqa: RUF012 (SpeechBrain's own form)
+    MODULES_NEEDED = ["detector"]  # noqa: RUF012
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        shell: FolderModel = self.mods.detector
+        self._detector = SoundEventDetector(shell.filled(), shell.postprocessing, shell.options, self.device)
+
+    @classmethod
+    def from_hparams(cls, source: str | os.PathLike[str], **settings: Any) -> PretrainedDetector:
+        """Load a model folder or a Hub repository that holds ``hyperparams.yaml``.
+
+        Args:
+            source: folder or Hub id.
+            settings: SpeechBrain's: ``savedir``, ``overrides``, ``run_opts``, ``fetch_config`` (revision, token),
+                ``local_strategy``, ``freeze_params``.
+
+        Raises:
+            InputError: the folder has no ``hyperparams.yaml``, or its files do not fit.
+        """
+        folder = Path(os.fspath(source))
+        if folder.is_dir() and not (folder / settings.get("hparams_file", HPARAMS_NAME)).is_file():
+            raise InputError(f"{folder}: has no {HPARAMS_NAME}; add it with pmam_plugin.hub.write_companions(folder)")
+        overrides = {"source": os.fspath(source), **(settings.pop("overrides", None) or {})}
+        return pretrained_from_hparams(cls, os.fspath(source), overrides=overrides, **settings)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names."""
+        return self._detector.labels
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate of the waveforms, Hz."""
+        return self._detector.sample_rate
+
+    def forward(self, wavs: Tensor, wav_lens: Tensor | None = None) -> Tensor:
+        """Frame probabilities of a batch, not post-processed.
+
+        Args:
+            wavs: ``(batch, samples)`` at ``sample_rate``.
+            wav_lens: length of each as a share of the longest, as SpeechBrain's batches have it; None means all whole.
+
+        Returns:
+            ``(batch, frames, classes)``, zero past a clip's end.
+        """
+        wavs = wavs.to(self.device)
+        model = self._detector.model
+        padding = None
+        if wav_lens is not None:
+            frames = model.output_frames(wavs.shape[1])
+            samples = (wav_lens.to(wavs.device) * wavs.shape[1]).round()
+            ends = torch.ceil(samples / self.sample_rate * model.frame_rate - 1e-6)
+            padding = torch.arange(frames, device=wavs.device) >= ends[:, None]
+        with self.inference_ctx:
+            return self.mods.detector(wavs, padding)
+
+    @torch.no_grad()
+    def detect_batch(self, wavs: Tensor, wav_lens: Tensor | None = None) -> pd.DataFrame:
+        """Events of a batch, post-processed, each clip on its own.
+
+        Args:
+            wavs: ``(batch, samples)`` at ``sample_rate``.
+            wav_lens: see :meth:`forward`.
+
+        Returns:
+            ``filename, onset, offset, event_label, score``; clips are named ``recording_1`` and so on.
+        """
+        shares = torch.ones(len(wavs)) if wav_lens is None else wav_lens.cpu()
+        ends = (shares * wavs.shape[1]).round().int().tolist()
+        clips = [wav[:end].cpu() for wav, end in zip(wavs, ends, strict=True)]
+        return self._detector.detect_batch(clips, self.sample_rate)
+
+    def detect_file(self, path: str | os.PathLike[str]) -> pd.DataFrame:
+        """Events of a recording of any length and sample rate: ``filename, onset, offset, event_label, score``.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        return self._detector.detect(path)
