@@ -274,6 +274,12 @@ class StageBrain(sb.Brain):
         for name, value in losses.items():
             self.history.observe(name, self.optimizer_step, float(value.detach()))
 
+    def _fit_train(self, train_set: Any, epoch: int, enable: bool) -> None:
+        super()._fit_train(train_set, epoch, enable)
+        if not self._validation_due(epoch):
+            # Only now is the Brain's step back at zero; a checkpoint from on_stage_end would resume in mid-air.
+            self._finish_epoch(epoch, {})
+
     def _fit_valid(self, valid_set: Any, epoch: int, enable: bool) -> None:
         if self._validation_due(epoch):
             with torch.random.fork_rng(devices=[]):
@@ -284,8 +290,6 @@ class StageBrain(sb.Brain):
         """Record the epoch; after the last part of an epoch, write its checkpoint."""
         if stage == sb.Stage.TRAIN:
             self.history.record("train_loss", self.optimizer_step, stage_loss)
-            if epoch is not None and not self._validation_due(epoch):
-                self._finish_epoch(epoch, {})
         elif stage == sb.Stage.VALID and epoch is not None:
             scores = self.validation_scores(stage_loss)
             for name, value in scores.items():
