@@ -123,11 +123,16 @@ class Evaluate:
                 models[name] = model.to(context.device).eval()
         return models
 
-    @torch.inference_mode()
-    def _score(self, context: RunContext, model: SoundEventModel, subset: str) -> Scored:
+    def _options(self) -> dict[str, Any]:
+        """Arguments of the model's forward; the model folder keeps them, so that it is used as it was evaluated."""
         options: dict[str, Any] = {} if self.windows is None else {"windows": self.windows}
         if self.temperature != 1.0:
             options["temperature"] = self.temperature
+        return options
+
+    @torch.inference_mode()
+    def _score(self, context: RunContext, model: SoundEventModel, subset: str) -> Scored:
+        options = self._options()
         scored = Scored({}, {})
         for batch in clip_batches(context, model, [subset], self.batch_clips, whole=True):
             batch = batch.to(context.device)
@@ -199,4 +204,5 @@ class Evaluate:
                 "metrics": json.loads(json.dumps(result["validation"][result["selected"]])),
             },
             half=self.half,
+            options=self._options(),
         )
