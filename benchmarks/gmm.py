@@ -15,6 +15,7 @@ import ctypes
 import gc
 import os
 import platform
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -87,26 +88,41 @@ class Result:
 
 
 def peak_while(run: Callable[[], Any]) -> tuple[Any, float, float]:
-    """Result, seconds, and how far the process's peak resident memory rose above where it stood (Linux)."""
+    """Result, seconds, and how far the process's own memory rose above where it stood at its highest.
+
+    The memory is what the process allocated and touched (resident minus file-backed pages), sampled every 5 ms: pages
+    of libraries come and go as the system likes.
+    """
     gc.collect()
     if platform.system() == "Linux":
         ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
-    before = resident("VmRSS")
-    start = time.perf_counter()
-    result = run()
-    seconds = time.perf_counter() - start
-    return result, seconds, resident("VmHWM") - before
+    before = own_memory()
+    peak = before
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.005):
+            peak = max(peak, own_memory())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        start = time.perf_counter()
+        result = run()
+        seconds = time.perf_counter() - start
+    finally:
+        done.set()
+        watcher.join()
+    return result, seconds, peak - before
 
 
-def resident(key: str) -> float:
-    """A line of /proc/self/status in bytes; NaN elsewhere than on Linux."""
+def own_memory() -> float:
+    """Resident memory of this process that no file backs, in bytes; NaN elsewhere than on Linux."""
     if platform.system() != "Linux":
         return float("nan")
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key):
-            return float(line.split()[1]) * 1024
-    return float("nan")
+    _, resident, shared = Path("/proc/self/statm").read_text().split()[:3]
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
 
 def run_sklearn(options: argparse.Namespace, data: np.ndarray, start: dict[str, Any]) -> Result:

@@ -397,10 +397,19 @@ def factors_from_precisions(precisions: Tensor, covariance_type: str) -> Tensor:
         if not (precisions > 0).all():
             raise InputError("precisions_init must be positive")
         return precisions.sqrt()
-    factors, info = torch.linalg.cholesky_ex(precisions.flip(-1, -2))
-    if info.any() or not torch.allclose(precisions, precisions.mT, rtol=1e-4):
+    if covariance_type == "tied":
+        return _upper_factor(precisions)
+    factors = torch.empty_like(precisions, dtype=torch.float32)
+    for component, precision in enumerate(precisions):
+        factors[component] = _upper_factor(precision)
+    return factors
+
+
+def _upper_factor(precision: Tensor) -> Tensor:
+    lower, info = torch.linalg.cholesky_ex(precision.flip(0, 1))
+    if info.item() or not torch.allclose(precision, precision.T, rtol=1e-4):
         raise InputError("precisions_init must be symmetric and positive definite")
-    return factors.flip(-1, -2)
+    return lower.flip(0, 1)
 
 
 def _chosen(mask: Tensor) -> Iterator[Tensor]:

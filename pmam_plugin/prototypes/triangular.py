@@ -14,7 +14,6 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.grad import conv2d_weight
 
 # Wide enough for fast products, narrow enough to skip nearly all of the zero half.
 BLOCK = 64
@@ -23,6 +22,8 @@ _TILE = {"cpu": 512}
 _TILE_ELSEWHERE = 16384
 # Columns per product when a single component is whitened: narrower ones are not worth their overhead.
 _STRIP = 256
+# Rows of a scatter matrix per product: few enough to skip most of the lower triangle.
+_ROWS = 128
 # Frames of a product on a CPU are rounded up to a multiple of this.
 _ROUND = 256
 
@@ -115,9 +116,8 @@ def upper_scatter(offsets: Tensor) -> Tensor:
     """``sum_n x_n x_n^T`` of frames ``(n, D)``; of the ``(D, D)`` result only the upper triangle is meaningful."""
     width = offsets.shape[1]
     scatter = offsets.new_empty(width, width)
-    for start in range(0, width, _STRIP):
-        strip = offsets[:, start : start + _STRIP]
-        scatter[start : start + _STRIP, start:] = _inner(strip, offsets[:, start:])
+    for start in range(0, width, _ROWS):
+        scatter[start : start + _ROWS, start:] = offsets[:, start : start + _ROWS].T @ offsets[:, start:]
     return scatter
 
 
@@ -131,14 +131,6 @@ def _affine(frames: Tensor, weight: Tensor, offset: Tensor | None = None) -> Ten
         return F.linear(frames, weight, offset)
     product = F.conv2d(_image(frames), weight[:, :, None, None], offset)
     return product.permute(0, 2, 3, 1).reshape(-1, len(weight))[: len(frames)]
-
-
-def _inner(left: Tensor, right: Tensor) -> Tensor:
-    """``left.T @ right``, on a CPU as the weight gradient of a 1 x 1 convolution (see :func:`_affine`)."""
-    if left.device.type != "cpu":
-        return left.T @ right
-    shape = (left.shape[1], right.shape[1], 1, 1)
-    return conv2d_weight(_image(right), shape, _image(left)).view(shape[:2])
 
 
 def _image(frames: Tensor) -> Tensor:
