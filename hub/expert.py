@@ -1,0 +1,1 @@
+../pmam_plugin/hub/files/expert.py
