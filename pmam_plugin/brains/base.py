@@ -304,11 +304,12 @@ class StageBrain(sb.Brain):
         return self._validates and (epoch % self.plan.validate_every == 0 or epoch == self.plan.epochs)
 
     def _finish_epoch(self, epoch: int, scores: Mapping[str, float]) -> None:
+        losses = {"loss": self.history.curves["train_loss"][-1][1]}
+        # In every process: SpeechBrain's logger writes in the first one and broadcasts to the others.
+        FileTrainLogger(str(self.folder / "train_log.txt"), precision=4).log_stats(
+            {"epoch": epoch, "updates": self.optimizer_step}, losses, dict(scores)
+        )
         if if_main_process():
-            losses = {"loss": self.history.curves["train_loss"][-1][1]}
-            FileTrainLogger(str(self.folder / "train_log.txt"), precision=4).log_stats(
-                {"epoch": epoch, "updates": self.optimizer_step}, losses, dict(scores)
-            )
             self._write_curves()
         self.checkpointer.save_and_keep_only(meta={"epoch": epoch}, num_to_keep=1)
 

@@ -53,7 +53,7 @@ def main() -> None:
         from pmam_plugin.brains.mean_teacher import MeanTeacherBrain
 
         MeanTeacherBrain.after_update = dies(
-            MeanTeacherBrain.after_update, lambda brain: brain.name == stage and brain.optimizer_step == 5
+            MeanTeacherBrain.after_update, lambda brain: brain.name == stage and brain.optimizer_step == 2
         )
     sys.argv = ["recipes/DESED/train.py", *argv]
     runpy.run_path("recipes/DESED/train.py", run_name="__main__")
