@@ -108,12 +108,13 @@ def clip_batches(
 
     dataset = clip_dataset(context, model, subsets, whole)
     rank, world = share
-    indices = [
-        index
+    clips = [
+        (index, clip.id)
         for name in dataset.indices
         for index, clip in zip(dataset.indices[name], dataset.clips(name), strict=True)
-        if clip.id not in skip
-    ][rank::world]
+    ]
+    # Shares are cut before what is done is taken out: other processes may be writing already.
+    indices = [index for index, clip in clips[rank::world] if clip not in skip]
     loader = evaluation_loader(dataset, batch_clips, context.workers, indices)
     yield from tqdm(
         loader, desc=", ".join(dataset.indices), unit="batch", leave=False, disable=context.quiet or rank > 0

@@ -169,7 +169,8 @@ class EStep:
         ddp_barrier()
         posteriors = PosteriorStore.open(folder)
         rank, world = distributed_share()
-        clips = posteriors.missing(store.ids())[rank::world]
+        # Shares are cut before what is done is taken out: others may be writing already.
+        clips = posteriors.missing(store.ids()[rank::world])
         for start in range(0, len(clips), self.batch_clips):
             posteriors.extend(
                 (clip, prototypes.posteriors(torch.from_numpy(store[clip]), self.temperature))

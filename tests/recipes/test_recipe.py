@@ -105,7 +105,8 @@ def test_two_processes_run_all_stages_and_fit_the_same_mixture(finished, corpus,
     ours, theirs = (load_file(run / "prototypes/1/prototypes.safetensors") for run in (output, whole))
     for name in ours:
         scale = theirs[name].abs().max()
-        assert float((ours[name] - theirs[name]).abs().max() / scale) < 1e-5, name
+        # On equal frames it is 1e-5 (tests/prototypes); here other batches also round embeddings to float16 elsewhere.
+        assert float((ours[name] - theirs[name]).abs().max() / scale) < 1e-4, name
 
 
 @pytest.mark.slow
