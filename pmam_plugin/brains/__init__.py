@@ -7,6 +7,8 @@ from pmam_plugin.brains.mean_teacher import MeanTeacherBrain
 from pmam_plugin.brains.objectives import Consistency, EmbeddingContrast, MixedPseudoLabels, Supervised
 from pmam_plugin.brains.optimisation import ParameterGroup, layerwise_groups
 from pmam_plugin.brains.schedules import Constant, CosineDown, ExponentialDown, ExponentialWarmup, Ramp, StepDown
+from pmam_plugin.brains.sedt import PatchBrain, TaggerBrain
+from pmam_plugin.brains.set_loss import SetLoss
 from pmam_plugin.brains.views import Views
 
 __all__ = [
@@ -21,10 +23,13 @@ __all__ = [
     "MeanTeacherBrain",
     "MixedPseudoLabels",
     "ParameterGroup",
+    "PatchBrain",
     "Ramp",
+    "SetLoss",
     "StageBrain",
     "StepDown",
     "Supervised",
+    "TaggerBrain",
     "TrainingPlan",
     "Views",
     "layerwise_groups",

@@ -161,10 +161,11 @@ class StageBrain(sb.Brain):
         folder: checkpoints, logs and best weights of this stage.
         seed: of the run.
         name: of the stage; part of every seed.
-        run_opts: SpeechBrain's run options.
+        run_opts: SpeechBrain's run options; ``max_grad_norm`` among them takes the place of the plan's.
         recoverables: further objects that belong to a checkpoint.
     """
 
+    grad_accumulation_factor: int
     ckpt_interval_minutes: float
     ckpt_interval_steps: int
 
@@ -180,6 +181,7 @@ class StageBrain(sb.Brain):
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.plan, self.folder, self.seed, self.name = plan, folder, seed, name
+        self.bound = (run_opts or {}).get("max_grad_norm", plan.max_grad_norm)
         self.groups = build_groups(modules.items(), plan.groups)
         self.history, self.best = History(plan.log_every), BestWeights(folder)
         self.epoch_counter = EpochCounter(plan.epochs)
@@ -211,7 +213,7 @@ class StageBrain(sb.Brain):
     def train(self, train_loader: Any, valid_loader: Any = None) -> None:
         """Run or continue the stage; ``train_loader.batch_sampler`` must offer ``set_epoch``."""
         self.train_sampler = train_loader.batch_sampler
-        self.steps_per_epoch = len(train_loader)
+        self.steps_per_epoch = max(1, len(train_loader) // self.grad_accumulation_factor)
         self.checkpointer.add_recoverable("train_loader", train_loader)
         self._validates = valid_loader is not None
         self.fit(self.epoch_counter, train_loader, valid_loader)
@@ -256,7 +258,7 @@ class StageBrain(sb.Brain):
     def optimizers_step(self) -> None:
         """Clip over all groups, update, then let the stage follow up (:meth:`after_update`)."""
         self.scaler.unscale_(self.optimizer)
-        norm = clip_gradients(self.optimizer, self.plan.max_grad_norm)
+        norm = clip_gradients(self.optimizer, self.bound)
         self.history.observe("gradient_norm", self.optimizer_step, norm)
         if not self.scaler.is_enabled() and self.skip_nonfinite_grads:
             self.check_gradients()

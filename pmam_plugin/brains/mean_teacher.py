@@ -81,7 +81,7 @@ class MeanTeacherBrain(StageBrain):
         padding = targets["padding"]
         student = self.modules.student(student_features, padding=padding)
         teacher = None
-        if self.teacher is not None:
+        if self.teacher is not None and any(objective.uses_teacher for objective in self.objectives):
             with torch.no_grad():
                 options = {} if self.teacher_windows is None else {"windows": self.teacher_windows}
                 teacher = self.teacher.model(teacher_features, padding=padding, **options)

@@ -50,7 +50,13 @@ class StepState:
 
 
 class Objective(Protocol):
-    """A loss term (or a few that belong together)."""
+    """A loss term (or a few that belong together).
+
+    Attributes:
+        uses_teacher: whether the term looks at the teacher; where none does, the teacher only averages weights.
+    """
+
+    uses_teacher: bool
 
     def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
         """Named, weighted losses; their sum is minimised."""
@@ -65,6 +71,8 @@ class Supervised:
         tag_weight: of the tag branch, where the model has one.
         weak_from_strong: let strongly labelled clips teach the clip-level scores as well.
     """
+
+    uses_teacher = False
 
     def __init__(self, clip_weight: float = 0.5, tag_weight: float = 0.0, weak_from_strong: bool = False) -> None:
         self.clip_weight, self.tag_weight, self.weak_from_strong = clip_weight, tag_weight, weak_from_strong
@@ -92,7 +100,7 @@ class Consistency:
     student's pooled clip score to the teacher's *tag branch*, which is the better tagger (``clip_target: tags``).
 
     Args:
-        ramp: weight over time.
+        ramp: weight over time; with a maximum of 0 nothing is computed.
         clip_weight, tag_weight: of the clip-level terms.
         clip_target: teacher score that the pooled score follows, ``clips`` or ``tags``.
     """
@@ -102,9 +110,12 @@ class Consistency:
     ) -> None:
         _check_clip_target(clip_target)
         self.ramp, self.clip_weight, self.tag_weight, self.clip_target = ramp, clip_weight, tag_weight, clip_target
+        self.uses_teacher = ramp.maximum != 0
 
     def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
         """See :class:`Objective`."""
+        if not self.uses_teacher:
+            return {}
         student, teacher = state.student, _teacher_of(state)
         weight = self.ramp.value(step, steps_per_epoch)
         loss = consistency(student.frames, teacher.frames, state.valid_frames)
@@ -124,7 +135,7 @@ class MixedPseudoLabels:
 
     Args:
         mean_teacher: ramp of the perturbation part (ATST-SED: 70).
-        interpolation: ramp of the composition part (ATST-SED: 8.75).
+        interpolation: ramp of the composition part (ATST-SED: 8.75). With both maxima 0 nothing is computed.
         clip_weight, tag_weight, clip_target: of the clip-level scores, as for :class:`Consistency`.
     """
 
@@ -139,9 +150,12 @@ class MixedPseudoLabels:
         _check_clip_target(clip_target)
         self.mean_teacher, self.interpolation, self.clip_weight = mean_teacher, interpolation, clip_weight
         self.tag_weight, self.clip_target = tag_weight, clip_target
+        self.uses_teacher = mean_teacher.maximum != 0 or interpolation.maximum != 0
 
     def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
         """See :class:`Objective`."""
+        if not self.uses_teacher:
+            return {}
         student, teacher = state.student, _teacher_of(state)
         frames, mixed = teacher.frames.detach(), state.plan.mix_targets if state.plan is not None else _unmixed
         composed = frames.new_zeros(len(frames))
@@ -167,7 +181,7 @@ class EmbeddingContrast:
 
     ``ramp * mean over clips of [w* d(p, z_i) + (1 - w*) d(p, z_j)]``, ``d = 2 - 2 cos``, ``p`` the predictor of the
     projector of the student's frame embeddings, ``z`` the averaged projector of the teacher's. Projector and
-    predictor serve training only; the exported model does not hold them.
+    predictor serve training only; the exported model does not hold them. With a ramp to 0 there are no heads.
 
     Args:
         projector: ``(batch, frames, dim) -> (batch, frames, projected)``.
@@ -187,14 +201,15 @@ class EmbeddingContrast:
     ) -> None:
         self.projector, self.predictor, self.ramp, self.target = projector, predictor, ramp, target
         self.teacher = EMATeacher(projector, decay=momentum)
+        self.uses_teacher = ramp.maximum != 0
 
     def trainables(self) -> dict[str, nn.Module]:
         """Heads the optimiser updates."""
-        return {"projector": self.projector, "predictor": self.predictor}
+        return {"projector": self.projector, "predictor": self.predictor} if self.uses_teacher else {}
 
     def recoverables(self) -> dict[str, Any]:
         """What a checkpoint holds beside the heads."""
-        return {"teacher_projector": self.teacher}
+        return {"teacher_projector": self.teacher} if self.uses_teacher else {}
 
     def after_update(self) -> None:
         """The teacher's projector follows."""
@@ -202,6 +217,8 @@ class EmbeddingContrast:
 
     def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
         """See :class:`Objective`."""
+        if not self.uses_teacher:
+            return {}
         student, teacher = state.student.embedding, _teacher_of(state).embedding
         if student is None or teacher is None:
             raise ValueError("the embedding contrast needs a model that returns its frame embeddings")

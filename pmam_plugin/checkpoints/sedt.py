@@ -14,6 +14,7 @@ from pmam_plugin.checkpoints.foreign import DESED_LABELS, ImportReport, load_str
 from pmam_plugin.config import from_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import read_json
+from pmam_plugin.nn.query_decoder import SetNetwork
 
 # Reference name -> name here, first match wins; heads are SEDT's (class, tags) or SP-SEDT's (patch).
 _RENAMES = (
@@ -108,6 +109,17 @@ def import_sp_sedt(
         "legacy_double_query": True,
     }
     return _build(config, tensors, source, statistics, "SP-SEDT")
+
+
+def load_sp_sedt(network: SetNetwork, source: str | os.PathLike[str]) -> ImportReport:
+    """Fill a set network with what an SP-SEDT pre-training checkpoint of the reference has learned.
+
+    Raises:
+        InputError: not such a checkpoint, or one of another size.
+    """
+    pretext, report = import_sp_sedt(source, patches=1)
+    load_strictly(network, pretext.get_submodule("network").state_dict(), source, ignore=_NOT_STORED)
+    return report
 
 
 def import_sedt_tagger(

@@ -61,6 +61,14 @@ class Backbone(nn.Module):
         context = (f"context_{number}" for number in range(1, self.context.depth + 1))
         return (*self.encoder.layers, "encoder", *context)
 
+    def pretrained_state(self) -> dict[str, Tensor]:
+        """All of it; see :meth:`pmam_plugin.models.SoundEventModel.pretrained_state`."""
+        return self.state_dict()
+
+    def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
+        """Start from :meth:`pretrained_state`, strictly."""
+        self.load_state_dict(state)
+
     def output_frames(self, samples: int) -> int:
         """Exact number of frames for a waveform of this many samples."""
         return self.encoder.output_frames(self.frontend.frames(samples))

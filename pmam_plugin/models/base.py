@@ -63,6 +63,10 @@ class SoundEventModel(nn.Module):
         """Exact number of frames of ``Detection.frames`` for a waveform of this many samples."""
         raise NotImplementedError
 
+    def pretrained_state(self) -> dict[str, Tensor]:
+        """What pre-training hands on to fine-tuning; :meth:`load_pretrained` of a model of the same shape takes it."""
+        raise NotImplementedError
+
     def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
         """Start from what pre-training of this kind of model left behind; the rest keeps its initial weights."""
         raise NotImplementedError

@@ -83,9 +83,13 @@ class FrameDetector(SoundEventModel):
         """Exact number of frames for a waveform of this many samples."""
         return self.backbone.output_frames(samples)
 
+    def pretrained_state(self) -> dict[str, Tensor]:
+        """The backbone's state; the head is not handed on."""
+        return self.backbone.pretrained_state()
+
     def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
         """Start from a pre-trained backbone's state; the head keeps its initial weights."""
-        self.backbone.load_state_dict(state)
+        self.backbone.load_pretrained(state)
 
     def forward(
         self,

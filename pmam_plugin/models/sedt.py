@@ -22,6 +22,9 @@ from pmam_plugin.nn.interpolate import interpolate_frames
 from pmam_plugin.nn.query_decoder import SetNetwork
 from pmam_plugin.nn.set_output import SetOutput
 
+# What pre-training trains or measures, by the names of a SEDT's state.
+_PRETRAINED = ("frontend.", "network.")
+
 
 @dataclass
 class SetDetection(Detection):
@@ -30,10 +33,12 @@ class SetDetection(Detection):
     Attributes:
         output: boxes, class logits and tag logits, of every decoder layer.
         candidates: fused score of every query and class, ``(batch, queries, classes)``.
+        span_frames: how many of ``frames`` the span of 1.0 of a box would have.
     """
 
     output: SetOutput | None = None
     candidates: Tensor | None = None
+    span_frames: float = 0.0
 
 
 @configurable
@@ -133,7 +138,8 @@ class SEDT(SoundEventModel):
         if padding is not None:
             dense = dense.masked_fill(regrid_padding(padding, frames).unsqueeze(-1), 0.0)
         embedding = interpolate_frames(embedding, frames)
-        return SetDetection(dense, tags, tags, embedding, output=output, candidates=candidates)
+        span_frames = output.span_seconds * self.frame_rate
+        return SetDetection(dense, tags, tags, embedding, output, candidates, span_frames)
 
     def score_tables(self, detection: Detection, durations: Sequence[float]) -> list[pd.DataFrame]:
         """Disjoint boxes per class as scores tables, one row between any two change points.
@@ -191,6 +197,21 @@ class SEDT(SoundEventModel):
         """Number of ``Detection.frames`` for a waveform of ``samples``."""
         return self._dense_frames(self.frontend.frames(samples)["mel"])
 
+    def pretrained_state(self) -> dict[str, Tensor]:
+        """See :func:`pretrained_part`; class and tag head and the audio query start anew."""
+        return pretrained_part(self)
+
+    def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
+        """Start from :meth:`pretrained_state`, strictly.
+
+        Raises:
+            ValueError: the state lacks a tensor of front end or network, or has others.
+        """
+        missing, unexpected = self.load_state_dict(dict(state), strict=False)
+        missing = [name for name in missing if name.startswith(_PRETRAINED)]
+        if missing or unexpected:
+            raise ValueError(f"pre-trained network does not fit: {[*missing, *unexpected][0]} is missing or unknown")
+
     def _dense_frames(self, feature_frames: int) -> int:
         return max(1, math.floor(feature_frames / self.feature_rate * self.frame_rate + 1e-6))
 
@@ -209,6 +230,20 @@ class SEDT(SoundEventModel):
             span_seconds=self.clip_seconds * max(1.0, frames / self.span_frames),
         )
         return output, memory.over_time()
+
+
+def pretrained_part(model: nn.Module) -> dict[str, Tensor]:
+    """The part of the state of a SEDT or a SPSEDT that pre-training hands on, under the same names in both.
+
+    Band statistics of the front end, backbone, input projection, encoder, decoder, interval head and event queries.
+    (The SP-SEDT paper lists backbone, Transformer and box head; its reference also hands on the projection and the
+    queries, and so does this.)
+    """
+    return {
+        name: value.detach().clone(memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
+        if name.startswith(_PRETRAINED)
+    }
 
 
 def regrid_padding(padding: Tensor, frames: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 Random stretches of a clip are cut out, resized to one length and described by the frozen backbone; their
 descriptions join the event queries, and the network must say where in the clip each patch came from. What it
-learns carries over to SEDT by :func:`transferable_state`.
+learns carries over to SEDT by :func:`~pmam_plugin.models.sedt.pretrained_part`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pmam_plugin.config import configurable
 from pmam_plugin.features import FrontEnds
 from pmam_plugin.losses.event_targets import EventTargets
 from pmam_plugin.losses.intervals import edge_boxes
-from pmam_plugin.models.sedt import SEDT, regrid_padding
+from pmam_plugin.models.sedt import regrid_padding
 from pmam_plugin.nn.query_decoder import SetNetwork
 from pmam_plugin.nn.resnet import pooled_features
 from pmam_plugin.nn.set_output import SetOutput
@@ -135,7 +135,7 @@ class SPSEDT(nn.Module):
 
     Args:
         frontend: gives the features ``mel``, the same as SEDT's.
-        network: whose state :func:`transferable_state` hands on; its backbone stops learning.
+        network: a SEDT's own, which learns in place; its backbone stops learning.
         sampler: draws the patches.
         patch_frames: length to which patches are resized.
         patch_dropout: probability that a query goes without its patch.
@@ -223,31 +223,6 @@ class SPSEDT(nn.Module):
     def _mask(self, patches: int, device: torch.device) -> Tensor:
         group = torch.arange(patches * self.group, device=device) // self.group
         return group[:, None] != group[None, :]
-
-
-def transferable_state(pretext: SPSEDT) -> dict[str, Tensor]:
-    """What SEDT takes over, under SEDT's own names.
-
-    Backbone, input projection, encoder, decoder, interval head and event queries; class, tag and patch heads and the
-    audio query start anew. (The paper lists backbone, Transformer and box head; the reference also hands on the
-    projection and the queries, and so does this.)
-    """
-    return {
-        f"network.{name}": value.detach().clone(memory_format=torch.contiguous_format)
-        for name, value in pretext.network.state_dict().items()
-    }
-
-
-def adopt_pretraining(model: SEDT, state: Mapping[str, Tensor]) -> None:
-    """Start a SEDT from :func:`transferable_state`, strictly.
-
-    Raises:
-        ValueError: the state lacks a tensor of the network, or has others than the network's.
-    """
-    missing, unexpected = model.load_state_dict(dict(state), strict=False)
-    missing = [name for name in missing if name.startswith("network.")]
-    if missing or unexpected:
-        raise ValueError(f"pre-trained network does not fit: {[*missing, *unexpected][0]} is missing or unknown")
 
 
 def _patch_targets(boxes: Tensor, described: Tensor) -> EventTargets:

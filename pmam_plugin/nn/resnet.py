@@ -26,12 +26,14 @@ class SpectrogramResNet(nn.Module):
     starts from ImageNet; a backbone trained from scratch needs ``frozen_norm=False, frozen=()``.
 
     Args:
-        name: a timm ResNet (resnet18 ... resnet152).
+        name: a timm ResNet (resnet18 ... resnet152), with a tag where pretrained weights are chosen by it
+            (``resnet50.tv_in1k``, the published start).
         output_stride: 8, 16 or 32 frames (and mel bands) per cell.
         colour_projection: map the one channel to three by a learned 1x1 convolution, as published; otherwise the
             first convolution has one input channel.
         frozen_norm: batch norm uses its stored statistics and does not learn.
         frozen: children of the ResNet that do not learn.
+        widths: channels of the four stages, for a network smaller than timm's; None keeps timm's.
 
     Attributes:
         channels: width of the output.
@@ -45,6 +47,7 @@ class SpectrogramResNet(nn.Module):
         colour_projection: bool = True,
         frozen_norm: bool = True,
         frozen: Sequence[str] = ("conv1", "bn1", "layer1"),
+        widths: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.conv0 = nn.Conv2d(1, 3, 1) if colour_projection else nn.Identity()
@@ -55,6 +58,7 @@ class SpectrogramResNet(nn.Module):
             output_stride=output_stride,
             in_chans=3 if colour_projection else 1,
             pretrained=False,
+            **({} if widths is None else {"channels": tuple(widths)}),
         )
         # Channels last suits oneDNN and tensor cores: about a sixth off the forward pass on a CPU.
         self.body.to(memory_format=torch.channels_last)
@@ -97,6 +101,14 @@ class SpectrogramResNet(nn.Module):
         self._asleep = True
         self.train(False)
 
+    def thaw(self) -> None:
+        """Let all convolutions learn, also those that ``frozen`` names (audio tagging); frozen norms stay frozen."""
+        self.requires_grad_(True)
+        if self.frozen_norm:
+            for norm in self._norms():
+                norm.requires_grad_(False)
+        self._asleep = False
+
     def train(self, mode: bool = True) -> SpectrogramResNet:
         """Set the mode; frozen norms stay in evaluation mode."""
         super().train(mode and not self._asleep)
@@ -109,14 +121,20 @@ class SpectrogramResNet(nn.Module):
         """Fill the ResNet with ImageNet weights; the first convolution's colours are summed for one-channel input.
 
         Args:
-            source: a safetensors file with torchvision's names; None lets timm download its default weights.
+            source: a safetensors file with torchvision's names; None lets timm download the weights of ``name``.
 
         Raises:
-            InputError: the file does not fit this ResNet.
+            InputError: the file does not fit this ResNet, or nothing can be downloaded.
         """
         if source is None:
             channels = 1 if isinstance(self.conv0, nn.Identity) else 3
-            state = timm.create_model(self.name, pretrained=True, in_chans=channels).state_dict()
+            try:
+                state = timm.create_model(self.name, pretrained=True, in_chans=channels).state_dict()
+            except (OSError, RuntimeError, ValueError) as error:
+                raise InputError(
+                    f"ImageNet weights of {self.name} cannot be downloaded ({type(error).__name__}); "
+                    "name a safetensors file that holds them"
+                ) from error
         else:
             state = load_file(source)
             if isinstance(self.conv0, nn.Identity) and "conv1.weight" in state:

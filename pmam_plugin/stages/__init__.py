@@ -1,22 +1,26 @@
-"""The steps of an experiment, each run once: prepare, E-step, pre-train, fine-tune, evaluate, report."""
+"""The steps of an experiment, each run once: prepare, pre-train (with E-steps), fine-tune, evaluate, report."""
 
 from pmam_plugin.stages.byol import PretrainATSTFrame
 from pmam_plugin.stages.evaluate import Evaluate
 from pmam_plugin.stages.finetune import FineTune
-from pmam_plugin.stages.prepare import LoadWeights, Prepare, without
+from pmam_plugin.stages.prepare import LoadWeights, MeasureBands, Prepare, without
 from pmam_plugin.stages.pretrain import Pretrain, expectation_maximisation
 from pmam_plugin.stages.prototypes import EStep
 from pmam_plugin.stages.report import Report, summary_table
 from pmam_plugin.stages.runner import RunContext, StageResult, run_stages
+from pmam_plugin.stages.sedt import PretrainPatches, PretrainTagger
 
 __all__ = [
     "EStep",
     "Evaluate",
     "FineTune",
     "LoadWeights",
+    "MeasureBands",
     "Prepare",
     "Pretrain",
     "PretrainATSTFrame",
+    "PretrainPatches",
+    "PretrainTagger",
     "Report",
     "RunContext",
     "StageResult",

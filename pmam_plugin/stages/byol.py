@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from pmam_plugin.brains.base import TrainingPlan, fold_seed, save_tensors
@@ -15,6 +13,7 @@ from pmam_plugin.config import configurable
 from pmam_plugin.encoders import ATSTFrame
 from pmam_plugin.models import ATSTFrameMasking, ATSTFramePretraining, Backbone
 from pmam_plugin.stages.loading import training_batches
+from pmam_plugin.stages.prepare import copy_with_artifact
 from pmam_plugin.stages.runner import RunContext, StageResult
 
 
@@ -56,9 +55,7 @@ class PretrainATSTFrame:
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
         torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
-        backbone = copy.deepcopy(self.backbone)
-        if "backbone" in context.artifacts:
-            backbone.load_state_dict(load_file(context.artifacts["backbone"]))
+        backbone = copy_with_artifact(self.backbone, context)
         encoder = next((part for part in backbone.encoder.modules() if isinstance(part, ATSTFrame)), None)
         if encoder is None:
             raise ValueError("the backbone holds no ATSTFrame to pre-train")

@@ -15,14 +15,16 @@ import torch
 from safetensors.torch import load_file
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
-from pmam_plugin import __version__
 from pmam_plugin.checkpoints import save_model
+from pmam_plugin.checkpoints.folder import model_config
 from pmam_plugin.config import configurable, rebuilt
 from pmam_plugin.encoders import Windows
 from pmam_plugin.evaluation import PostProcessing, evaluate_scores, tune_segments, tune_thresholds, write_scores
 from pmam_plugin.files import write_json
+from pmam_plugin.hub import model_card
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.stages.loading import clip_batches
+from pmam_plugin.stages.provenance import run_provenance
 from pmam_plugin.stages.runner import RunContext, StageResult
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,8 @@ class Evaluate:
         bootstrap: resamples of the test clips behind the 95 % intervals.
         selection_metrics: their mean on the selection set chooses between student and teacher.
         half: store the model's weights as float16.
+        provenance: what the run cannot know of itself, for the model folder and its card: ``license`` of the weights,
+            ``measured_on`` (a name for the test set), ``note`` (a warning to stand first).
     """
 
     always = False
@@ -75,6 +79,7 @@ class Evaluate:
         bootstrap: int = 1000,
         selection_metrics: Sequence[str] = ("psds1_mean", "event_f1_macro"),
         half: bool = False,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, self.postprocessing, self.segments = model, postprocessing, segments
         if thresholds not in ("fixed", "tuned"):
@@ -82,6 +87,7 @@ class Evaluate:
         self.thresholds = thresholds
         self.windows, self.temperature, self.batch_clips = windows, temperature, batch_clips
         self.bootstrap, self.selection_metrics, self.half = bootstrap, tuple(selection_metrics), half
+        self.provenance = dict(provenance or {})
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
@@ -192,17 +198,25 @@ class Evaluate:
         write_scores(context.folder / "scores", scored.processed(postprocessing))
         stages = {record.stage: {"seconds": record.seconds, **record.notes} for record in context.records}
         write_json(context.folder / "metrics.json", {**result, "stages": stages})
+        provenance = self._provenance(context, result["validation"][result["selected"]])
+        config = model_config(model, postprocessing, provenance, self._options())
         save_model(
             context.folder / "model",
             model,
             postprocessing,
-            provenance={
-                "package": f"pmam_plugin {__version__}",
-                "seed": context.seed,
-                "fingerprint": context.records[-1].fingerprint if context.records else "",
-                "data": context.data.description,
-                "metrics": json.loads(json.dumps(result["validation"][result["selected"]])),
-            },
+            provenance,
+            card=model_card(config),
             half=self.half,
             options=self._options(),
         )
+
+    def _provenance(self, context: RunContext, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        test = context.data.report["subsets"].get("test", {})
+        return {
+            **run_provenance(context.folder, context.seed, context.device),
+            "fingerprint": context.records[-1].fingerprint if context.records else "",
+            "data": context.data.description,
+            "measured_on": f"{test.get('folder', 'test set')} of the run's data, {len(context.data.durations('test'))} clips",
+            **self.provenance,
+            "metrics": json.loads(json.dumps(metrics)),
+        }

@@ -1,27 +1,65 @@
-"""The first stages: data, and weights that somebody else has trained."""
+"""The first stages: data, what a front end measures on them, and weights that somebody else has trained."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from safetensors.torch import load_file
+from speechbrain.utils.distributed import ddp_barrier, if_main_process, run_on_main
+from torch import Tensor, nn
 
 from pmam_plugin.brains.base import save_tensors
 from pmam_plugin.checkpoints.atst import load_atst_frame
 from pmam_plugin.checkpoints.passt import load_passt
+from pmam_plugin.checkpoints.sedt import load_sp_sedt
 from pmam_plugin.config import configurable
 from pmam_plugin.data import prepare
 from pmam_plugin.encoders import ATSTFrame, PaSSTEncoder
-from pmam_plugin.models import Backbone
+from pmam_plugin.features import FrontEnds, SEDTMel
+from pmam_plugin.nn.query_decoder import SetNetwork
+from pmam_plugin.nn.resnet import SpectrogramResNet
+from pmam_plugin.stages.loading import OnGrid, clip_batches
 from pmam_plugin.stages.runner import RunContext, StageResult
+
+M = TypeVar("M", bound="Pretrainable")
 
 LOADERS: dict[str, tuple[type, Any]] = {
     "passt": (PaSSTEncoder, load_passt),
     "atst-frame": (ATSTFrame, load_atst_frame),
+    "imagenet": (SpectrogramResNet, SpectrogramResNet.load_imagenet),
+    "sp-sedt": (SetNetwork, load_sp_sedt),
 }
+
+
+class Pretrainable(OnGrid, Protocol):
+    """A model, or the part of one, that stages before fine-tuning fill and hand on as the artifact ``backbone``.
+
+    :class:`~pmam_plugin.models.Backbone` and every :class:`~pmam_plugin.models.SoundEventModel` are.
+    """
+
+    @property
+    def frontend(self) -> FrontEnds:
+        """Waveform to features."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Torch's own."""
+
+    def pretrained_state(self) -> dict[str, Tensor]:
+        """What is handed on."""
+
+    def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
+        """Start from it."""
+
+
+def copy_with_artifact(model: M, context: RunContext) -> M:
+    """A copy of a :class:`Pretrainable` that starts from what the stages before have left, if anything."""
+    model = copy.deepcopy(model)
+    if "backbone" in context.artifacts:
+        model.load_pretrained(load_file(context.artifacts["backbone"]))
+    return model
 
 
 @configurable
@@ -41,44 +79,82 @@ class Prepare:
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
-        if if_main_process():
-            prepare(self.data_folder, folder, seed=context.seed, **self.options)
-        ddp_barrier()
-        context.prepared = prepare(self.data_folder, folder, seed=context.seed, skip_prep=True, **self.options)
+        settings = {"seed": context.seed, **self.options}
+        run_on_main(prepare, [self.data_folder, folder], settings)
+        context.prepared = prepare(self.data_folder, folder, skip_prep=True, **settings)
         return StageResult({}, dict(context.prepared.report), token=context.prepared.fingerprint)
 
 
 @configurable
-class LoadWeights:
-    """Load published weights into the encoder before anything is trained.
+class MeasureBands:
+    """Measure the mean and the deviation of every mel band on training clips, for front ends that standardise.
+
+    One measurement serves tagging, pre-training and fine-tuning (the SEDT reference has a different one for each,
+    around the same frozen backbone). Padding is left out.
 
     Args:
-        backbone: whose encoder is filled.
-        checkpoint: the downloaded file.
-        kind: format of the file, as in ``pmam import-checkpoint --kind``.
+        model: whose front ends are fitted.
+        subsets: clips to measure on.
+    """
+
+    always = False
+    name, folder = "measure_bands", "stages/measure_bands"
+
+    def __init__(self, model: Pretrainable, subsets: Sequence[str] = ("strong", "synthetic", "weak", "unlabelled")):
+        self.model, self.subsets = model, tuple(subsets)
+
+    def run(self, context: RunContext, folder: Path) -> StageResult:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        path = folder / "backbone.safetensors"
+        if if_main_process():
+            model = copy_with_artifact(self.model, context)
+            fitted = [part for part in model.frontend.named().values() if isinstance(part, SEDTMel)]
+            if not fitted:
+                raise ValueError("the model has no front end that standardises; leave this stage out")
+            for part in fitted:
+                part.fit(self._waves(context))
+            save_tensors(path, model.pretrained_state())
+        ddp_barrier()
+        return StageResult({"backbone": path})
+
+    def _waves(self, context: RunContext) -> Iterator[Tensor]:
+        for batch in clip_batches(context, self.model, self.subsets, batch_clips=16):
+            for wave, seconds in zip(batch.waves, batch.seconds.tolist(), strict=True):
+                yield wave[None, : max(1, round(seconds * batch.sample_rate))]
+
+
+@configurable
+class LoadWeights:
+    """Load published weights before anything is trained.
+
+    Args:
+        backbone: the model, or the part of one, that holds what the weights fit.
+        checkpoint: the downloaded file; None lets ``imagenet`` be downloaded by timm.
+        kind: ``passt``, ``atst-frame`` (encoders), ``imagenet`` (a ResNet) or ``sp-sedt`` (a set network).
     """
 
     always = False
     name, folder = "load_weights", "stages/load_weights"
 
-    def __init__(self, backbone: Backbone, checkpoint: str, kind: str) -> None:
+    def __init__(self, backbone: Pretrainable, checkpoint: str | None, kind: str) -> None:
         if kind not in LOADERS:
             raise ValueError(f"kind is {' or '.join(LOADERS)}, not {kind!r}")
         self.backbone, self.checkpoint, self.kind = backbone, checkpoint, kind
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
-        backbone = copy.deepcopy(self.backbone)
-        encoder_class, load = LOADERS[self.kind]
-        encoder = next((part for part in backbone.encoder.modules() if isinstance(part, encoder_class)), None)
-        if encoder is None:
-            raise ValueError(f"the encoder holds no {encoder_class.__name__} that {self.kind} weights would fit")
-        report = load(encoder, self.checkpoint)
-        path = folder / "backbone.safetensors"
+        backbone = copy_with_artifact(self.backbone, context)
+        fitting, load = LOADERS[self.kind]
+        part = next((part for part in backbone.modules() if isinstance(part, fitting)), None)
+        if part is None:
+            raise ValueError(f"the model holds no {fitting.__name__} that {self.kind} weights would fit")
+        path, report = folder / "backbone.safetensors", ""
         if if_main_process():
-            save_tensors(path, backbone.state_dict())
+            report = str(load(part, self.checkpoint) or "")
+            save_tensors(path, backbone.pretrained_state())
         ddp_barrier()
-        return StageResult({"backbone": path}, {"checkpoint": Path(self.checkpoint).name, "report": str(report)})
+        name = "" if self.checkpoint is None else Path(self.checkpoint).name
+        return StageResult({"backbone": path}, {"checkpoint": name, "report": report})
 
 
 def without(stages: Sequence[Any], skipped: Sequence[str]) -> list[Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from torch import nn
 
@@ -20,6 +18,7 @@ from pmam_plugin.nn.lora import add_lora, merge_lora
 from pmam_plugin.nn.masking import BlockMasking
 from pmam_plugin.prototypes import PosteriorStore, PrototypeSet
 from pmam_plugin.stages.loading import training_batches, validation_batches
+from pmam_plugin.stages.prepare import copy_with_artifact
 from pmam_plugin.stages.runner import RunContext, StageResult
 
 
@@ -91,9 +90,7 @@ class Pretrain:
 
     def _build(self, context: RunContext, prototypes: PrototypeSet) -> MaskedModel:
         torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
-        backbone = copy.deepcopy(self.backbone)
-        if "backbone" in context.artifacts:
-            backbone.load_state_dict(load_file(context.artifacts["backbone"]))
+        backbone = copy_with_artifact(self.backbone, context)
         if self.lora is not None:
             add_lora(backbone, **self.lora)
         count, dim = prototypes.means.shape

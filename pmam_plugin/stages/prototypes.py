@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from torch import Tensor
 
@@ -27,6 +25,7 @@ from pmam_plugin.prototypes import (
     first_embeddings,
 )
 from pmam_plugin.stages.loading import clip_batches, distributed_share
+from pmam_plugin.stages.prepare import copy_with_artifact
 from pmam_plugin.stages.runner import RunContext, StageResult
 
 logger = logging.getLogger(__name__)
@@ -115,9 +114,7 @@ class EStep:
         return StageResult({"prototypes": folder, "posteriors": folder / "posteriors"}, notes)
 
     def _embed(self, context: RunContext, folder: Path) -> EmbeddingStore:
-        backbone = copy.deepcopy(self.backbone)
-        if "backbone" in context.artifacts:
-            backbone.load_state_dict(load_file(context.artifacts["backbone"]))
+        backbone = copy_with_artifact(self.backbone, context)
         backbone.to(context.device).eval()
         subsets, share = [*self.subsets, "selection"], distributed_share()
         example = next(clip_batches(context, backbone, subsets, 1))

@@ -28,6 +28,9 @@ from pmam_plugin.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
+# Run options, beside precision and debug, that change what a stage learns.
+_DECISIVE = ("max_grad_norm", "grad_accumulation_factor", "optimizer_step_limit")
+
 
 @dataclass
 class RunContext:
@@ -159,7 +162,9 @@ def run_stages(stages: Sequence[Any], context: RunContext) -> list[StageRecord]:
     Returns:
         One record per stage.
     """
-    chain = _digest(__version__, context.seed, context.run_opts.get("precision"), bool(context.run_opts.get("debug")))
+    options = {name: context.run_opts[name] for name in _DECISIVE if name in context.run_opts}
+    precision, debug = context.run_opts.get("precision", "fp32"), bool(context.run_opts.get("debug"))
+    chain = _digest(__version__, context.seed, precision, debug, *([options] if options else []))
     for stage in _flatten(stages):
         fingerprint = _digest(chain, describe(stage))
         folder = context.folder / stage.folder

@@ -14,7 +14,8 @@ from pmam_plugin.checkpoints.sedt import (
     read_band_statistics,
 )
 from pmam_plugin.errors import InputError
-from pmam_plugin.models.sp_sedt import adopt_pretraining, crop_patches, transferable_state
+from pmam_plugin.models.sedt import pretrained_part
+from pmam_plugin.models.sp_sedt import crop_patches
 from tests.checkpoints.sedt_reference import Layout, resnet_forward, sedt_forward, sp_sedt_forward
 
 LABELS = ("a", "b", "c")
@@ -93,7 +94,7 @@ def test_an_imported_pretext_says_what_the_reference_says(tmp_path: Path, layout
 def test_imported_pre_training_starts_a_detector(tmp_path: Path, layout: Layout, sedt_state) -> None:
     pretext, _ = import_sp_sedt(save(tmp_path / "sp.pt", layout.sp_sedt()), patches=3)
     model, _ = import_sedt(save(tmp_path / "sedt.pt", sedt_state), LABELS)
-    adopt_pretraining(model, transferable_state(pretext))
+    model.load_pretrained(pretrained_part(pretext))
     assert torch.equal(model.network.event_queries, pretext.network.event_queries)
 
 

@@ -10,7 +10,8 @@ from pmam_plugin.config import from_config, to_config
 from pmam_plugin.losses.intervals import box_edges
 from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models.sedt_tagging import AudioTagger
-from pmam_plugin.models.sp_sedt import PatchSampler, adopt_pretraining, crop_patches, transferable_state
+from pmam_plugin.models.sedt import pretrained_part
+from pmam_plugin.models.sp_sedt import PatchSampler, crop_patches
 from pmam_plugin.nn.resnet import SpectrogramResNet
 from tests.sedt_models import LABELS, tiny_pretext, tiny_sedt
 
@@ -156,15 +157,15 @@ def test_the_network_carries_over_and_nothing_else() -> None:
     for parameter in pretext.parameters():
         parameter.data.add_(0.1)
     heads = {name: value.clone() for name, value in model.state_dict().items() if not name.startswith("network.")}
-    adopt_pretraining(model, transferable_state(pretext))
+    model.load_pretrained(pretrained_part(pretext))
     for name, value in pretext.network.state_dict().items():
         assert torch.equal(model.network.state_dict()[name], value)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in heads.items())
     assert {"audio_query", "class_head.weight", "tag_head.weight"} <= heads.keys()
-    state = transferable_state(pretext)
+    state = pretrained_part(pretext)
     state.pop("network.event_queries")
     with pytest.raises(ValueError, match="event_queries"):
-        adopt_pretraining(model, state)
+        model.load_pretrained(state)
     # Fine-tuning trains the backbone again.
     assert any(p.requires_grad for p in model.network.backbone.parameters())
 

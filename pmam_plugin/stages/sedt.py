@@ -1,0 +1,124 @@
+"""SEDT's pre-training stages: tagging teaches the backbone, finding patches teaches the rest (SP-SEDT)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from pmam_plugin.brains.base import StageBrain, TrainingPlan, fold_seed, save_tensors
+from pmam_plugin.brains.sedt import Augmentation, PatchBrain, TaggerBrain
+from pmam_plugin.config import configurable
+from pmam_plugin.losses.set_criterion import SetCriterion
+from pmam_plugin.models import SEDT, SPSEDT, AudioTagger, PatchSampler
+from pmam_plugin.stages.loading import training_batches, validation_batches
+from pmam_plugin.stages.prepare import copy_with_artifact
+from pmam_plugin.stages.runner import RunContext, StageResult
+
+
+@configurable
+class PretrainTagger:
+    """Teach the backbone to tag clips (SP-SEDT, section 3.2: 100 epochs on the weak subset).
+
+    Args:
+        model: the detector whose backbone learns.
+        plan: budget, optimiser, and the subsets that are tagged.
+        augmentation: moves features and tags together.
+        hidden: width of the tagger's hidden layer.
+        pooling: of the tagger, ``max`` or ``mean``.
+    """
+
+    always = False
+    name, folder = "pretrain_tagger", "stages/pretrain_tagger"
+
+    def __init__(
+        self,
+        model: SEDT,
+        plan: TrainingPlan,
+        augmentation: Augmentation | None = None,
+        hidden: int = 1000,
+        pooling: str = "max",
+    ) -> None:
+        self.model, self.plan, self.augmentation = model, plan, augmentation
+        self.hidden, self.pooling = hidden, pooling
+
+    def run(self, context: RunContext, folder: Path) -> StageResult:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
+        model = copy_with_artifact(self.model, context)
+        model.network.backbone.thaw()
+        tagger = AudioTagger(model.frontend, model.network.backbone, model.labels, self.hidden, self.pooling)
+        brain = TaggerBrain(tagger, self.augmentation, self.plan, folder, context.seed, self.name, context.run_opts)
+        return _train(brain, model, context, folder, "mean_average_precision")
+
+
+@configurable
+class PretrainPatches:
+    """Teach everything but the backbone to find patches of a clip in it (SP-SEDT).
+
+    Args:
+        model: the detector whose network learns; its number of queries is a multiple of the number of patches.
+        criterion: set criterion of the pretext task.
+        plan: budget and optimiser.
+        sampler: draws the patches.
+        patch_frames: length to which patches are resized.
+        patch_dropout: probability that a query goes without its patch.
+        augmentation: of the features, before patches are cut.
+        legacy_double_query: see :class:`~pmam_plugin.models.SPSEDT`.
+    """
+
+    always = False
+    name, folder = "pretrain_patches", "stages/pretrain_patches"
+
+    def __init__(
+        self,
+        model: SEDT,
+        criterion: SetCriterion,
+        plan: TrainingPlan,
+        sampler: PatchSampler | None = None,
+        patch_frames: int = 128,
+        patch_dropout: float = 0.1,
+        augmentation: Augmentation | None = None,
+        legacy_double_query: bool = False,
+    ) -> None:
+        self.model, self.criterion, self.plan, self.sampler = model, criterion, plan, sampler
+        self.patch_frames, self.patch_dropout = patch_frames, patch_dropout
+        self.augmentation, self.legacy_double_query = augmentation, legacy_double_query
+
+    def run(self, context: RunContext, folder: Path) -> StageResult:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
+        model = copy_with_artifact(self.model, context)
+        pretext = SPSEDT(
+            model.frontend,
+            model.network,
+            self.sampler,
+            self.patch_frames,
+            self.patch_dropout,
+            model.clip_seconds,
+            self.legacy_double_query,
+        )
+        brain = PatchBrain(
+            pretext, self.criterion, self.augmentation, self.plan, folder, context.seed, self.name, context.run_opts
+        )
+        return _train(brain, model, context, folder, "patch_iou")
+
+
+def _train(brain: StageBrain, model: SEDT, context: RunContext, folder: Path, metric: str) -> StageResult:
+    """Train a wrapper around parts of ``model``, put its best weights back, hand them on."""
+    clips = sum(brain.plan.batch.values())
+    brain.train(
+        training_batches(context, model, brain.plan, brain.name),
+        validation_batches(context, model, clips, whole=False),
+    )
+    ddp_barrier()
+    brain.raw["model"].load_state_dict(brain.best.load("model"))
+    path = folder / "backbone.safetensors"
+    if if_main_process():
+        save_tensors(path, model.pretrained_state())
+    ddp_barrier()
+    notes: dict[str, Any] = {"updates": brain.optimizer_step}
+    points = brain.history.curves.get(metric)
+    return StageResult({"backbone": path}, notes | ({metric: points[-1][1]} if points else {}), brain.history.curves)
