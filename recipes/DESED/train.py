@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.stages import RunContext, run_stages, summary_table, without
 
 logger = logging.getLogger("pmam_plugin.recipe")
+
+# Run options that an experiment's YAML may set.
+FROM_YAML = ("device", "precision", "eval_precision")
 
 
 def find_hparams(name: str) -> str:
@@ -49,9 +53,8 @@ def load_experiment(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any
     """Parse the command line and build what the YAML names; returns (hparams, run options, file, overrides)."""
     # SpeechBrain reads the file while it parses; hand it one that exists wherever the command is run.
     arguments = [find_hparams(arguments[0]), *arguments[1:]]
-    file, run_opts, overrides = sb.parse_arguments(arguments)
-    run_opts = dict(run_opts.items()) if hasattr(run_opts, "items") else dict(run_opts)
-    ddp_init_group(run_opts)
+    file, options, overrides = sb.parse_arguments(arguments)
+    ddp_init_group(options)
     with open(file, encoding="utf-8") as stream:
         try:
             hparams = load_hyperpyyaml(stream, overrides)
@@ -60,10 +63,27 @@ def load_experiment(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any
                 raise
             name = str(error).split("'")[1]
             raise InputError(f"{file}: has no key {name!r} that --{name} could override; see the file") from error
-    for name in ("device", "precision", "eval_precision"):
-        if run_opts.get(name) in (None, "fp32") and hparams.get(name) is not None:
-            run_opts[name] = hparams[name]
-    return hparams, run_opts, file, overrides
+    return hparams, run_options(options, hparams), file, overrides
+
+
+def run_options(options: Any, hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """SpeechBrain's run options that the command line gives, and failing these the YAML; the rest are its defaults.
+
+    Raises:
+        InputError: a bound on gradients that is not positive (in SpeechBrain a negative one reverses every update), or
+            a limit of updates that is no number (which SpeechBrain leaves a string and stumbles over in training).
+    """
+    chosen = {name: hparams[name] for name in FROM_YAML if hparams.get(name) is not None}
+    chosen |= {name: options[name] for name in options.overridden_args}
+    if not chosen.get("max_grad_norm", 1.0) > 0:
+        bound = chosen["max_grad_norm"]
+        raise InputError(f"--max_grad_norm {bound:g}: must be positive; null in the YAML's plans switches clipping off")
+    limit = chosen.get("optimizer_step_limit")
+    if limit is not None:
+        if not str(limit).isdecimal():
+            raise InputError(f"--optimizer_step_limit {limit}: must be a number of updates")
+        chosen["optimizer_step_limit"] = int(limit)
+    return chosen
 
 
 def main(arguments: list[str]) -> int:
