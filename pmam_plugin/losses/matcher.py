@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
+from pmam_plugin.config import configurable
 from pmam_plugin.losses.event_targets import PADDING, EventTargets
 from pmam_plugin.losses.intervals import box_edges, interval_iou
 from pmam_plugin.nn.set_output import SetOutput
@@ -34,6 +35,7 @@ class Match:
     weight: Tensor
 
 
+@configurable
 class HungarianMatcher:
     """The cheapest one-to-one assignment of events to queries (Carion et al., ECCV 2020, eq. 1, in one dimension).
 
@@ -119,6 +121,7 @@ class HungarianMatcher:
         return self.class_cost * cost.gather(-1, index)
 
 
+@configurable
 class OneToManyMatcher:
     """Several queries per event in the last layer: a late training stage against missed events (SEDT, section 3.4).
 

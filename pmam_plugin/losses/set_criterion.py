@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pmam_plugin.config import configurable
 from pmam_plugin.losses.event_targets import EventTargets
 from pmam_plugin.losses.intervals import box_edges, interval_iou
 from pmam_plugin.losses.matcher import HungarianMatcher, Match, OneToManyMatcher
@@ -67,6 +68,7 @@ def feature_distance(predicted: Tensor, true: Tensor) -> Tensor:
     return difference.square().sum(dim=-1)
 
 
+@configurable
 class SetCriterion(nn.Module):
     """Loss of a set prediction (SEDT, section 3.3; SP-SEDT, section 2.2).
 
