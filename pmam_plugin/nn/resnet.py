@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -136,7 +137,10 @@ class SpectrogramResNet(nn.Module):
                     "name a safetensors file that holds them"
                 ) from error
         else:
-            state = load_file(source)
+            try:
+                state = load_file(source)
+            except (OSError, SafetensorError) as error:
+                raise InputError(f"{source}: cannot be read as safetensors ({error}); check the path") from error
             if isinstance(self.conv0, nn.Identity) and "conv1.weight" in state:
                 state["conv1.weight"] = state["conv1.weight"].sum(dim=1, keepdim=True)
         self._load_body(state, source or f"timm's {self.name}")
