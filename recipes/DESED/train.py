@@ -70,14 +70,18 @@ def run_options(options: Any, hparams: Mapping[str, Any]) -> dict[str, Any]:
     """SpeechBrain's run options that the command line gives, and failing these the YAML; the rest are its defaults.
 
     Raises:
-        InputError: a bound on gradients that is not positive (in SpeechBrain a negative one reverses every update), or
-            a limit of updates that is no number (which SpeechBrain leaves a string and stumbles over in training).
+        InputError: a bound on gradients that is not positive (in SpeechBrain a negative one reverses every update), a
+            limit of updates that is no number (which SpeechBrain leaves a string and stumbles over in training), or
+            fp16 on a CPU.
     """
     chosen = {name: hparams[name] for name in FROM_YAML if hparams.get(name) is not None}
     chosen |= {name: options[name] for name in options.overridden_args}
     if not chosen.get("max_grad_norm", 1.0) > 0:
         bound = chosen["max_grad_norm"]
         raise InputError(f"--max_grad_norm {bound:g}: must be positive; null in the YAML's plans switches clipping off")
+    on_cpu = str(chosen.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")) == "cpu"
+    if on_cpu and "fp16" in (chosen.get("precision"), chosen.get("eval_precision")):
+        raise InputError("fp16 needs a GPU; on a CPU use --precision bf16 or fp32")
     limit = chosen.get("optimizer_step_limit")
     if limit is not None:
         if not str(limit).isdecimal():
