@@ -5,11 +5,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_DATA ?= data/builtin
 DEMO_OUT ?= results/pmam_demo
+# The second environment: the newest torch that is supported, where s3prl needs the shim of pmam_plugin/upstream/compat.py.
+VENV211 ?= .venv-torch211
+STAMP211 := $(VENV211)/.installed
+TESTS211 ?= tests/upstream tests/integrations tests/encoders/test_s3prl.py tests/hub/test_hubconf.py \
+	tests/test_audio.py tests/test_inference.py tests/test_streaming.py tests/test_export.py
 
 # Waiting threads that spin steal the cores of those that work.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test lint types contract pytest install docs clean
+.PHONY: demo test test-torch211 lint types contract pytest install docs clean
 
 install: $(STAMP)
 
@@ -20,11 +25,23 @@ $(STAMP): pyproject.toml constraints.txt
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# The same pins but for torch and what belongs to it.
+$(STAMP211): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV211)
+	$(VENV211)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	grep -vE '^(torch|torchaudio|torchvision|triton|nvidia-[a-z0-9-]+)==' constraints.txt > $(VENV211)/constraints.txt
+	VIRTUAL_ENV=$(CURDIR)/$(VENV211) $(VENV211)/bin/uv pip install --quiet --constraint $(VENV211)/constraints.txt \
+		--editable '.[dev]' 'torch==2.11.*' 'torchaudio==2.11.*'
+	touch $@
+
 demo: $(STAMP)
 	$(BIN)/pmam soundscapes $(DEMO_DATA)
 	$(BIN)/python recipes/DESED/train.py hparams/pmam_demo.yaml --data_folder $(DEMO_DATA) --output_folder $(DEMO_OUT)
 
 test: lint types contract pytest
+
+test-torch211: $(STAMP211)
+	$(VENV211)/bin/python -m pytest $(TESTS211)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,3 +19,14 @@ def shared(relative: str) -> Path:
     if not path.exists():
         pytest.skip(f"shared data not available: {relative} (set PMAM_SHARED to the folder that holds data/)")
     return path
+
+
+def s3prl_hub() -> Any:
+    """``s3prl.hub`` with our upstreams and, where it needs one, the shim; skip the test where s3prl is absent."""
+    pytest.importorskip("s3prl", reason="s3prl is not installed")
+    from pmam_plugin.upstream import register
+
+    register(shim=True)
+    from s3prl import hub
+
+    return hub

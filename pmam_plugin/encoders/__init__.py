@@ -8,6 +8,7 @@ from pmam_plugin.encoders.ctrans import CTransEncoder
 from pmam_plugin.encoders.dual import DualBranchEncoder
 from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
 from pmam_plugin.encoders.patch import PatchEncoder
+from pmam_plugin.encoders.s3prl import RawWaveform, S3PRLEncoder
 
 __all__ = [
     "ATSTFrame",
@@ -20,5 +21,7 @@ __all__ = [
     "PaSST",
     "PaSSTEncoder",
     "PatchEncoder",
+    "RawWaveform",
+    "S3PRLEncoder",
     "Windows",
 ]

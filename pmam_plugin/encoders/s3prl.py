@@ -149,7 +149,8 @@ def build_upstream(name: str, path_or_url: str | None, extra_conf: Mapping[str, 
         except (ImportError, AttributeError) as error:
             raise InputError(
                 f"s3prl cannot be imported ({error}); install it with pip install 'pmam-plugin[s3prl]', and with "
-                "torchaudio 2.9 or newer call pmam_plugin.upstream.register(shim=True) first"
+                "torchaudio 2.9 or newer call pmam_plugin.upstream.register(shim=True) first (in a YAML file, above "
+                "the encoder: shim: !apply:pmam_plugin.upstream.register {shim: true})"
             ) from error
         if name not in S3PRLUpstream.available_names():
             raise InputError(f"{name}: s3prl has no such upstream; S3PRLUpstream.available_names() lists them")

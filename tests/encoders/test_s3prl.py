@@ -8,13 +8,17 @@ import torch
 
 from pmam_plugin.checkpoints import load_model, save_model
 from pmam_plugin.config import from_config, to_config
-from pmam_plugin.encoders.s3prl import RawWaveform, S3PRLEncoder
+from pmam_plugin.encoders import RawWaveform, S3PRLEncoder
 from pmam_plugin.errors import InputError
 from pmam_plugin.features import FrontEnds
 from pmam_plugin.models import AttentionHead, Backbone, FrameDetector
 from pmam_plugin.nn.context import RecurrentContext
+from tests.support import s3prl_hub
 
-hub = pytest.importorskip("s3prl.hub", reason="s3prl is not installed")
+
+@pytest.fixture(scope="module")
+def hub():
+    return s3prl_hub()
 
 
 class ToyExpert(torch.nn.Module):
@@ -39,7 +43,7 @@ class ToyExpert(torch.nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def toy(monkeypatch):
+def toy(hub, monkeypatch):
     monkeypatch.setattr(hub, "toy", ToyExpert, raising=False)
 
 

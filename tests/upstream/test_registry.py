@@ -8,17 +8,13 @@ import torch
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.upstream import UpstreamExpert, register
+from tests.support import s3prl_hub
 from tests.upstream.models import noise, write_folder
-
-pytest.importorskip("s3prl", reason="s3prl is not installed")
 
 
 @pytest.fixture(scope="module")
 def hub():
-    from s3prl import hub
-
-    register()
-    return hub
+    return s3prl_hub()
 
 
 @pytest.fixture(scope="module")
