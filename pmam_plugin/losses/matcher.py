@@ -155,7 +155,7 @@ class OneToManyMatcher:
     def __call__(self, output: SetOutput, targets: EventTargets) -> list[Match]:
         """Match every decoder layer, the last one with several queries per event.
 
-        Draws from torch's global generator. Clips without events get no pairs.
+        Draws from torch's global CPU generator. Clips without events get no pairs.
         """
         matches = self.base(output, targets)
         if targets.labels.shape[1]:
@@ -169,7 +169,7 @@ class OneToManyMatcher:
         nearest = cost.argmin(dim=-1)
         near = location.gather(-1, nearest.unsqueeze(-1)).squeeze(-1) < self.near
         chance = self.keep * targets.counts.to(location.dtype) / location.shape[1]
-        joins = near & (torch.rand(near.shape, device=near.device) < chance[:, None])
+        joins = near & (torch.rand(near.shape).to(near.device) < chance[:, None])
         assigned = torch.where(joins, nearest, PADDING)
         pairs = (one_to_one.clip, one_to_one.query)
         assigned[pairs] = one_to_one.target

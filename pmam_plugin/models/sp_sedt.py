@@ -216,7 +216,7 @@ class SPSEDT(nn.Module):
     def _queries(self, described: Tensor) -> Tensor:
         patch = self.patch_projection(described).repeat_interleave(self.group, dim=1)
         if self.training and self.patch_dropout:
-            patch = patch * (torch.rand(*patch.shape[:2], 1, device=patch.device) >= self.patch_dropout)
+            patch = patch * (torch.rand(*patch.shape[:2], 1) >= self.patch_dropout).to(patch.device)
         own = self.network.event_queries[: patch.shape[1]]
         return (2 * own if self.legacy_double_query and self.training else own) + patch
 

@@ -143,7 +143,7 @@ class EStep:
 
     def _fit(self, context: RunContext, store: EmbeddingStore, folder: Path) -> PrototypeSet:
         if (folder / "prototypes.json").exists():
-            return PrototypeSet.load(folder)
+            return PrototypeSet.load(folder, context.device)
         rank, world = distributed_share()
         frames = store.batches(
             subsample=self.frame_subsampling,
@@ -152,8 +152,11 @@ class EStep:
             world=world,
             clips=context.data.seconds_by_clip(self.subsets),
         )
-        transform = None if self.components is None else PrincipalComponents(self.components, whiten=self.whiten)
-        model = self.estimator(random_state=fold_seed(context.seed, self.name, "fit") % 2**31)
+        # On the models' device, which is also the one that processes can exchange sums from.
+        transform = None
+        if self.components is not None:
+            transform = PrincipalComponents(self.components, whiten=self.whiten, device=context.device)
+        model = self.estimator(random_state=fold_seed(context.seed, self.name, "fit") % 2**31, device=context.device)
         prototypes = PrototypeSet(model, transform).fit(frames)
         if if_main_process():
             prototypes.save(folder)
@@ -170,7 +173,7 @@ class EStep:
         clips = posteriors.missing(store.ids()[rank::world])
         for start in range(0, len(clips), self.batch_clips):
             posteriors.extend(
-                (clip, prototypes.posteriors(torch.from_numpy(store[clip]), self.temperature))
+                (clip, prototypes.posteriors(torch.from_numpy(store[clip]), self.temperature).cpu())
                 for clip in clips[start : start + self.batch_clips]
             )
         ddp_barrier()
