@@ -65,6 +65,7 @@ class SetNetwork(nn.Module):
         decoder_layers: 3 in the paper.
         feedforward: hidden width of feed-forward parts.
         dropout: of the Transformer.
+        attention_dropout: see :class:`~pmam_plugin.nn.set_transformer.EncoderLayer`.
         frequency_bands: number of frequency cells that get a learned position added to the sine of time. 0, as
             published, gives all cells of a time step the same position, so that their order is invisible to
             attention; ``backbone.cells(n_mels)`` (4 for 64 bands) makes it visible.
@@ -81,13 +82,15 @@ class SetNetwork(nn.Module):
         feedforward: int = 2048,
         dropout: float = 0.1,
         frequency_bands: int = 0,
+        attention_dropout: float | None = None,
     ) -> None:
         super().__init__()
         self.dim = dim
         self.backbone = backbone
         self.input_projection = nn.Conv2d(backbone.channels, dim, 1)
-        self.encoder = TransformerEncoder(encoder_layers, dim, heads, feedforward, dropout)
-        self.decoder = TransformerDecoder(decoder_layers, dim, heads, feedforward, dropout)
+        sizes = (dim, heads, feedforward, dropout, attention_dropout)
+        self.encoder = TransformerEncoder(encoder_layers, *sizes)
+        self.decoder = TransformerDecoder(decoder_layers, *sizes)
         self.interval_head = IntervalHead(dim)
         self.event_queries = nn.Parameter(torch.randn(queries, dim))
         self.frequency_positions = nn.Parameter(torch.zeros(frequency_bands, dim)) if frequency_bands else None
