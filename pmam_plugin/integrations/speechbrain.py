@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from speechbrain.inference.interfaces import Pretrained, pretrained_from_hparams
 from torch import Tensor, nn
 
@@ -110,13 +111,27 @@ class PretrainedDetector(Pretrained):
                 ``local_strategy``, ``freeze_params``.
 
         Raises:
-            InputError: the folder has no ``hyperparams.yaml``, or its files do not fit.
+            InputError: there is no such repository, it or the folder has no ``hyperparams.yaml``, or its files do not
+                fit.
         """
         folder = Path(os.fspath(source))
         if folder.is_dir() and not (folder / settings.get("hparams_file", HPARAMS_NAME)).is_file():
             raise InputError(f"{folder}: has no {HPARAMS_NAME}; add it with pmam_plugin.hub.write_companions(folder)")
         overrides = {"source": os.fspath(source), **(settings.pop("overrides", None) or {})}
-        return pretrained_from_hparams(cls, os.fspath(source), overrides=overrides, **settings)
+        try:
+            return pretrained_from_hparams(cls, os.fspath(source), overrides=overrides, **settings)
+        except LocalEntryNotFoundError as error:
+            raise InputError(f"{source}: not in the cache, and the Hub cannot be reached; connect once") from error
+        except EntryNotFoundError as error:
+            raise InputError(
+                f"{source}: the repository lacks a file that SpeechBrain needs ({HPARAMS_NAME}, config.json, "
+                "model.safetensors); publish it with pmam push, which adds them"
+            ) from error
+        except RepositoryNotFoundError as error:
+            raise InputError(
+                f"{source}: neither a folder here nor a repository on the Hub; check the name, or log in with "
+                "'hf auth login' if it is private"
+            ) from error
 
     @property
     def labels(self) -> tuple[str, ...]:

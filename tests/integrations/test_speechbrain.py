@@ -92,3 +92,26 @@ def test_a_repository_on_the_hub_is_a_source_too(folder, tmp_path):
         fetched = client(detect_from_hub, "org/name", noise(3.0))
         client.close()
     pd.testing.assert_frame_equal(fetched, detect_from_hub(folder, noise(3.0)))
+
+
+def refusal(source):
+    """The sentence that a repository is refused with."""
+    try:
+        PretrainedDetector.from_hparams(source, run_opts={"device": "cpu"})
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.slow
+def test_what_the_hub_does_not_have_is_one_sentence(folder, tmp_path):
+    from tests.hub_server import FakeHub, HubClient
+
+    (folder / "hyperparams.yaml").unlink()
+    with FakeHub() as server:
+        server.add("org/bare", folder)
+        client = HubClient(server.endpoint, tmp_path / "home")
+        bare, absent = client(refusal, "org/bare"), client(refusal, "org/absent")
+        client.close()
+    assert bare.startswith("org/bare: the repository lacks a file that SpeechBrain needs")
+    assert absent.startswith("org/absent: neither a folder here nor a repository on the Hub")
