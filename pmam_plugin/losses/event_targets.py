@@ -26,6 +26,7 @@ class EventTargets:
         tags: clip-level targets in [0, 1], ``(batch, classes)``.
         tagged: clips whose tags are known, ``(batch,)`` bool.
         features: what a feature-reconstruction head should say of each event, ``(batch, slots, dim)``, or None.
+        eligible: which queries may predict which event, ``(batch, queries, slots)`` bool, or None where all may.
     """
 
     labels: Tensor
@@ -35,6 +36,7 @@ class EventTargets:
     tags: Tensor
     tagged: Tensor
     features: Tensor | None = None
+    eligible: Tensor | None = None
 
     @property
     def counts(self) -> Tensor:

@@ -81,6 +81,8 @@ class HungarianMatcher:
             One :class:`Match` per layer, on the device of the predictions.
         """
         cost = self.location_cost(output.layer_boxes, targets) + self.label_cost(output, targets)
+        if targets.eligible is not None:
+            cost = cost.masked_fill(~targets.eligible, 1e6)
         # A diverged model shall fail as a loss that is not finite, not as an assignment that is infeasible.
         costs = cost.nan_to_num(nan=1e6, posinf=1e6, neginf=-1e6).cpu().numpy()
         counts = (targets.counts * targets.strong).tolist()
@@ -163,8 +165,10 @@ class OneToManyMatcher:
         return matches
 
     def _join(self, output: SetOutput, targets: EventTargets, one_to_one: Match) -> Match:
-        unusable = (targets.labels == PADDING) | ~targets.strong[:, None]
-        location = self.base.location_cost(output.boxes, targets).masked_fill(unusable[:, None], torch.inf)
+        unusable = ((targets.labels == PADDING) | ~targets.strong[:, None])[:, None]
+        if targets.eligible is not None:
+            unusable = unusable | ~targets.eligible
+        location = self.base.location_cost(output.boxes, targets).masked_fill(unusable, torch.inf)
         cost = location if self.published else location + self.base.label_cost(output, targets)[-1]
         nearest = cost.argmin(dim=-1)
         near = location.gather(-1, nearest.unsqueeze(-1)).squeeze(-1) < self.near

@@ -140,6 +140,9 @@ class SPSEDT(nn.Module):
         patch_frames: length to which patches are resized.
         patch_dropout: probability that a query goes without its patch.
         clip_seconds: span that boxes refer to, s.
+        match_own_group: a patch is to be found by its own queries. Published: by any query, the cheapest; then a patch
+            says little about its target, and a network trained briefly learns to spread its boxes over the clip by
+            the noise of dropout and to ignore the patches.
         legacy_double_query: add event queries twice in training, as the reference does by mistake (it then evaluates
             and fine-tunes with one); to go on training its published weights only.
 
@@ -155,6 +158,7 @@ class SPSEDT(nn.Module):
         patch_frames: int = 128,
         patch_dropout: float = 0.1,
         clip_seconds: float = 10.0,
+        match_own_group: bool = True,
         legacy_double_query: bool = False,
     ) -> None:
         super().__init__()
@@ -168,6 +172,7 @@ class SPSEDT(nn.Module):
         self.patch_dropout = patch_dropout
         self.clip_seconds = clip_seconds
         self.sample_rate = frontend.sample_rate
+        self.match_own_group = match_own_group
         self.legacy_double_query = legacy_double_query
         self.span_frames = frontend.frames(round(clip_seconds * self.sample_rate))["mel"]
         network.backbone.freeze()
@@ -205,7 +210,10 @@ class SPSEDT(nn.Module):
             span_seconds=self.clip_seconds * max(1.0, frames / self.span_frames),
         )
         boxes = edge_boxes(bounds.float() / max(frames, self.span_frames))
-        return PretextOutput(output, _patch_targets(boxes, described), bounds)
+        targets = _patch_targets(boxes, described)
+        if self.match_own_group:
+            targets.eligible = self._ownership(bounds.shape[1], bounds.device).expand(batch, -1, -1)
+        return PretextOutput(output, targets, bounds)
 
     @torch.no_grad()
     def describe(self, spectrogram: Tensor, bounds: Tensor) -> Tensor:
@@ -221,8 +229,13 @@ class SPSEDT(nn.Module):
         return (2 * own if self.legacy_double_query and self.training else own) + patch
 
     def _mask(self, patches: int, device: torch.device) -> Tensor:
+        own = self._ownership(patches, device)
+        return ~(own[:, None] & own[None, :]).any(dim=-1)
+
+    def _ownership(self, patches: int, device: torch.device) -> Tensor:
+        """Which query looks for which patch, ``(queries, patches)``."""
         group = torch.arange(patches * self.group, device=device) // self.group
-        return group[:, None] != group[None, :]
+        return group[:, None] == torch.arange(patches, device=device)
 
 
 def _patch_targets(boxes: Tensor, described: Tensor) -> EventTargets:

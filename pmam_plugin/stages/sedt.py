@@ -66,7 +66,7 @@ class PretrainPatches:
         patch_frames: length to which patches are resized.
         patch_dropout: probability that a query goes without its patch.
         augmentation: of the features, before patches are cut.
-        legacy_double_query: see :class:`~pmam_plugin.models.SPSEDT`.
+        match_own_group, legacy_double_query: see :class:`~pmam_plugin.models.SPSEDT`.
     """
 
     always = False
@@ -81,11 +81,13 @@ class PretrainPatches:
         patch_frames: int = 128,
         patch_dropout: float = 0.1,
         augmentation: Augmentation | None = None,
+        match_own_group: bool = True,
         legacy_double_query: bool = False,
     ) -> None:
         self.model, self.criterion, self.plan, self.sampler = model, criterion, plan, sampler
         self.patch_frames, self.patch_dropout = patch_frames, patch_dropout
-        self.augmentation, self.legacy_double_query = augmentation, legacy_double_query
+        self.augmentation = augmentation
+        self.match_own_group, self.legacy_double_query = match_own_group, legacy_double_query
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
@@ -98,6 +100,7 @@ class PretrainPatches:
             self.patch_frames,
             self.patch_dropout,
             model.clip_seconds,
+            self.match_own_group,
             self.legacy_double_query,
         )
         brain = PatchBrain(

@@ -53,6 +53,18 @@ def test_no_other_assignment_is_cheaper(activation: str) -> None:
             assert float(found) == pytest.approx(best, abs=1e-5)
 
 
+@pytest.mark.parametrize("joining", [False, True])
+def test_a_query_never_predicts_an_event_that_is_not_its_own(joining: bool) -> None:
+    matcher = OneToManyMatcher(near=1e9, keep=1e9) if joining else HungarianMatcher()
+    for seed in range(5):
+        output, targets = random_case(seed, events=(3, 3))
+        # Queries 0 and 1 for event 0, and so on.
+        targets.eligible = (torch.arange(6)[:, None] // 2 == torch.arange(3)).expand(2, -1, -1)
+        for match in matcher(output, targets):
+            assert (match.query // 2 == match.target).all()
+            assert match.target.unique().tolist() == [0, 1, 2]
+
+
 def test_costs_follow_their_formula() -> None:
     output, targets = random_case(1, events=(2,), queries=3, layers=1)
     matcher = HungarianMatcher(class_cost=0.7, l1_cost=3.0, iou_cost=1.5, generalised=False)

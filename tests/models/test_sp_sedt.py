@@ -9,8 +9,8 @@ from scipy.stats import kstest, truncnorm
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.losses.intervals import box_edges
 from pmam_plugin.losses.set_criterion import SetCriterion
-from pmam_plugin.models.sedt_tagging import AudioTagger
 from pmam_plugin.models.sedt import pretrained_part
+from pmam_plugin.models.sedt_tagging import AudioTagger
 from pmam_plugin.models.sp_sedt import PatchSampler, crop_patches
 from pmam_plugin.nn.resnet import SpectrogramResNet
 from tests.sedt_models import LABELS, tiny_pretext, tiny_sedt
@@ -107,6 +107,14 @@ def test_a_patch_reaches_its_own_group_of_queries_only() -> None:
         first, second = (pretext(features, bounds=b).output.boxes for b in (bounds, other))
     assert torch.equal(first[:, 2:], second[:, 2:])
     assert not torch.allclose(first[:, :2], second[:, :2])
+
+
+def test_a_patch_is_found_by_its_own_queries_unless_published() -> None:
+    with torch.no_grad():
+        own, any_query = (tiny_pretext(match_own_group=own).eval()(mel()) for own in (True, False))
+    assert any_query.targets.eligible is None
+    assert own.targets.eligible is not None
+    assert own.targets.eligible[1].int().tolist() == [[1, 0, 0]] * 2 + [[0, 1, 0]] * 2 + [[0, 0, 1]] * 2
 
 
 def test_fewer_patches_than_trained_use_fewer_queries() -> None:
