@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from pmam_plugin.audio import audio_info, to_mono_resampled
-from pmam_plugin.checkpoints.folder import LoadedModel, load_model
-from pmam_plugin.checkpoints.hub_folder import fetch_model
+from pmam_plugin.checkpoints import save_model
+from pmam_plugin.checkpoints.hub_folder import BUILTIN
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation.postprocess import PostProcessing
+from pmam_plugin.hub import load_model, push_model
 from pmam_plugin.long_audio import Cutter, Grid, Joiner, Window, audio_blocks
 from pmam_plugin.models.base import Detection, SoundEventModel, frame_table
 
@@ -97,26 +98,59 @@ class SoundEventDetector:
     @classmethod
     def from_pretrained(
         cls,
-        source: str | os.PathLike[str],
+        source: str | os.PathLike[str] = BUILTIN,
         revision: str | None = None,
         device: str | torch.device | None = None,
+        token: str | None = None,
         **settings: Any,
     ) -> SoundEventDetector:
         """Load a model folder, or fetch one from the Hugging Face Hub (once; later uses work offline).
 
         Args:
-            source: folder or Hub id (``org/name``).
+            source: folder, Hub id (``org/name``), or ``"builtin"``, the small demonstration model of the package, which
+                knows ten synthetic sounds.
             revision: branch, tag or commit of a Hub repository.
             device: see the class.
+            token: for a private repository; by default the one ``hf auth login`` stored.
             settings: ``precision``, ``batch_size``.
 
         Raises:
             InputError: there is no such model, or its files are not whole or do not fit this version.
         """
-        loaded: LoadedModel = load_model(fetch_model(source, revision))
+        loaded = load_model(source, revision, token=token)
         detector = cls(loaded.model, loaded.postprocessing, loaded.options, device, **settings)
         detector.config = loaded.config
         return detector
+
+    def save_pretrained(self, folder: str | os.PathLike[str], half: bool = False) -> Path:
+        """Write the model folder that :meth:`from_pretrained` reads; returns it.
+
+        Args:
+            folder: made if missing; files of the same names are replaced.
+            half: store the weights as float16.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        provenance = self.config.get("provenance")
+        return save_model(folder, self.model, self.postprocessing, provenance, half=half, options=self.options)
+
+    def push_to_hub(self, repository: str, half: bool = False, **publishing: Any) -> str:
+        """Publish the model, with its card, on the Hugging Face Hub; returns the commit.
+
+        Args:
+            repository: Hub id, ``org/name``; made if there is none.
+            half: store the weights as float16.
+            publishing: ``private``, ``revision``, ``message``, ``license``, ``dataset``, ``datasets`` and ``token`` of
+                :func:`pmam_plugin.hub.push`.
+
+        Raises:
+            InputError: the Hub refuses or cannot be reached.
+        """
+        provenance = self.config.get("provenance")
+        return push_model(
+            self.model, repository, self.postprocessing, provenance, half=half, options=self.options, **publishing
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:

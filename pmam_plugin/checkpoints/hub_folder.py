@@ -10,7 +10,8 @@ from pmam_plugin.checkpoints.folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME,
 from pmam_plugin.errors import InputError
 
 BUILTIN = "builtin"
-_BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "pretrained" / BUILTIN
+"""Names the demonstration model that comes with the package (``make builtin-model`` trains it anew)."""
+_BUILTIN_FOLDER = Path(__file__).resolve().parent / BUILTIN
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # Nothing else is ever fetched: a repository may hold scripts and pickles, a model folder does not.
 _WANTED = [CONFIG_NAME, WEIGHTS_NAME, CARD_NAME]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pmam_plugin.inference import Progress, Result, SoundEventDetector
 
 AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf")
+BUILTIN_NOTICE = (
+    "no --model given: using the built-in demonstration model, which knows ten synthetic sounds (pmam soundscapes) and "
+    "is not meant for real recordings"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -31,8 +35,12 @@ def detect(
         list[str], typer.Argument(metavar="FILES...", help="Audio files, folders (searched in depth) and globs.")
     ],
     model: Annotated[
-        str, typer.Option(metavar="FOLDER|ORG/NAME", help="Model folder or Hugging Face Hub id.")
-    ] = "builtin",
+        str | None,
+        typer.Option(
+            metavar="FOLDER|ORG/NAME",
+            help="Model folder or Hugging Face Hub id; without it, a small demonstration model of synthetic sounds.",
+        ),
+    ] = None,
     revision: Annotated[
         str | None, typer.Option(metavar="REV", help="Branch, tag or commit of a Hub repository.")
     ] = None,
@@ -64,12 +72,18 @@ def detect(
     # Imported here, so that --help is there at once.
     import pandas as pd
 
+    from pmam_plugin.checkpoints.hub_folder import BUILTIN
     from pmam_plugin.event_files import check_format, write_event_file
     from pmam_plugin.inference import SoundEventDetector
 
     if out is not None:
         check_format(out)
     files = find_recordings(inputs)
+    if scores is not None:
+        check_score_names(files)
+    if model is None:
+        model = BUILTIN
+        typer.echo(BUILTIN_NOTICE, err=True)
     detector = SoundEventDetector.from_pretrained(model, revision, device, precision=precision)
     run = _Run(files, scores)
     with _progress(len(files)) as (started, advanced):
@@ -117,6 +131,22 @@ def find_recordings(inputs: Sequence[str]) -> dict[Path, str]:
             files.update({file: file.name for file in matches if file.is_file()})
     names = list(files.values())
     return {file: name if names.count(name) == 1 else file.as_posix() for file, name in files.items()}
+
+
+def check_score_names(files: Mapping[Path, str]) -> None:
+    """Refuse recordings whose score tables would overwrite each other (``<stem>.tsv`` each).
+
+    Raises:
+        InputError: two recordings have the same name but for folder and ending.
+    """
+    stems: dict[str, str] = {}
+    for name in files.values():
+        other = stems.setdefault(Path(name).stem, name)
+        if other != name:
+            raise InputError(
+                f"--scores: {other} and {name} would both be written to {Path(name).stem}.tsv; "
+                "score them into folders of their own"
+            )
 
 
 class _Run:

@@ -38,8 +38,8 @@ def push(
 ) -> None:
     """Publish a model folder: configuration, weights and card, and the files that SpeechBrain and s3prl look for.
 
-    The model is loaded first, so nothing broken is published. A card (README.md) that you wrote is kept; the short one
-    of the training is replaced by one with figures, use, limits and provenance.
+    The model is loaded first, so nothing broken is published. A card (README.md) that you wrote or edited is kept; the
+    one of the training is replaced by one for the repository.
     """
     # Imported here, so that --help is there at once.
     from pmam_plugin import hub

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,11 +20,12 @@ FIGURES = {
     "segment_f1_macro": ("f1", "segment F1, macro", "segments of 1 s"),
     "clip_f1_macro": ("f1", "clip F1, macro", "present in a clip or not"),
 }
+CLASS_FIGURES = {"psds1": "PSDS1", "psds2": "PSDS2", "event_f1": "event F1", "segment_f1": "segment F1"}
 
 
 def model_card(
     config: Mapping[str, Any],
-    repository: str = "ORG/NAME",
+    repository: str | None = None,
     license: str | None = None,
     dataset: str | None = None,
     datasets: Sequence[str] = (),
@@ -31,35 +33,56 @@ def model_card(
     """The text of README.md for a model folder.
 
     Args:
-        config: the folder's config.json; figures come from ``provenance.metrics``.
-        repository: Hub id it will have.
-        license: identifier of the weights' license (``apache-2.0``, ``cc-by-4.0``); None leaves it unstated.
-        dataset: name of the data the figures were measured on; by default what the provenance says of the data.
+        config: the folder's config.json. Its provenance gives figures (``metrics``) and what they were measured on
+            (``measured_on``), ``data``, ``license``, and a ``note`` to stand first.
+        repository: Hub id it will have; None for a folder that has not been published.
+        license: identifier of the weights' license (``apache-2.0``, ``cc-by-4.0``); by default that of the provenance,
+            and unstated if there is none.
+        dataset: name of the data the figures were measured on; by default what the provenance says.
         datasets: Hub ids of the training data.
 
     Returns:
-        YAML front matter that the Hub understands (results as ``model-index``), and the text.
+        YAML front matter that the Hub understands (results as ``model-index``), the text, and a last line by which
+        :func:`is_generated` knows it again.
     """
     provenance = config.get("provenance") or {}
-    measured_on = dataset or str(provenance.get("data") or "unnamed data")
+    measured_on = dataset or str(provenance.get("measured_on") or provenance.get("data") or "unnamed data")
     values = provenance.get("metrics") or {}
     metrics = {key: values[key] for key in FIGURES if isinstance(values.get(key), int | float)}
-    header = _header(config, repository, license, measured_on, datasets, metrics)
+    title = repository.rpartition("/")[2] if repository else str(config["architecture"])
+    header = _header(config, title, license or provenance.get("license"), measured_on, datasets, metrics)
     template = string.Template((FILES / "card.md").read_text(encoding="utf-8"))
     text = template.substitute(
-        title=repository.rpartition("/")[2],
+        title=title,
+        note=f"> {provenance['note'].strip()}\n\n" if provenance.get("note") else "",
         what=_what(config),
-        repository=repository,
+        source=repository or "path/to/this/folder",
+        upstream="pmam_hub" if repository else "pmam_local",
+        pin='  # revision="..." pins a commit' if repository else "",
+        companions="" if repository else "  # once hub.write_companions(folder) has added that file",
+        data=_data(provenance, datasets),
         figures=_figures(metrics, values, measured_on),
         limits=_limits(config),
         provenance=_provenance(provenance),
     )
-    return f"---\n{header}\n---\n\n{text}"
+    card = f"---\n{header}\n---\n\n{text}"
+    return f"{card}\n{_mark(card)}\n"
+
+
+def is_generated(card: str) -> bool:
+    """Whether a card is one of :func:`model_card`, as it was written: edited ones belong to whoever edited them."""
+    text, _, mark = card.removesuffix("\n").rpartition("\n")
+    return mark == _mark(text)
+
+
+def _mark(card: str) -> str:
+    digest = hashlib.sha256(card.encode()).hexdigest()[:16]
+    return f"<!-- written by pmam_plugin, {digest}: publishing replaces this card unless you edit it -->"
 
 
 def _header(
     config: Mapping[str, Any],
-    repository: str,
+    title: str,
     license: str | None,
     measured_on: str,
     datasets: Sequence[str],
@@ -87,7 +110,7 @@ def _header(
         tags=["sound-event-detection", "audio", "speechbrain", "s3prl", str(config["architecture"])],
         datasets=list(datasets) or None,
         metrics=sorted({FIGURES[key][0] for key in metrics}) or None,
-        model_name=repository.rpartition("/")[2] if results else None,
+        model_name=title if results else None,
         eval_results=results or None,
         ignore_metadata_errors=False,
     ).to_yaml()
@@ -112,6 +135,13 @@ def _what(config: Mapping[str, Any]) -> str:
     return " ".join(lines)
 
 
+def _data(provenance: Mapping[str, Any], datasets: Sequence[str]) -> str:
+    data = str(provenance.get("data") or "")
+    lines = [f"{data[:1].upper()}{data[1:]}."] if data else []
+    lines += [f"On the Hub: {', '.join(datasets)}."] if datasets else []
+    return " ".join(lines) or "Nothing was recorded."
+
+
 def _figures(metrics: Mapping[str, float], values: Mapping[str, Any], measured_on: str) -> str:
     if not metrics:
         return "None were recorded with the model."
@@ -120,7 +150,19 @@ def _figures(metrics: Mapping[str, float], values: Mapping[str, Any], measured_o
         bounds = values.get(f"{key}_ci")
         interval = " to ".join(f"{100 * bound:.1f}" for bound in bounds) if bounds else "-"
         lines.append(f"| {FIGURES[key][1]} | {100 * value:.1f} | {interval} | {FIGURES[key][2]} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_classes(values.get("per_class") or {})])
+
+
+def _classes(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Figures of every class, in percent."""
+    shown = [key for key in CLASS_FIGURES if any(key in values for values in figures.values())]
+    if not shown:
+        return []
+    lines = ["", f"| class | {' | '.join(CLASS_FIGURES[key] for key in shown)} |", f"|---|{'---|' * len(shown)}"]
+    for label, values in figures.items():
+        cells = [values.get(key) for key in shown]
+        lines.append(f"| {label} | {' | '.join('-' if cell is None else f'{100 * cell:.1f}' for cell in cells)} |")
+    return lines
 
 
 def _limits(config: Mapping[str, Any]) -> str:
@@ -132,6 +174,18 @@ def _limits(config: Mapping[str, Any]) -> str:
 
 
 def _provenance(provenance: Mapping[str, Any]) -> str:
-    plain = {name: value for name, value in provenance.items() if name != "metrics" and value not in ("", None)}
-    lines = [f"* {name.replace('_', ' ')}: {value}" for name, value in plain.items()]
-    return "\n".join(lines) or "Nothing was recorded."
+    elsewhere = ("metrics", "note", "license", "measured_on", "data")
+    facts = {name: value for name, value in provenance.items() if name not in elsewhere and value not in ("", None)}
+    return "\n".join(f"* {name.replace('_', ' ')}: {_fact(value)}" for name, value in facts.items()) or (
+        "Nothing was recorded."
+    )
+
+
+def _fact(value: Any) -> str:
+    """Nested facts on one line: ``file pmam.yaml, settings (dim 144, iterations 2)``."""
+    if isinstance(value, Mapping):
+        nested = {key: f"({_fact(item)})" if isinstance(item, Mapping) else str(item) for key, item in value.items()}
+        return ", ".join(f"{key} {item}" for key, item in nested.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_fact, value)) or "none"
+    return str(value)

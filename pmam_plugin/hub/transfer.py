@@ -25,10 +25,10 @@ from pmam_plugin.checkpoints.folder import (
     save_model,
 )
 from pmam_plugin.checkpoints.folder import load_model as load_folder
-from pmam_plugin.checkpoints.hub_folder import fetch_model
+from pmam_plugin.checkpoints.hub_folder import BUILTIN, fetch_model
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
-from pmam_plugin.hub.card import FILES, model_card
+from pmam_plugin.hub.card import FILES, is_generated, model_card
 
 COMPANIONS = ("hyperparams.yaml", "expert.py", "requirements.txt")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -49,7 +49,7 @@ def push(
 
     The folder is loaded first, so that nothing is published that cannot be used. Only ``config.json``,
     ``model.safetensors`` and the card leave this machine, beside the constant files for SpeechBrain and s3prl. A card
-    that somebody wrote is kept; the short one that training writes is replaced by :func:`model_card`.
+    that somebody wrote or edited is kept; the one that training wrote is replaced by one for the repository.
 
     Args:
         folder: what :func:`~pmam_plugin.checkpoints.save_model` wrote.
@@ -57,8 +57,8 @@ def push(
         private: make a new repository private; an existing one stays what it is.
         revision: branch to commit to, made if missing; the default branch if None.
         message: of the commit.
-        license: of the weights, for the card.
-        dataset: name of the data the figures were measured on, for the card.
+        license: of the weights, for the card; by default what the provenance says.
+        dataset: name of the data the figures were measured on, for the card; likewise.
         datasets: Hub ids of the training data, for the card.
         token: with write permission; by default the one ``hf auth login`` stored.
 
@@ -135,7 +135,7 @@ def pull(
 
 
 def load_model(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] = BUILTIN,
     revision: str | None = None,
     device: str | torch.device | None = None,
     token: str | None = None,
@@ -143,7 +143,7 @@ def load_model(
     """A detector from a folder or the Hub, in evaluation mode; the ``from_pretrained`` of plain models.
 
     Args:
-        source: folder, Hub id, or ``"builtin"``.
+        source: folder, Hub id, or ``"builtin"``, the demonstration model of the package.
         revision: branch, tag or commit of a Hub repository.
         device: where the model goes; None is the CPU.
         token: for private repositories.
@@ -242,6 +242,6 @@ def _card(
 ) -> str:
     path = folder / CARD_NAME
     written = path.read_text(encoding="utf-8") if path.is_file() else None
-    if written is None or written == plain_card(config):
+    if written is None or is_generated(written) or written == plain_card(config):
         return model_card(config, repository, license, dataset, datasets)
     return written

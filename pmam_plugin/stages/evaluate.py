@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,12 +211,13 @@ class Evaluate:
         )
 
     def _provenance(self, context: RunContext, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        test = context.data.report["subsets"].get("test", {})
+        where = context.data.report["subsets"].get("test", {}).get("folder", "the test set")
+        clips = len(context.data.durations("test"))
         return {
             **run_provenance(context.folder, context.seed, context.device),
             "fingerprint": context.records[-1].fingerprint if context.records else "",
             "data": context.data.description,
-            "measured_on": f"{test.get('folder', 'test set')} of the run's data, {len(context.data.durations('test'))} clips",
+            "measured_on": f"{where} of the run's data, {clips} clips",
             **self.provenance,
             "metrics": json.loads(json.dumps(metrics)),
         }

@@ -44,14 +44,34 @@ def test_a_model_without_figures_claims_none(tmp_path):
     assert "None were recorded" in text
 
 
-def test_a_card_that_somebody_wrote_is_published_as_it_is(tmp_path):
+def test_what_the_run_knew_stands_in_the_card_unless_overridden(tmp_path):
+    config = read_json(write_folder(tmp_path / "model") / "config.json")
+    classes = {"bell": {"events": 3, "psds1": 0.5, "event_f1": None}, "dog": {"psds1": 0.25, "event_f1": 1.0}}
+    config["provenance"] |= {"license": "cc0-1.0", "measured_on": "tones, test", "note": "Only tones.", "data": "DESED"}
+    config["provenance"]["metrics"]["per_class"] = classes
+    text = model_card(config)
+    card = ModelCard(text)
+    assert (card.data.license, card.data.eval_results[0].dataset_name) == ("cc0-1.0", "tones, test")
+    assert "\n> Only tones.\n" in text
+    assert "DESED." in text
+    assert "| bell | 50.0 | - |" in text
+    assert "pmam_local" in text  # not published yet
+    named = ModelCard(model_card(config, "org/name", "mit", "bells")).data
+    assert (named.license, named.eval_results[0].dataset_name, named.model_name) == ("mit", "bells", "name")
+
+
+def test_a_card_that_somebody_wrote_or_edited_is_published_as_it_is(tmp_path):
     from pmam_plugin.hub.transfer import _card
 
     folder = write_folder(tmp_path / "model")
     config = read_json(folder / "config.json")
-    assert "## Limits" in _card(folder, config, "org/name", None, None, ())
-    (folder / "README.md").write_text("my own words")
-    assert _card(folder, config, "org/name", None, None, ()) == "my own words"
+    assert 'from_pretrained("org/name")' in _card(folder, config, "org/name", None, None, ())
+    written = model_card(config)
+    (folder / "README.md").write_text(written)
+    assert 'from_pretrained("org/name")' in _card(folder, config, "org/name", None, None, ())
+    for mine in ("my own words", written.replace("## Limits", "## Limits\n\n* It fears cats.")):
+        (folder / "README.md").write_text(mine)
+        assert _card(folder, config, "org/name", None, None, ()) == mine
 
 
 def test_the_companions_name_our_classes_only(tmp_path):

@@ -4,11 +4,13 @@ import json
 import shutil
 
 import pytest
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from pmam_plugin.checkpoints import load_model
 from pmam_plugin.data import class_list
 from tests.recipes.tiny import arguments, run_recipe, tiny_corpus
+from tests.support import ROOT
 
 YAML = "hparams/pmam_small.yaml"
 STAGES = ["prepare", "estep_1", "pretrain_1", "estep_2", "pretrain_2", "finetune_1", "finetune_2", "evaluate", "report"]
@@ -60,6 +62,25 @@ def test_a_run_leaves_what_it_promises(finished, corpus):
     assert str(output / "report.html") in done.stdout
     for log in ("log.txt", "env.log", "hyperparams.yaml", "stages/finetune_2/train_log.txt"):
         assert (output / log).exists()
+
+
+def test_the_card_of_a_run_says_how_good_the_model_is_and_where_it_comes_from(finished, corpus):
+    output, _ = finished
+    text = (output / "model/README.md").read_text()
+    card = ModelCard(text)
+    assert card.data.library_name == "pmam_plugin"
+    assert {"sound-event-detection", "speechbrain", "s3prl"} <= set(card.data.tags)
+    assert {"PSDS1", "PSDS2"} <= {result.metric_name for result in card.data.eval_results}
+    assert card.data.eval_results[0].dataset_name == "audio/validation/validation of the run's data, 4 clips"
+    provenance = load_model(output / "model").config["provenance"]
+    assert provenance["configuration"]["file"] == "pmam_small.yaml"
+    assert provenance["configuration"]["settings"]["dim"] == 16
+    assert {"commit", "seed", "constraints", "environment", "fingerprint", "data"} <= set(provenance)
+    assert "## Use" in text
+    assert "## Limits" in text
+    assert "dim 16" in text
+    for folder in (output, corpus, ROOT):  # a published folder tells nothing about the machine
+        assert str(folder) not in text + json.dumps(provenance)
 
 
 @pytest.mark.slow
