@@ -38,7 +38,7 @@ demo: $(STAMP)
 	$(BIN)/pmam soundscapes $(DEMO_DATA)
 	$(BIN)/python recipes/DESED/train.py hparams/pmam_demo.yaml --data_folder $(DEMO_DATA) --output_folder $(DEMO_OUT)
 
-test: lint types contract pytest
+test: lint types contract docs pytest
 
 test-torch211: $(STAMP211)
 	$(VENV211)/bin/python -m pytest $(TESTS211)
