@@ -14,7 +14,7 @@ TESTS211 ?= tests/upstream tests/integrations tests/encoders/test_s3prl.py tests
 # Waiting threads that spin steal the cores of those that work.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test test-torch211 lint types contract pytest install docs clean
+.PHONY: demo builtin-model test test-torch211 lint types contract pytest install docs clean
 
 install: $(STAMP)
 
@@ -37,6 +37,14 @@ $(STAMP211): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/pmam soundscapes $(DEMO_DATA)
 	$(BIN)/python recipes/DESED/train.py hparams/pmam_demo.yaml --data_folder $(DEMO_DATA) --output_folder $(DEMO_OUT)
+
+# Train anew the model that the package ships: the demo's configuration with five times its fine-tuning.
+builtin-model: $(STAMP)
+	$(BIN)/pmam soundscapes $(DEMO_DATA)
+	$(BIN)/python recipes/DESED/train.py hparams/pmam_demo.yaml --data_folder $(DEMO_DATA) \
+		--output_folder results/builtin --finetune_2_epochs 40
+	cp results/builtin/model/config.json results/builtin/model/model.safetensors results/builtin/model/README.md \
+		pmam_plugin/checkpoints/builtin/
 
 test: lint types contract docs pytest
 
