@@ -3,7 +3,7 @@ import os
 import pytest
 
 from pmam_plugin.errors import InputError
-from pmam_plugin.files import atomic_path, read_json, write_json
+from pmam_plugin.files import atomic_path, check_writable, read_json, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -29,6 +29,17 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"x\.json: cannot be written \(No space left on device\)"):
         write_json(tmp_path / "x.json", {})
     assert os.listdir(tmp_path) == []
+
+
+def test_what_cannot_be_written_is_found_before_the_work(tmp_path):
+    check_writable(tmp_path / "new/x.json")
+    assert os.listdir(tmp_path / "new") == []
+    with pytest.raises(InputError, match=r"new: is a folder"):
+        check_writable(tmp_path / "new")
+    (tmp_path / "file").write_text("")
+    for write in (check_writable, lambda path: write_json(path, {})):
+        with pytest.raises(InputError, match=r"file/x\.json: cannot be written \(.*\); choose another folder"):
+            write(tmp_path / "file/x.json")
 
 
 def test_missing_and_broken_json_name_the_file(tmp_path):

@@ -74,10 +74,14 @@ def detect(
 
     from pmam_plugin.checkpoints.hub_folder import BUILTIN
     from pmam_plugin.event_files import check_format, write_event_file
+    from pmam_plugin.files import check_writable
     from pmam_plugin.inference import SoundEventDetector
 
     if out is not None:
         check_format(out)
+    for path in (out, report):
+        if path is not None:
+            check_writable(path)
     files = find_recordings(inputs)
     if scores is not None:
         check_score_names(files)
@@ -86,20 +90,25 @@ def detect(
         typer.echo(BUILTIN_NOTICE, err=True)
     detector = SoundEventDetector.from_pretrained(model, revision, device, precision=precision)
     run = _Run(files, scores)
+    unreported = None
     with _progress(len(files)) as (started, advanced):
         results = run.results(detector, threshold, started, advanced)
-        if report is None:
-            for _ in results:
-                pass
-        else:
-            _write_report(report, results, detector, {"model": model, "threshold": threshold})
+        if report is not None:
+            try:
+                _write_report(report, results, detector, {"model": model, "threshold": threshold})
+            except InputError as error:
+                unreported = error  # what was computed is not lost for it
+        for _ in results:
+            pass
     events = pd.concat(run.events, ignore_index=True) if run.events else _no_events()
     if out is None:
         typer.echo(events.round(3).to_csv(sep="\t", index=False), nl=False)
     else:
         facts = {"model": model, "labels": list(detector.labels), "failed": run.errors}
         write_event_file(out, events, run.seconds, facts)
-    run.summarise(len(events))
+    if unreported is not None:
+        typer.echo(f"no report: {unreported}", err=True)
+    run.summarise(len(events), failed=unreported is not None)
 
 
 def find_recordings(inputs: Sequence[str]) -> dict[Path, str]:
@@ -118,7 +127,9 @@ def find_recordings(inputs: Sequence[str]) -> dict[Path, str]:
     for given in inputs:
         path = Path(given)
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_ENDINGS and file.is_file())
+            # A link to nowhere is no folder either: reading it will say what is wrong.
+            named = (file for file in path.rglob("*") if file.suffix.lower() in AUDIO_ENDINGS)
+            inside = sorted(file for file in named if not file.is_dir())
             if not inside:
                 raise InputError(f"{given}: no audio in this folder (looked for {', '.join(AUDIO_ENDINGS)})")
             files.update({file: file.relative_to(path).as_posix() for file in inside})
@@ -128,7 +139,7 @@ def find_recordings(inputs: Sequence[str]) -> dict[Path, str]:
             matches = sorted(Path(match) for match in glob.glob(given, recursive=True))
             if not matches:
                 raise InputError(f"{given}: matches no file; check the pattern")
-            files.update({file: file.name for file in matches if file.is_file()})
+            files.update({file: file.name for file in matches if not file.is_dir()})
     names = list(files.values())
     return {file: name if names.count(name) == 1 else file.as_posix() for file, name in files.items()}
 
@@ -182,15 +193,18 @@ class _Run:
                 write_scores(self.score_folder, {Path(name).stem: result.scores})
             yield result
 
-    def summarise(self, events: int) -> None:
-        """One line on standard error, and one for each failure; exit status 1 if there was any."""
-        hours = sum(self.seconds.values()) / 3600
+    def summarise(self, events: int, failed: bool = False) -> None:
+        """One line on standard error, and one for each failure; exit status 1 if there was any, or ``failed``."""
+        from pmam_plugin.report.page import duration_text
+
         good = len(self.seconds)
-        typer.echo(f"{events} events in {good} recording{'s' * (good != 1)} ({hours:.2f} h)", err=True)
+        heard = duration_text(sum(self.seconds.values()))
+        typer.echo(f"{events} event{'s' * (events != 1)} in {good} recording{'s' * (good != 1)}, {heard}", err=True)
         if self.errors:
             typer.echo(f"{len(self.errors)} of {len(self.files)} recordings failed:", err=True)
             for error in self.errors.values():
                 typer.echo(f"  {error}", err=True)
+        if self.errors or failed:
             raise typer.Exit(1)
 
 
@@ -218,7 +232,8 @@ def _progress(recordings: int) -> Iterator[tuple[Progress, Callable[[], None]]]:
     from rich.console import Console
     from rich.progress import Progress as Bars
 
-    with Bars(console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    with Bars(console=console, transient=True, disable=not console.is_terminal) as bars:
         overall = bars.add_task("recordings", total=recordings)
         single = bars.add_task("", total=1.0, visible=False)
 

@@ -27,11 +27,14 @@ def prototypes(
     from rich.console import Console
     from rich.progress import Progress
 
+    from pmam_plugin.files import check_writable
     from pmam_plugin.report.collect import collect
     from pmam_plugin.report.prototypes import write_prototype_report
 
     page = out or run_folder / "prototypes.html"
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    check_writable(page)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, int] = {}
 
         def show(what: str, done: int, of: int) -> None:

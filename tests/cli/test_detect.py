@@ -112,6 +112,43 @@ def test_a_report_shows_every_recording(folder, model, tmp_path):
     assert len(read_events(tmp_path / "e.tsv"))
 
 
+def test_a_link_to_nowhere_is_reported_not_dropped(folder, model, tmp_path, capsys):
+    (folder / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    assert run("detect", folder, "--model", model) == 1
+    assert "gone.wav: no such file" in capsys.readouterr().err
+
+
+def test_score_tables_that_would_overwrite_each_other_are_refused(folder, model, tmp_path, capsys):
+    assert run("detect", folder, "--model", model, "--scores", tmp_path / "scores") == 1
+    assert "a.wav and deep/er/a.wav would both be written to a.tsv" in capsys.readouterr().err
+    assert not (tmp_path / "scores").exists()
+
+
+def test_where_results_go_is_looked_at_before_anything_is_computed(folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for option in ("--out", "--report"):
+        assert run("detect", folder, "--model", "no/model", option, tmp_path / "file/e.csv") == 1
+        assert "file/e.csv: cannot be written" in capsys.readouterr().err
+
+
+def test_a_report_that_fails_does_not_lose_the_events(folder, model, tmp_path, capsys, monkeypatch):
+    def full(*arguments, **named):
+        raise InputError("report.html: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("pmam_plugin.report.detections.write_page", full)
+    out = tmp_path / "e.tsv"
+    assert run("detect", folder, "--model", model, "--report", tmp_path / "report.html", "--out", out) == 1
+    assert "no report: report.html: cannot be written" in capsys.readouterr().err
+    assert set(read_events(out).filename) == {"a.wav", "deep/b.flac", "deep/er/a.wav"}
+
+
+def test_without_a_model_the_built_in_one_says_what_it_is(folder, capsys):
+    assert run("detect", folder / "a.wav") == 0
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.startswith("no --model given: using the built-in demonstration model")
+    assert "not meant for real recordings" in first
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
