@@ -2,8 +2,9 @@
 
     python docs/make_picture.py results/pmam_demo
 
-Any output folder of a PMAM run will do. The clip is one of the test set, on which nothing was trained or tuned: of
-those with at least three classes and five events, the one in which the detector agrees best with the annotation.
+Any output folder of a PMAM run with two iterations or more will do. The clip is one of the test set, on which nothing
+was trained or tuned: of those with at least three classes and five events, the one in which the detector agrees best
+with the annotation.
 """
 
 from __future__ import annotations

@@ -59,7 +59,13 @@ def evaluate(
         Path | None,
         typer.Option(metavar="DIR", help="Detections in predictions_th_<threshold>.tsv files: PSDS1 and PSDS2."),
     ] = None,
-    threshold: Annotated[float, typer.Option(help="With --scores: what a score must exceed to count for F1.")] = 0.5,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            help="With --scores: what a score must exceed to count for F1. For a model's own, tuned thresholds give "
+            "what pmam detect --out wrote as --events."
+        ),
+    ] = 0.5,
     bootstrap: Annotated[
         int, typer.Option(min=0, metavar="N", help="Resamples for the 95 % intervals; 0 for none.")
     ] = 200,

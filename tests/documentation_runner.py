@@ -1,0 +1,220 @@
+"""Runs the documentation's code blocks; a process that reads one job per line and answers with one line.
+
+Everything is imported once, then every page runs in a fork: as independent as a process of its own, and there at once.
+
+What runs as it stands: Python and YAML blocks (YAML is built by HyperPyYAML), ``pmam``, other Python scripts, plain
+shell commands. What would take minutes runs small:
+
+* ``pmam soundscapes`` makes a few clips;
+* a recipe command is parsed, its experiment built with the overrides it names and tiny ones for the rest, and its first
+  stage (the data) run; whole runs of every experiment are in tests/recipes. ``torchrun``'s arguments are parsed too;
+* ``make`` targets are looked at with ``make -n``. What ``make demo`` would run is then run, whole but tiny, to make the
+  results that the pages work with;
+* an s3prl problem trains for a few steps; benchmarks show their ``--help``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from tests.documentation import Block, commands, words
+from tests.recipes.tiny import SETTINGS
+from tests.support import ROOT
+
+RECIPE = "recipes/DESED/train.py"
+CLIPS = {"strong": "8", "weak": "8", "unlabelled": "14", "selection": "3", "validation": "4", "seed": "1"}
+STEPS = {"train.total_steps": "4", "train.log_step": "4", "train.eval_step": "4", "train.save_step": "4"}
+PROBLEM = {**STEPS, "device": "cpu", "num_workers": "0", "target_dir": "results/hear"}
+ONE = ("pretrain_epochs", "pretrain_steps", "finetune_2_epochs", "finetune_steps")
+WHOLE = {**SETTINGS, **dict.fromkeys(ONE, "1"), "em_iterations": "3"}
+IMPORTS = """
+    hyperpyyaml matplotlib.pyplot onnxruntime pandas scipy.ndimage sklearn.decomposition soundfile speechbrain tqdm.auto
+    pmam_plugin.cli pmam_plugin.hub pmam_plugin.inference pmam_plugin.integrations.speechbrain pmam_plugin.stages
+    pmam_plugin.report.detections
+"""
+
+
+class Page:
+    """A page being run, in the current folder.
+
+    Args:
+        name: of the page.
+        whole: run recipes to their end.
+    """
+
+    def __init__(self, name: str, whole: bool = False) -> None:
+        self.name, self.whole = name, whole
+        self.namespace: dict[str, Any] = {"__name__": "__main__"}
+
+    def run(self, block: Block) -> None:
+        """Run a block; raises whatever goes wrong."""
+        {"python": self._python, "bash": self._shell, "yaml": self._yaml, "text": lambda block: None}[block.language](
+            block
+        )
+
+    def _python(self, block: Block) -> None:
+        # Empty lines in front, so that tracebacks name the line of the page.
+        exec(compile("\n" * (block.line - 1) + block.code, self.name, "exec"), self.namespace)
+
+    def _yaml(self, block: Block) -> None:
+        from hyperpyyaml import load_hyperpyyaml
+
+        load_hyperpyyaml(block.code)
+
+    def _shell(self, block: Block) -> None:
+        for command in commands(block.code):
+            self.command(command)
+
+    def command(self, command: str) -> None:
+        """Run one line of a shell block; an exit status that is not 0 is an error."""
+        try:
+            self._command(command, *words(command))
+        except SystemExit as error:
+            if error.code:
+                raise RuntimeError(f"{command}: exit status {error.code}") from error
+
+    def _command(self, command: str, first: str, *arguments: str) -> None:
+        rest = list(arguments)
+        if first == "pmam":
+            from pmam_plugin.cli import main
+
+            main([*rest, *missing(rest, CLIPS)] if rest[0] == "soundscapes" else rest)
+        elif first == "python":
+            self._script(rest)
+        elif first == "torchrun":
+            from torch.distributed.run import get_args_parser
+
+            arguments = get_args_parser().parse_args(rest)
+            self._script([arguments.training_script, *arguments.training_script_args])
+        elif first == "make":
+            self._make(rest)
+        else:
+            done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+            print(done.stdout + done.stderr)
+            if done.returncode:
+                raise RuntimeError(f"{command}: exit status {done.returncode}")
+
+    def _script(self, arguments: list[str]) -> None:
+        if arguments[0] == RECIPE:
+            self._recipe(arguments[1:])
+        elif arguments[0] == "-m":
+            is_problem = arguments[1] == "pmam_plugin.upstream"
+            options = PROBLEM if is_problem else {}
+            run_as_main(arguments[1], [*arguments[2:], *missing(arguments[2:], options)], module=True)
+            # s3prl ends with status 0 whatever happens.
+            if is_problem and not list(Path("results").rglob("evaluate/**/result.yaml")):
+                raise RuntimeError("the problem left no result")
+        elif arguments[0].startswith("benchmarks/"):
+            run_as_main(arguments[0], ["--help"])
+        else:
+            run_as_main(arguments[0], arguments[1:])
+
+    def _recipe(self, arguments: list[str]) -> None:
+        recipe = load_recipe()
+        text = Path(recipe.find_hparams(arguments[0])).read_text()
+        known = {name: value for name, value in WHOLE.items() if re.search(rf"^{name}:", text, re.M)}
+        arguments = [*arguments, *missing(arguments, {**known, "device": "cpu"}), "--noprogressbar"]
+        if self.whole:
+            status = recipe.main(arguments)
+            if status:
+                raise RuntimeError(f"{RECIPE} {' '.join(arguments)}: exit status {status}")
+            return
+        hparams, run_opts, *_ = recipe.load_experiment(arguments)
+        folder, seed = Path(hparams["output_folder"]), int(hparams["seed"])
+        stages = recipe.without(hparams["stages"], hparams.get("skip_stages") or [])
+        recipe.run_stages(stages[:1], recipe.RunContext(folder, seed, run_opts))
+
+    def _make(self, targets: list[str]) -> None:
+        dry = subprocess.run(
+            ["make", "-n", f"VENV={sys.prefix}", *targets], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        print(dry.stdout)
+        if self.whole:
+            for line in dry.stdout.splitlines():
+                program = words(line)[0] if line else ""
+                if program.startswith(sys.prefix) and re.search(r"bin/pmam |train\.py", line):
+                    self.command(line.removeprefix(f"{sys.prefix}/bin/"))
+
+
+def missing(arguments: list[str], options: dict[str, str]) -> list[str]:
+    """Those of ``options`` that the arguments do not give, as arguments."""
+    given = {argument.removeprefix("--").partition("=")[0] for argument in arguments if argument.startswith("--")}
+    return [part for name, value in options.items() if name not in given for part in (f"--{name}", value)]
+
+
+def run_as_main(script: str, arguments: list[str], module: bool = False) -> None:
+    """Run a script or module as Python's command line would."""
+    sys.argv = [script, *arguments]
+    try:
+        if module:
+            runpy.run_module(script, run_name="__main__", alter_sys=True)
+        else:
+            sys.path.insert(0, str(Path(script).resolve().parent))
+            runpy.run_path(script, run_name="__main__")
+    except SystemExit as error:
+        if error.code:
+            raise
+
+
+def load_recipe() -> Any:
+    """The recipe's script as a module."""
+    specification = importlib.util.spec_from_file_location("recipe", ROOT / RECIPE)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def run_page(job: dict[str, Any], answer: int) -> None:
+    """In a fork: run a job's blocks, writing what became of each into the file descriptor ``answer``."""
+    import torch
+
+    torch.set_num_threads(2)
+    os.chdir(job["folder"])
+    page, results = Page(job["name"], job.get("whole", False)), []
+    for block in job["blocks"]:
+        output, error = io.StringIO(), None
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            try:
+                page.run(Block(**block))
+            except BaseException:
+                error = traceback.format_exc()
+        results.append({"line": block["line"], "error": error, "output": output.getvalue()[-4000:]})
+        if error is not None:
+            break
+    os.write(answer, (json.dumps(results) + "\n").encode())
+
+
+def main() -> None:
+    """Import, then fork for every job."""
+    # Blocks and what they start may write to file descriptor 1; answers go where it led.
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    for name in IMPORTS.split():
+        importlib.import_module(name)
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                run_page(json.loads(line), answer)
+                os._exit(0)
+            os._exit(1)
+        _, status = os.waitpid(child, 0)
+        if status:
+            os.write(answer, (json.dumps([{"line": 0, "error": f"died: {status}", "output": ""}]) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
