@@ -125,7 +125,8 @@ def test_relative_attention_agrees_with_the_cpu(length, dtype):
         placed = [value.to(device, kind).requires_grad_() for value in inputs]
         outputs[device] = relative_attention(*placed)
         gradients[device] = torch.autograd.grad((outputs[device] * outputs[device].detach()).sum(), placed)
-    tolerance = 2e-4 if dtype == torch.float32 else 0.1
+    # The fused kernel multiplies float32 a little more coarsely than a CPU does (4e-4 seen on an H100).
+    tolerance = 1e-3 if dtype == torch.float32 else 0.1
     close(outputs[DEVICE], outputs["cpu"], tolerance)
     if length > 1:
         for ours, theirs in zip(gradients[DEVICE], gradients["cpu"], strict=True):
@@ -164,7 +165,8 @@ def test_a_seed_means_the_same_augmentation_as_on_the_cpu(augmentation):
     for ours, theirs in zip(found, expected, strict=True):
         for name, value in theirs.items():
             assert ours[name].device.type == DEVICE
-            close(ours[name], value)
+            # Bicubic interpolation differs a little between devices (1.5e-3 seen on an H100).
+            close(ours[name], value, 3e-3 if isinstance(augmentation, FrequencyWarp) else 1e-4)
 
 
 def test_interpolation_agrees_with_the_cpu():

@@ -82,14 +82,14 @@ class History:
     def __init__(self, log_every: int = 10) -> None:
         self.log_every = log_every
         self.curves: dict[str, list[list[float]]] = {}
-        self._pending: dict[str, list[float]] = {}
+        self._pending: dict[str, list[float | Tensor]] = {}
 
-    def observe(self, name: str, step: int, value: float) -> None:
-        """Add one value of a per-step curve."""
+    def observe(self, name: str, step: int, value: float | Tensor) -> None:
+        """Add one value of a per-step curve; a tensor is read only when its point is due: reading waits for a GPU."""
         pending = self._pending.setdefault(name, [])
-        pending.append(float(value))
+        pending.append(value.detach() if isinstance(value, Tensor) else float(value))
         if (step + 1) % self.log_every == 0:
-            self.record(name, step + 1, sum(pending) / len(pending))
+            self.record(name, step + 1, sum(map(float, pending)) / len(pending))
             pending.clear()
 
     def record(self, name: str, step: int, value: float) -> None:
@@ -99,7 +99,8 @@ class History:
     @mark_as_saver
     def save(self, path: str) -> None:
         """Write everything as JSON."""
-        Path(path).write_text(json.dumps([self.curves, self._pending]), encoding="utf-8")
+        pending = {name: [float(value) for value in values] for name, values in self._pending.items()}
+        Path(path).write_text(json.dumps([self.curves, pending]), encoding="utf-8")
 
     @mark_as_loader
     def load(self, path: str, end_of_epoch: bool) -> None:
@@ -274,7 +275,7 @@ class StageBrain(sb.Brain):
     def log_losses(self, losses: Mapping[str, Tensor]) -> None:
         """Add the terms of this training step's loss to the curves."""
         for name, value in losses.items():
-            self.history.observe(name, self.optimizer_step, float(value.detach()))
+            self.history.observe(name, self.optimizer_step, value)
 
     def _fit_train(self, train_set: Any, epoch: int, enable: bool) -> None:
         super()._fit_train(train_set, epoch, enable)

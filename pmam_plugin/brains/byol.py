@@ -101,7 +101,7 @@ class ATSTFrameBrain(StageBrain):
     def compute_objectives(self, predictions: BYOLOutput, batch: Batch, stage: sb.Stage) -> Tensor:
         """The loss; the spread of the embeddings is recorded beside it, as the watch against collapse."""
         step = self.optimizer_step
-        self.history.observe("byol_loss", step, float(predictions.loss.detach()))
+        self.history.observe("byol_loss", step, predictions.loss)
         self.history.observe("prediction_spread", step, predictions.prediction_spread)
         self.history.observe("target_spread", step, predictions.target_spread)
         return predictions.loss

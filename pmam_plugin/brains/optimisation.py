@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 
@@ -107,7 +107,7 @@ def build_groups(
     ]
 
 
-def clip_gradients(optimizer: torch.optim.Optimizer, maximum: float | None) -> float:
+def clip_gradients(optimizer: torch.optim.Optimizer, maximum: float | None) -> Tensor:
     """Scale all groups' gradients to a global L2 norm of at most ``maximum``; returns the norm before.
 
     ``None`` leaves them alone. SpeechBrain clips the first group only and takes a negative bound as a factor
@@ -120,4 +120,4 @@ def clip_gradients(optimizer: torch.optim.Optimizer, maximum: float | None) -> f
         raise ValueError(f"max_grad_norm must be positive (or null for no clipping), not {maximum}")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     bound = float("inf") if maximum is None else maximum
-    return float(nn.utils.clip_grad_norm_(parameters, bound, foreach=True))
+    return nn.utils.clip_grad_norm_(parameters, bound, foreach=True)

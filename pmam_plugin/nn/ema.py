@@ -30,6 +30,7 @@ class EMATeacher(nn.Module):
         self.decay = decay
         self.model = copy.deepcopy(student).requires_grad_(False)
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        self._updates: int | None = None  # the same number, where reading it does not wait for a GPU
 
     @torch.no_grad()
     def update(self, student: nn.Module) -> None:
@@ -38,8 +39,9 @@ class EMATeacher(nn.Module):
         Raises:
             ValueError: the student has other tensors than the teacher.
         """
+        self._updates = (int(self.step) if self._updates is None else self._updates) + 1
         self.step += 1
-        weight = 1.0 - min(1.0 - 1.0 / (int(self.step) + 1), self.decay)
+        weight = 1.0 - min(1.0 - 1.0 / (self._updates + 1), self.decay)
         ours, theirs = _tensors(self.model), _tensors(student)
         if ours.keys() != theirs.keys():
             raise ValueError(f"student and teacher differ in {sorted(ours.keys() ^ theirs.keys())[0]!r}")
@@ -49,6 +51,10 @@ class EMATeacher(nn.Module):
             torch._foreach_lerp_([ours[name] for name in averaged], targets, weight)
         for name in ours.keys() - set(averaged):
             ours[name].copy_(theirs[name])
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._updates = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the averaged model without recording gradients."""
