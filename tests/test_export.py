@@ -7,29 +7,27 @@ import pytest
 import torch
 
 from pmam_plugin.checkpoints import LoadedModel, load_model, save_model
-from pmam_plugin.encoders import ATSTFrame, ATSTSEDEncoder, CNNEncoder, DualBranchEncoder, PaSSTEncoder
-from pmam_plugin.encoders.atst_sed import DCASE_POOLING
+from pmam_plugin.encoders import CNNEncoder, DualBranchEncoder, PaSSTEncoder
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import PostProcessing
 from pmam_plugin.export import export_onnx, shortest_samples
-from pmam_plugin.features import ATSTMel, CRNNMel, FrontEnds, PaSSTMel
+from pmam_plugin.features import FrontEnds, PaSSTMel
 from pmam_plugin.models import AttentionHead, Backbone, FrameDetector, LinearSoftmaxHead
-from pmam_plugin.nn.context import RecurrentContext, RelativePositionTransformer
+from pmam_plugin.nn.context import RelativePositionTransformer
 from pmam_plugin.tracing import adaptive_average, stretched, unflatten
 from tests.sedt_models import tiny_sedt
-from tests.upstream.models import LABELS, dual_detector, lively, noise, patch_detector, recurrent_detector
+from tests.upstream.models import (
+    LABELS,
+    atst_detector,
+    ctrans_detector,
+    dual_detector,
+    noise,
+    patch_detector,
+    recurrent_detector,
+)
 
 pytest.importorskip("onnx", reason="onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-
-
-def atst_detector():
-    """ATST-SED in miniature: tokens pooled onto the frames of a CNN."""
-    torch.manual_seed(0)
-    cnn = CNNEncoder("crnn", 62.5, (4,) * 7, DCASE_POOLING)
-    encoder = ATSTSEDEncoder(cnn, ATSTFrame(dim=16, depth=2, heads=2), dim=8)
-    backbone = Backbone(FrontEnds(atst=ATSTMel(), crnn=CRNNMel()), encoder, RecurrentContext(8, 4, 2))
-    return lively(FrameDetector(backbone, AttentionHead(8, 3), LABELS))
 
 
 def differences(model, path, lengths, options=None):
@@ -47,7 +45,7 @@ def differences(model, path, lengths, options=None):
         )
 
 
-@pytest.mark.parametrize("build", [patch_detector, dual_detector, recurrent_detector, atst_detector])
+@pytest.mark.parametrize("build", [patch_detector, dual_detector, recurrent_detector, atst_detector, ctrans_detector])
 def test_scores_are_equal_for_clips_of_many_lengths(build, tmp_path):
     model = build()
     path = export_onnx(LoadedModel(model), tmp_path / "model.onnx")

@@ -7,12 +7,21 @@ from pathlib import Path
 import torch
 
 from pmam_plugin.checkpoints import save_model
-from pmam_plugin.encoders import CNNEncoder, DualBranchEncoder, PaSSTEncoder, PatchEncoder
+from pmam_plugin.encoders import (
+    ATSTFrame,
+    ATSTSEDEncoder,
+    CNNEncoder,
+    CTransEncoder,
+    DualBranchEncoder,
+    PaSSTEncoder,
+    PatchEncoder,
+)
 from pmam_plugin.encoders.atst_sed import DCASE_POOLING
 from pmam_plugin.evaluation import PostProcessing
-from pmam_plugin.features import CRNNMel, FrontEnds, LogMel, PaSSTMel
+from pmam_plugin.features import ATSTMel, CRNNMel, FrontEnds, LogMel, PaSSTMel
 from pmam_plugin.models import AttentionHead, Backbone, FrameDetector, LinearSoftmaxHead
-from pmam_plugin.nn.context import RecurrentContext, RelativePositionTransformer
+from pmam_plugin.nn.cnn import ConvStack
+from pmam_plugin.nn.context import IdentityContext, RecurrentContext, RelativePositionTransformer
 
 LABELS = ("bell", "dog", "speech")
 
@@ -46,6 +55,24 @@ def recurrent_detector() -> FrameDetector:
     context = RecurrentContext(4, 4, 1)
     backbone = Backbone(FrontEnds(crnn=CRNNMel()), encoder, context)
     return lively(FrameDetector(backbone, AttentionHead(8, 3), LABELS))
+
+
+def atst_detector() -> FrameDetector:
+    """ATST-SED in miniature: tokens pooled onto the frames of a CNN."""
+    torch.manual_seed(0)
+    cnn = CNNEncoder("crnn", 62.5, (4,) * 7, DCASE_POOLING)
+    encoder = ATSTSEDEncoder(cnn, ATSTFrame(dim=16, depth=2, heads=2), dim=8)
+    backbone = Backbone(FrontEnds(atst=ATSTMel(), crnn=CRNNMel()), encoder, RecurrentContext(8, 4, 2))
+    return lively(FrameDetector(backbone, AttentionHead(8, 3), LABELS))
+
+
+def ctrans_detector() -> FrameDetector:
+    """The frame-based baseline of SEDT in miniature."""
+    torch.manual_seed(0)
+    stack = ConvStack((4,) * 7, DCASE_POOLING)
+    encoder = CTransEncoder(stack, 62.5, encoder_layers=1, dim=16, heads=2, feedforward=32, feature="crnn")
+    backbone = Backbone(FrontEnds(crnn=CRNNMel()), encoder, IdentityContext(16))
+    return lively(FrameDetector(backbone, AttentionHead(16, 3), LABELS))
 
 
 def lively(model: FrameDetector) -> FrameDetector:

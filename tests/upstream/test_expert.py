@@ -1,5 +1,7 @@
 """Hidden states: exact grids, no dependence on batch neighbours, evaluation mode, no random numbers."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,25 @@ from hypothesis import strategies as st
 from pmam_plugin.errors import InputError
 from pmam_plugin.upstream import UpstreamExpert
 from tests.sedt_models import tiny_sedt
-from tests.upstream.models import dual_detector, noise, patch_detector, recurrent_detector, write_folder
+from tests.upstream.models import (
+    atst_detector,
+    ctrans_detector,
+    dual_detector,
+    noise,
+    patch_detector,
+    recurrent_detector,
+    write_folder,
+)
 
-MODELS = {"patch": patch_detector, "dual": dual_detector, "recurrent": recurrent_detector, "sedt": tiny_sedt}
-STRIDES = {"patch": 640, "dual": 160, "recurrent": 1024, "sedt": 320}
+MODELS = {
+    "patch": patch_detector,
+    "dual": dual_detector,
+    "recurrent": recurrent_detector,
+    "atst": atst_detector,
+    "ctrans": ctrans_detector,
+    "sedt": tiny_sedt,
+}
+STRIDES = {"patch": 640, "dual": 160, "recurrent": 1024, "atst": 1024, "ctrans": 1024, "sedt": 320}
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +136,16 @@ def test_gradients_reach_every_parameter_that_the_states_depend_on(folders):
     assert wav.grad is not None
 
 
-def test_neither_building_nor_running_draws_random_numbers(folders):
+@pytest.mark.parametrize("name", MODELS)
+def test_neither_building_nor_running_draws_random_numbers(folders, name):
     torch.manual_seed(5)
     np.random.seed(5)
-    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    UpstreamExpert(folders["dual"]).train()([noise(0.5), noise(12.0)])
+    random.seed(5)
+    state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    UpstreamExpert(folders[name]).train()([noise(0.5), noise(12.0)])
     assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)
+    assert random.getstate() == python_state
 
 
 def test_long_clips_are_read_in_windows_of_the_trained_length(tmp_path):
