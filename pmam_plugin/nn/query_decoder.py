@@ -69,9 +69,6 @@ class SetNetwork(nn.Module):
         frequency_bands: number of frequency cells that get a learned position added to the sine of time. 0, as
             published, gives all cells of a time step the same position, so that their order is invisible to
             attention; ``backbone.cells(n_mels)`` (4 for 64 bands) makes it visible.
-        positional_values: let positions enter the values of cross-attention too, so that what a query attends to also
-            tells where it is. Published: false; place then reaches a query's state only by way of attention weights,
-            which takes long to learn.
     """
 
     def __init__(
@@ -86,7 +83,6 @@ class SetNetwork(nn.Module):
         dropout: float = 0.1,
         frequency_bands: int = 0,
         attention_dropout: float | None = None,
-        positional_values: bool = False,
     ) -> None:
         super().__init__()
         self.dim = dim
@@ -94,7 +90,7 @@ class SetNetwork(nn.Module):
         self.input_projection = nn.Conv2d(backbone.channels, dim, 1)
         sizes = (dim, heads, feedforward, dropout, attention_dropout)
         self.encoder = TransformerEncoder(encoder_layers, *sizes)
-        self.decoder = TransformerDecoder(decoder_layers, *sizes, positional_values)
+        self.decoder = TransformerDecoder(decoder_layers, *sizes)
         self.interval_head = IntervalHead(dim)
         self.event_queries = nn.Parameter(torch.randn(queries, dim))
         self.frequency_positions = nn.Parameter(torch.zeros(frequency_bands, dim)) if frequency_bands else None

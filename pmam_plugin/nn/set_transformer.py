@@ -74,17 +74,10 @@ class DecoderLayer(nn.Module):
         heads: attention heads.
         feedforward: hidden width of the feed-forward part.
         dropout, attention_dropout: see :class:`EncoderLayer`.
-        positional_values: positions enter the values of cross-attention as well as its keys.
     """
 
     def __init__(
-        self,
-        dim: int,
-        heads: int,
-        feedforward: int,
-        dropout: float,
-        attention_dropout: float | None = None,
-        positional_values: bool = False,
+        self, dim: int, heads: int, feedforward: int, dropout: float, attention_dropout: float | None = None
     ) -> None:
         super().__init__()
         attention_dropout = dropout if attention_dropout is None else attention_dropout
@@ -96,7 +89,6 @@ class DecoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
-        self.positional_values = positional_values
 
     def forward(
         self,
@@ -121,9 +113,7 @@ class DecoderLayer(nn.Module):
         keys = values + queries
         states = states + self.dropout(_attend(self.self_attn, keys, keys, values, mask=query_mask))
         seekers = self.norm2(states) + queries
-        placed = memory + memory_positions
-        seen = placed if self.positional_values else memory
-        found = _attend(self.multihead_attn, seekers, placed, seen, memory_padding)
+        found = _attend(self.multihead_attn, seekers, memory + memory_positions, memory, memory_padding)
         states = states + self.dropout(found)
         return states + self.dropout(_feed_forward(self, self.norm3(states)))
 
@@ -185,7 +175,6 @@ class TransformerDecoder(nn.Module):
         heads: attention heads.
         feedforward: hidden width of the feed-forward parts.
         dropout, attention_dropout: see :class:`EncoderLayer`.
-        positional_values: see :class:`DecoderLayer`.
     """
 
     def __init__(
@@ -196,10 +185,9 @@ class TransformerDecoder(nn.Module):
         feedforward: int,
         dropout: float,
         attention_dropout: float | None = None,
-        positional_values: bool = False,
     ) -> None:
         super().__init__()
-        sizes = (dim, heads, feedforward, dropout, attention_dropout, positional_values)
+        sizes = (dim, heads, feedforward, dropout, attention_dropout)
         self.layers = nn.ModuleList(DecoderLayer(*sizes) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
         xavier_initialise(self)
