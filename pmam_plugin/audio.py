@@ -105,14 +105,36 @@ def to_mono_resampled(samples: np.ndarray | Tensor, source_rate: int, sample_rat
     Raises:
         InputError: no samples, NaN or infinite samples, more than two axes, or not numbers.
     """
-    array = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
     name = "the given samples"
+    return _resample(as_mono(samples, name), source_rate, sample_rate, name)
+
+
+def as_mono(samples: np.ndarray | Tensor, name: str, channels_last: bool | None = None) -> np.ndarray:
+    """Samples of any numeric type and one or two axes as a mono waveform at full scale 1.
+
+    Args:
+        samples: ``(samples,)``, ``(samples, channels)`` or ``(channels, samples)``.
+        name: what messages call them.
+        channels_last: which of two axes the channels are; None takes the shorter one.
+
+    Returns:
+        float32, ``(samples,)``.
+
+    Raises:
+        InputError: more than two axes, or not numbers.
+    """
+    if isinstance(samples, Tensor):
+        samples = samples.detach().cpu()
+        # numpy knows no bfloat16
+        samples = (samples.float() if samples.is_floating_point() else samples).numpy()
+    array = np.asarray(samples)
     if array.ndim not in (1, 2):
         raise InputError(f"{name} have {array.ndim} axes; give (samples,) or (samples, channels)")
     array = _as_float(array, name)
     if array.ndim == 2 and array.size:
-        array = _mean_of_channels(array if array.shape[0] >= array.shape[1] else array.T)
-    return _resample(array, source_rate, sample_rate, name)
+        last = array.shape[0] >= array.shape[1] if channels_last is None else channels_last
+        array = _mean_of_channels(array if last else array.T)
+    return array.reshape(-1)
 
 
 def fit_length(waveform: Tensor, samples: int) -> Tensor:

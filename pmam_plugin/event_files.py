@@ -92,14 +92,23 @@ def _rttm_line(event: Mapping[str, Any]) -> str:
 def _write_labels(target: Path, events: pd.DataFrame, names: Sequence[str]) -> list[Path]:
     files = [target]
     if len(names) > 1:
-        plain = [re.sub(r"[^\w.-]", "_", name) for name in names]
-        files = [target.with_name(f"{target.stem}_{name}{target.suffix}") for name in plain]
+        files = [target.with_name(f"{target.stem}_{name}{target.suffix}") for name in _file_names(names)]
     for file, name in zip(files, names):
         mine = _rows(events[events["filename"] == name])
         _write_text(file, "".join(f"{e['onset']:.6f}\t{e['offset']:.6f}\t{e['event_label']}\n" for e in mine))
     if not names:
         _write_text(target, "")
     return files
+
+
+def _file_names(names: Sequence[str]) -> list[str]:
+    """Names without what files cannot have, numbered where that makes two of them equal."""
+    found: list[str] = []
+    for name in names:
+        plain = re.sub(r"[^\w.-]", "_", name)
+        numbered = (f"{plain}_{number}" for number in range(2, len(names) + 2))
+        found.append(plain if plain not in found else next(other for other in numbered if other not in found))
+    return found
 
 
 def _write_text(path: Path, text: str) -> None:

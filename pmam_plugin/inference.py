@@ -75,7 +75,7 @@ class SoundEventDetector:
         batch_size: clips scored at a time.
 
     Raises:
-        InputError: the device or its precision is not there.
+        InputError: the device or its precision is not there, or the batch size is not positive.
     """
 
     def __init__(
@@ -91,6 +91,8 @@ class SoundEventDetector:
         self.model = model.to(self.device).eval()
         self.postprocessing = PostProcessing() if postprocessing is None else postprocessing
         self.options = dict(options or {})
+        if batch_size < 1:
+            raise InputError(f"batch_size {batch_size}: must be at least 1")
         self.batch_size = batch_size
         self.config: dict[str, Any] = {}
         self._autocast = _autocast_type(self.device, precision)
@@ -221,8 +223,10 @@ class SoundEventDetector:
         """Events of many recordings in one table; arguments as in :meth:`detect`.
 
         Raises:
-            InputError: a recording cannot be read (:meth:`detect_each` goes on with the others).
+            InputError: a recording cannot be read (:meth:`detect_each` goes on with the others), or there is no list.
         """
+        if isinstance(recordings, str | os.PathLike):
+            raise InputError(f"{recordings}: is one recording; call detect, or give a list of them")
         tables = []
         for result in self.detect_each(recordings, sample_rate, threshold):
             if result.error is not None:
@@ -264,7 +268,7 @@ class SoundEventDetector:
         """
         from pmam_plugin.streaming import SoundEventStream
 
-        return SoundEventStream(self, sample_rate or self.sample_rate, latency)
+        return SoundEventStream(self, self.sample_rate if sample_rate is None else sample_rate, latency)
 
     def grid(self, reach_seconds: float | None = None) -> Grid:
         """The windows this model hears; ``reach_seconds`` as in :class:`~pmam_plugin.long_audio.Grid`."""
@@ -308,6 +312,8 @@ class SoundEventDetector:
         progress: Progress | None,
     ) -> Iterator[Result]:
         options = dict(self.options) if postprocess else {}
+        if temperature is not None and not temperature > 0:
+            raise InputError(f"temperature {temperature}: must be more than 0; it divides the logits")
         if temperature is not None:
             options["temperature"] = temperature
         waiting: list[_Recording] = []
@@ -383,6 +389,11 @@ class _Recording:
     def _blocks(self, rate: int, sample_rate: int | None) -> Iterator[Tensor]:
         if self.is_file:
             yield from audio_blocks(self.source, rate)  # type: ignore[arg-type]
+        elif not isinstance(self.source, np.ndarray | Tensor | Sequence) or isinstance(self.source, bytes):
+            kind = type(self.source).__name__
+            raise InputError(
+                f"{self.name}: {kind} is no audio; give the path of a file, or samples as an array or tensor"
+            )
         elif sample_rate is None:
             raise InputError(f"{self.name}: samples were given without their sample_rate; pass sample_rate=...")
         else:

@@ -24,7 +24,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from pmam_plugin.audio import AudioPath, _is_cut_short, audio_info, read_audio
+from pmam_plugin.audio import AudioPath, _is_cut_short, as_mono, audio_info, read_audio
 from pmam_plugin.errors import InputError
 
 BLOCK_SECONDS = 30.0
@@ -216,26 +216,35 @@ def audio_blocks(path: AudioPath, sample_rate: int) -> Iterator[Tensor]:
 class MonoResampler:
     """Average channels and resample audio that arrives in pieces.
 
+    Of two axes the shorter one of the first piece is that of the channels, and stays so: a last piece may be short.
+
     Args:
         source_rate: of the pieces, Hz.
         sample_rate: wanted, Hz.
         name: what messages call the recording.
+
+    Raises:
+        InputError: a rate that is not positive.
     """
 
     def __init__(self, source_rate: int, sample_rate: int, name: str) -> None:
+        if source_rate <= 0 or sample_rate <= 0:
+            raise InputError(f"{name}: sample rates must be positive, not {source_rate} and {sample_rate} Hz")
         self.name = name
+        self._channels_last: bool | None = None
         self._resampler = None
         if source_rate != sample_rate:
             self._resampler = soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32")
 
-    def feed(self, samples: np.ndarray) -> Tensor:
-        """``(samples,)`` or ``(samples, channels)`` -> ``(samples',)``; a resampler holds some back.
+    def feed(self, samples: np.ndarray | Tensor) -> Tensor:
+        """Samples as :func:`~pmam_plugin.audio.as_mono` takes them -> ``(samples',)``; a resampler holds some back.
 
         Raises:
-            InputError: NaN or infinite samples.
+            InputError: NaN or infinite samples, or no waveform.
         """
-        samples = np.asarray(samples, dtype=np.float32)
-        mono = samples if samples.ndim == 1 else samples @ np.full(samples.shape[1], 1 / samples.shape[1], np.float32)
+        if self._channels_last is None and samples.ndim == 2 and len(samples) != samples.shape[1]:
+            self._channels_last = len(samples) > samples.shape[1]
+        mono = as_mono(samples, self.name, self._channels_last)
         if not np.isfinite(mono).all():
             raise InputError(f"{self.name}: NaN or infinite samples; repair the recording or leave it out")
         if self._resampler is not None:

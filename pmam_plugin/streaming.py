@@ -55,7 +55,7 @@ class SoundEventStream:
             the frame grid up to two frames.
 
     Raises:
-        InputError: a latency of zero or less, or more than a clip.
+        InputError: a latency of zero or less, or more than a clip; a sample rate that is not positive.
     """
 
     def __init__(self, detector: SoundEventDetector, sample_rate: int, latency: float | None = None) -> None:
@@ -72,21 +72,33 @@ class SoundEventStream:
         self._open = _OpenEvents(self._filter)
         empty = self._scores.add(np.zeros((0, len(detector.labels)), dtype=np.float32), None)
         self._nothing = Finalised(empty, self._open.add(empty, False))
+        self._ended = False
         self.latency = (grid.reach + self._margin + 2) / detector.frame_rate
 
     def feed(self, samples: np.ndarray | Tensor) -> Finalised:
-        """Add audio, ``(samples,)`` or ``(samples, channels)``.
+        """Add audio, ``(samples,)`` or with a channel axis, floating point or integer PCM.
 
         Raises:
-            InputError: NaN or infinite samples.
+            InputError: NaN or infinite samples, or no waveform.
+            RuntimeError: the stream has been finished.
         """
-        array = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
-        return self._advance(self._cutter.feed(self._resampler.feed(array)), last=False)
+        self._require_open()
+        return self._advance(self._cutter.feed(self._resampler.feed(samples)), last=False)
 
     def finish(self) -> Finalised:
-        """End the stream: all that is left becomes final."""
+        """End the stream: all that is left becomes final.
+
+        Raises:
+            RuntimeError: it has been finished before.
+        """
+        self._require_open()
+        self._ended = True
         windows = self._cutter.feed(self._resampler.finish())
         return self._advance([*windows, *self._cutter.finish()], last=True)
+
+    def _require_open(self) -> None:
+        if self._ended:
+            raise RuntimeError("this stream has been finished; open another one with detector.stream()")
 
     def _advance(self, windows: Sequence[Window], last: bool) -> Finalised:
         if not windows and not last:

@@ -64,6 +64,11 @@ def test_no_events_still_make_a_file(tmp_path, ending):
     assert file.exists()
 
 
+def test_names_that_become_equal_are_numbered(tmp_path):
+    files = write_event_file(tmp_path / "e.txt", EVENTS[:0], {"a b.wav": 1.0, "a/b.wav": 1.0, "a_b.wav": 1.0})
+    assert [file.name for file in files] == ["e_a_b.wav.txt", "e_a_b.wav_2.txt", "e_a_b.wav_3.txt"]
+
+
 def test_other_endings_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"e\.xlsx.*\.rttm"):
         write_event_file(tmp_path / "e.xlsx", EVENTS, SECONDS)

@@ -227,6 +227,33 @@ def test_progress_reaches_the_end(detector, tmp_path):
     assert calls[-1] == ("a.wav", pytest.approx(9.0), pytest.approx(9.0))
 
 
+@pytest.mark.parametrize("wrong", [None, 3, b"kitchen.wav"])
+def test_what_is_no_audio_is_told_so(detector, wrong):
+    with pytest.raises(InputError, match="is no audio; give the path of a file, or samples"):
+        detector.detect(wrong, sample_rate=RATE)
+
+
+def test_one_recording_where_many_are_expected_is_not_taken_letter_by_letter(detector):
+    with pytest.raises(InputError, match=r"a\.wav: is one recording"):
+        detector.detect_batch("a.wav")
+
+
+def test_settings_that_make_no_sense_are_refused(detector):
+    with pytest.raises(InputError, match="temperature 0: must be more than 0"):
+        detector.scores(noise(1.0), RATE, temperature=0)
+    with pytest.raises(InputError, match="batch_size 0: must be at least 1"):
+        SoundEventDetector(detector.model, batch_size=0)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.float16, torch.int16, torch.int32])
+def test_samples_of_any_type_sound_alike(detector, kind):
+    wave = torch.from_numpy(noise(2.0)).clamp(-0.99, 0.99)
+    scale = 1 if kind.is_floating_point else -torch.iinfo(kind).min
+    expected = detector.scores(wave, RATE)
+    difference = (detector.scores((wave * scale).to(kind), RATE) - expected).abs().to_numpy().max()
+    assert difference < (0.05 if kind == torch.bfloat16 else 0.01)
+
+
 def test_no_recordings_give_no_events(detector):
     assert list(detector.detect_each([])) == []
 

@@ -86,6 +86,23 @@ def test_other_rates_channels_and_tensors_can_be_fed(detector):
     np.testing.assert_allclose(values(scores), values(detector.scores(samples, 44_100)), atol=1e-5)
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_channels_stay_on_the_axis_they_were_on(detector, first):
+    samples = np.stack([noise(2.0, seed) for seed in range(2)], axis=1)[:-15_999]  # the last piece: one moment
+    stream = detector.stream()
+    parts = [samples[start : start + 8_000] for start in range(0, len(samples), 8_000)]
+    assert parts[-1].shape == (1, 2)
+    for part in parts:
+        stream.feed(part.T if first else part)
+    np.testing.assert_allclose(values(stream.finish().scores), values(detector.scores(samples, RATE)), atol=1e-6)
+
+
+def test_integer_samples_are_scaled_as_in_files(detector):
+    wave = np.clip(noise(2.0), -0.9, 0.9)
+    scores, _ = run(detector.stream(), (wave * 2**15).astype(np.int16), 4_000)
+    np.testing.assert_allclose(values(scores), values(detector.scores(wave, RATE)), atol=5e-3)
+
+
 def test_bounding_boxes_can_be_streamed():
     rule = PostProcessing(segments=SoundEventBoxes(), threshold=0.3)
     detector = SoundEventDetector(tiny_detector(), rule, device="cpu")
@@ -107,6 +124,13 @@ def test_a_stream_refuses_what_it_cannot_do(detector):
             detector.stream(latency=latency)
     with pytest.raises(InputError, match="NaN"):
         detector.stream().feed(np.array([0.0, np.nan], dtype=np.float32))
+    with pytest.raises(InputError, match="sample rates must be positive"):
+        detector.stream(sample_rate=0)
+    stream = detector.stream()
+    stream.finish()
+    for use in (stream.finish, lambda: stream.feed(noise(1.0))):
+        with pytest.raises(RuntimeError, match="has been finished; open another"):
+            use()
 
 
 def test_memory_of_a_stream_does_not_grow(detector):

@@ -34,6 +34,8 @@ def fetch_model(source: str | os.PathLike[str], revision: str | None = None, tok
         if not (_BUILTIN_FOLDER / CONFIG_NAME).is_file():
             raise InputError("this installation holds no built-in model; name a model folder or a Hub id")
         return _BUILTIN_FOLDER
+    if not os.fspath(source):
+        raise InputError("the name of the model is empty; give a model folder or a Hub id (org/name)")
     folder = model_folder(source)
     if folder.is_dir() or not _HUB_ID.fullmatch(os.fspath(source)):
         if not folder.is_dir():
