@@ -218,7 +218,14 @@ def _write_report(path: Path, results: Iterator[Result], detector: SoundEventDet
     from pmam_plugin.report.detections import DetectedRecording, write_detection_report
 
     recordings = (
-        DetectedRecording(result.name, str(result.source), result.events, result.scores, detector.labels)
+        DetectedRecording(
+            result.name,
+            str(result.source),
+            result.events,
+            result.scores,
+            detector.labels,
+            thresholds=detector.postprocessing.threshold if facts["threshold"] is None else facts["threshold"],
+        )
         for result in results
     )
     write_detection_report(

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pmam_plugin.report.page import details, duration_text, escape, number, section, write_page
-from pmam_plugin.report.recording import AudioSource, recording_data
+from pmam_plugin.report.recording import AudioSource, Thresholds, recording_data
 
 EMBEDDED_SECONDS = 5_400.0
 """Sound a page may hold (27 MB of MP3): recordings beyond it play from the file they were read from."""
@@ -27,6 +27,7 @@ class DetectedRecording:
         scores: ``onset, offset, <label>...`` per frame, in [0, 1]; None leaves the curves out.
         labels: the classes the model knows; by default those of the scores table, else those of the events.
         truth: annotated events, where there are any.
+        thresholds: what scores had to exceed, for all classes or per class.
     """
 
     name: str
@@ -35,6 +36,7 @@ class DetectedRecording:
     scores: pd.DataFrame | None = None
     labels: Sequence[str] = field(default_factory=tuple)
     truth: pd.DataFrame | None = None
+    thresholds: Thresholds = None
 
 
 def write_detection_report(
@@ -69,6 +71,7 @@ def write_detection_report(
             recording.scores,
             recording.truth,
             embed=_fits(recording, left),
+            thresholds=recording.thresholds,
             page=path,
         )
         if data["audio"] and "base64" in data["audio"]:

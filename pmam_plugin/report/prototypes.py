@@ -213,7 +213,11 @@ def _body(report: PrototypeReport) -> str:
     hero = (
         f'{choice}<div class="explorer"><figure class="card map-card"><div class="map-tools">'
         '<span class="segmented" id="map-choice" role="group" aria-label="Projection"></span>'
-        '<button type="button" id="save-map">Save as SVG</button></div><div id="map"></div>'
+        '<span class="segmented" role="group" aria-label="What stands for a prototype">'
+        '<button type="button" data-look="sounds" aria-pressed="true">Sounds</button>'
+        '<button type="button" data-look="discs" aria-pressed="false">Discs</button></span>'
+        '<span class="save">Save <button type="button" id="save-map">SVG</button>'
+        '<button type="button" id="save-pixels">PNG</button></span></div><div id="map"></div>'
         '<figcaption id="map-caption"></figcaption><div id="map-legend"></div></figure>'
         '<aside class="card" id="chosen" aria-live="polite"></aside></div>'
     )

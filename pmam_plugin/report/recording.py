@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,12 @@ from pmam_plugin.report.spectrogram import SpectrogramBuilder, spectrogram_data
 AudioSource = str | os.PathLike[str] | tuple[np.ndarray, int]
 """A file, or samples with their rate in Hz."""
 
+Thresholds = float | Mapping[str, float] | None
+"""What scores must exceed to be an event, for all classes or per class; None where nobody knows."""
+
 _MOST_POINTS = 6_000  # of one score curve
+_TOPS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+_HEADROOM = 1.4  # a threshold stands visibly below the top of its lane
 
 
 def recording_data(
@@ -26,6 +31,7 @@ def recording_data(
     scores: pd.DataFrame | None = None,
     truth: pd.DataFrame | None = None,
     embed: bool = True,
+    thresholds: Thresholds = None,
     page: str | os.PathLike[str] = ".",
 ) -> dict[str, Any]:
     """Everything the player shows of a recording, JSON-able.
@@ -37,6 +43,7 @@ def recording_data(
         events: detections ``onset, offset, event_label[, score]``, seconds.
         scores: ``onset, offset, <label>...`` per frame.
         truth: annotated events ``onset, offset, event_label``; None when nobody annotated the recording.
+        thresholds: drawn as a line, and what the height of a lane is chosen by.
         embed: put the sound into the page; otherwise a file is referred to, and samples stay silent.
         page: where the page will lie (references are relative to it).
 
@@ -59,20 +66,20 @@ def recording_data(
         "audio": audio,
         "spectrogram": spectrogram_data(spectrogram.finish(), spectrogram.seconds_per_column),
         "annotated": truth is not None,
-        "lanes": [_lane(label, duration, events, scores, truth) for label in labels],
+        "lanes": [_lane(label, duration, events, scores, truth, thresholds) for label in labels],
     }
 
 
-def score_curve(table: pd.DataFrame, label: str, duration: float) -> dict[str, Any]:
+def score_curve(table: pd.DataFrame, label: str, duration: float, threshold: float | None = None) -> dict[str, Any]:
     """Scores of a class on an even grid of at most 6000 points; a point is the highest score in its span.
 
     Returns:
-        ``{"step": seconds per point, "values": base64 bytes, 255 = 1}``.
+        ``{"step": seconds per point, "top": the score at the top of the lane, "values": base64 bytes, 255 = top}``.
     """
     onsets, offsets = table["onset"].to_numpy(np.float64), table["offset"].to_numpy(np.float64)
     values = np.nan_to_num(table[label].to_numpy(np.float64))
     if not len(values) or duration <= 0:
-        return {"step": max(duration, 1.0), "values": ""}
+        return {"step": max(duration, 1.0), "top": 1.0, "values": ""}
     shortest = float(np.median(offsets - onsets))
     points = int(np.clip(np.ceil(duration / max(shortest, 1e-3) - 1e-6), 1, _MOST_POINTS))
     edges = np.linspace(0.0, points * max(shortest, duration / points), points + 1)
@@ -80,18 +87,33 @@ def score_curve(table: pd.DataFrame, label: str, duration: float) -> dict[str, A
     after = np.maximum(np.searchsorted(onsets, edges[1:] - 1e-9, side="left"), first + 1)
     padded = np.append(values, 0.0)
     highest = np.maximum.reduceat(padded, np.column_stack([first, after]).ravel())[::2]
-    return {"step": float(edges[1]), "values": bytes_of(highest)}
+    top = lane_top(float(highest.max()), threshold)
+    return {"step": float(edges[1]), "top": top, "values": bytes_of(highest / top)}
+
+
+def lane_top(highest: float, threshold: float | None = None) -> float:
+    """The score that a lane is high: 1, or a round smaller one where scores and threshold are so low (1, 2 or 5 times
+    a power of ten, not below a thousandth), so that a curve of low scores can be read."""
+    needed = max(highest, _HEADROOM * (threshold or 0.0))
+    return min((top for top in _TOPS if top >= needed), default=1.0)
 
 
 def _lane(
-    label: str, duration: float, events: pd.DataFrame, scores: pd.DataFrame | None, truth: pd.DataFrame | None
+    label: str,
+    duration: float,
+    events: pd.DataFrame,
+    scores: pd.DataFrame | None,
+    truth: pd.DataFrame | None,
+    thresholds: Thresholds,
 ) -> dict[str, Any]:
     has_scores = scores is not None and label in scores
+    threshold = thresholds.get(label) if isinstance(thresholds, Mapping) else thresholds
     return {
         "label": label,
         "detected": _spans(events, label, duration),
         "truth": [] if truth is None else _spans(truth, label, duration),
-        "scores": score_curve(scores, label, duration) if scores is not None and has_scores else None,
+        "threshold": threshold,
+        "scores": score_curve(scores, label, duration, threshold) if scores is not None and has_scores else None,
     }
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from pmam_plugin.evaluation.psds import MAX_RATE, PSDROC
 from pmam_plugin.report.page import details, duration_text, escape, number, section, write_page
-from pmam_plugin.report.recording import recording_data
+from pmam_plugin.report.recording import Thresholds, recording_data
 
 _HEADLINES = {
     "psds1": "PSDS1",
@@ -58,6 +58,7 @@ class ClipExample:
         truth: annotated events ``onset, offset, event_label``, seconds.
         scores: ``onset, offset, <label>...`` per frame, in [0, 1].
         detected: events ``onset, offset, event_label[, score]``.
+        thresholds: what scores had to exceed, for all classes or per class.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ClipExample:
     truth: pd.DataFrame
     scores: pd.DataFrame
     detected: pd.DataFrame
+    thresholds: Thresholds = None
 
 
 @dataclass
@@ -167,7 +169,7 @@ def _points(rate: Sequence[float] | np.ndarray, ratio: Sequence[float] | np.ndar
 def _clip_data(clip: ClipExample) -> dict[str, Any]:
     labels = [str(name) for name in clip.scores.columns if name not in ("onset", "offset")]
     source = (np.asarray(clip.wave, dtype=np.float32), clip.sample_rate)
-    return recording_data(clip.name, source, labels, clip.detected, clip.scores, clip.truth)
+    return recording_data(clip.name, source, labels, clip.detected, clip.scores, clip.truth, thresholds=clip.thresholds)
 
 
 def _subtitle(report: TrainingReport) -> str:

@@ -94,6 +94,7 @@ class Report:
                     truth=events[events.filename == name],
                     scores=scores[name],
                     detected=postprocessing.events(scores[name], name),
+                    thresholds=postprocessing.threshold,
                 )
             )
         return examples

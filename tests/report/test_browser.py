@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -52,6 +53,22 @@ def test_events_stand_at_their_times(browser: Browser, pages: dict[str, Path]) -
         return ticks.map(tick => [tick.textContent, tick.offsetLeft / tick.parentElement.offsetWidth])"""
     )
     assert dict(ticks)["0:02.0"] == pytest.approx(0.5, abs=0.01)
+    quiet(browser)
+
+
+def test_low_scores_can_be_read_against_their_threshold(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["detect"])
+    browser.wait("document.querySelectorAll('line.threshold').length === 2")
+    # Scores are 0.1 and 0.8, so the lanes of Cat and Dog are as high as a score of 1.
+    for label, threshold in (("Cat", 0.5), ("Dog", 0.04)):
+        line = browser.box(f".lane[data-label={label}] line.threshold")
+        area = browser.box(f".lane[data-label={label}] path.area")
+        height = area["height"] / 0.8  # from the lane's floor to a score of 0.8
+        assert area["bottom"] - line["y"] == pytest.approx(threshold * height, abs=2)
+    browser.run("document.querySelectorAll('.file')[1].click()")
+    browser.wait("document.querySelectorAll('.lane').length === 3")
+    # Nothing above 0.1 in the second recording: its lanes are that high and say so.
+    assert set(browser.run("return [...document.querySelectorAll('.scale')].map(text => text.textContent)")) == {"0.1"}
     quiet(browser)
 
 
@@ -179,7 +196,8 @@ def test_a_phone_shows_everything_without_scrolling_sideways(
     browser.emulate(390, 844, dark=dark, mobile=True)
     browser.open(pages[name])
     browser.wait("document.querySelectorAll('canvas').length > 0")
-    assert browser.run("return document.documentElement.scrollWidth") <= 390
+    # A page that is too wide widens the window of a phone.
+    assert browser.run("return [document.documentElement.scrollWidth, innerWidth]") == [390, 390]
     ground = browser.run("return getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(16, 19, 26)") == dark
     quiet(browser)
@@ -283,7 +301,7 @@ def test_discs_do_not_hide_each_other(browser: Browser, pages: dict[str, Path]) 
     browser.open(pages["prototypes"])
     browser.wait("document.querySelectorAll('.map .disc').length === 6")
     discs = browser.run(
-        """const discs = [...document.querySelectorAll('.disc circle')];
+        """const discs = [...document.querySelectorAll('.disc > circle')];
         return discs.map(disc => ['cx', 'cy', 'r'].map(name => Number(disc.getAttribute(name))))"""
     )
     for i, (x, y, r) in enumerate(discs):
@@ -304,9 +322,60 @@ def test_the_map_can_be_saved_as_a_picture_of_its_own(browser: Browser, pages: d
         const text = await blobs[0].text();
         const parsed = new DOMParser().parseFromString(text, 'image/svg+xml');
         const discs = parsed.querySelectorAll('.disc').length;
-        return [saved.download, discs, text.includes('var(--'), parsed.querySelector('parsererror') === null]"""
+        return [saved.download, discs, text.includes('var(--'), parsed.querySelector('parsererror') === null,
+            text.includes('6 prototypes, iteration 2'), parsed.querySelector('.chosen') === null]"""
     )
-    assert saved == ["prototypes-iteration-2.svg", 6, False, True]
+    assert saved == ["prototypes-iteration-2.svg", 6, False, True, True, True]
+    assert browser.run("return document.querySelectorAll('.map .disc.chosen').length") == 1  # as before
+
+
+def test_the_map_can_be_saved_as_pixels_for_a_slide(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["prototypes"])
+    browser.wait("document.querySelectorAll('.disc image').length === 5")
+    saved = browser.run(
+        """const blobs = [];
+        const create = URL.createObjectURL;
+        URL.createObjectURL = (blob) => { blobs.push(blob); return create(blob); };
+        let click;
+        const clicked = new Promise((done) => { click = done; });
+        HTMLAnchorElement.prototype.click = function () { click(this.download); };
+        document.querySelector('#save-pixels').click();
+        const name = await clicked;
+        const image = await createImageBitmap(blobs[0]);
+        const map = document.querySelector('#map svg');
+        return [name, image.width / map.clientWidth, image.height / (map.clientHeight + 28)]"""
+    )
+    assert saved == ["prototypes-iteration-2.png", 3, 3]
+    quiet(browser)
+
+
+def test_a_prototype_is_shown_by_its_sound_or_as_a_disc(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["prototypes"])
+    browser.wait("document.querySelectorAll('.disc image').length === 5")  # prototype 1 has no excerpt
+    inside = browser.run(
+        """return [...document.querySelectorAll('.disc')].every((disc) => {
+            const [circle, image] = [disc.querySelector('circle'), disc.querySelector('image')];
+            if (!image) return true;
+            const [outer, inner] = [circle.getBoundingClientRect(), image.getBoundingClientRect()];
+            return inner.left >= outer.left && inner.right <= outer.right && inner.top >= outer.top;
+        })"""
+    )
+    assert inside
+    browser.run("document.querySelector('[data-look=discs]').click()")
+    assert browser.run("return document.querySelectorAll('.disc image').length") == 0
+    assert browser.run("return document.querySelectorAll('.disc').length") == 6
+    quiet(browser)
+
+
+def test_a_prototype_says_how_pure_it_is(browser: Browser, pages: dict[str, Path]) -> None:
+    joint = samples.prototype_iteration("iteration 2", seed=1).joint
+    shares = joint[4] / joint[4].sum()
+    overall = joint.sum(axis=0) / joint.sum()
+    browser.open(pages["prototypes"])
+    browser.run("choose(4, false)")
+    facts = browser.run("return document.querySelector('#chosen .stage-facts').textContent")
+    assert f"purity {100 * shares.max():.0f} %" in facts
+    assert f"tells {(shares * np.log2(shares / overall)).sum():.2f} bits" in facts
 
 
 def test_keys_walk_over_the_map(browser: Browser, pages: dict[str, Path]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pmam_plugin.report.media import SAMPLE_RATE
-from pmam_plugin.report.recording import recording_data, score_curve
+from pmam_plugin.report.recording import lane_top, recording_data, score_curve
 
 
 def table(values: np.ndarray, rate: float, duration: float, label: str = "Cat") -> pd.DataFrame:
@@ -20,7 +20,7 @@ def table(values: np.ndarray, rate: float, duration: float, label: str = "Cat") 
 
 
 def decoded(curve: dict) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(curve["values"]), np.uint8) / 255
+    return np.frombuffer(base64.b64decode(curve["values"]), np.uint8) / 255 * curve["top"]
 
 
 def test_a_curve_follows_the_frames() -> None:
@@ -53,6 +53,25 @@ def test_segments_of_uneven_length_are_sampled_evenly() -> None:
     assert shown[int(2.0 / step)] == pytest.approx(0.1, abs=0.01)
     assert shown[int(4.25 / step)] == pytest.approx(0.9, abs=0.01)
     assert shown[int(9.0 / step)] == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("highest", "threshold", "top"),
+    [(0.9, None, 1.0), (0.4, None, 0.5), (0.03, None, 0.05), (0.03, 0.05, 0.1), (0.03, 0.5, 1.0), (0.0, None, 0.001)],
+)
+def test_a_lane_is_as_high_as_its_scores_and_threshold_need(highest: float, threshold: float, top: float) -> None:
+    assert lane_top(highest, threshold) == top
+    curve = score_curve(table(np.array([0.0, highest]), 1, 2.0), "Cat", 2.0, threshold)
+    assert curve["top"] == top
+    np.testing.assert_allclose(decoded(curve), [0.0, highest], atol=top / 255)
+
+
+def test_a_threshold_may_be_one_for_all_classes_or_one_for_each() -> None:
+    source = (np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
+    nothing = pd.DataFrame(columns=["onset", "offset", "event_label"])
+    for thresholds, expected in ((0.3, [0.3, 0.3]), ({"Cat": 0.2}, [0.2, None]), (None, [None, None])):
+        data = recording_data("a", source, ["Cat", "Dog"], nothing, thresholds=thresholds)
+        assert [lane["threshold"] for lane in data["lanes"]] == expected
 
 
 def test_lanes_hold_their_own_events_inside_the_recording() -> None:

@@ -36,7 +36,7 @@ function tabulate(recording) {
     make("td", {}, make("button", { type: "button", class: "jump", onclick: () => current.seek(event.onset) }, clock(event.onset, 2))),
     make("td", {}, clock(event.offset, 2)),
     make("td", {}, make("i", { class: "dot" }), spaced(event.label)),
-    make("td", { class: "score" }, event.score === null ? "–" : event.score.toFixed(2))));
+    make("td", { class: "score" }, event.score === null ? "–" : scoreText(event.score))));
   byId("event-table").replaceChildren(
     events.length
       ? make("table", { class: "events" },

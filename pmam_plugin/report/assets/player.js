@@ -1,6 +1,9 @@
 // The player: spectrogram, one lane per class, and a playhead that follows the sound.
 
 const players = [];
+
+/** Two decimals, or two figures of what would else be 0.0-something. */
+const scoreText = (value) => (value >= 0.1 || value === 0 ? value.toFixed(2) : value.toPrecision(2));
 let keyboardPlayer = null;
 
 class Player {
@@ -60,6 +63,7 @@ class Player {
   legend() {
     const item = (kind, text) => make("span", {}, make("i", { class: `key ${kind}` }), text);
     const parts = [item("curve", "score"), item("detected", "detected")];
+    if (this.recording.lanes.some((lane) => lane.scores && lane.threshold !== null)) parts.splice(1, 0, item("threshold", "threshold"));
     if (this.recording.annotated) parts.push(item("truth", "annotated"));
     return make("p", { class: "legend" }, parts);
   }
@@ -97,6 +101,10 @@ class Player {
         picture.append(make("svg:path", { class: "area", d: `M0 ${curve}L0 ${curve - 1 - (values[0] / 255) * (curve - 3)}${path.replace("M", "L")}L${last} ${curve}Z` }),
           make("svg:path", { class: "curve", d: path }));
       }
+      if (lane.threshold !== null && lane.threshold <= lane.scores.top) {
+        const y = (curve - 1 - (lane.threshold / lane.scores.top) * (curve - 3)).toFixed(2);
+        picture.append(make("svg:line", { class: "threshold", x1: 0, x2: this.duration, y1: y, y2: y }));
+      }
     }
     const bar = (kind, [onset, offset, score], y, size) => make("svg:rect", {
       class: kind, x: onset, width: Math.max(0, offset - onset), y, height: size,
@@ -105,7 +113,9 @@ class Player {
     for (const event of lane.detected) picture.append(bar("band", event, 0, curve));
     for (const event of lane.truth) picture.append(bar("truth", event, curve + 1.5, 6));
     for (const event of lane.detected) picture.append(bar("detected", event, height - 7, 6));
-    const label = make("div", { class: "gutter lane-label" }, make("span", {}, spaced(lane.label)));
+    const scaled = lane.scores && lane.scores.top < 1;
+    const label = make("div", { class: "gutter lane-label" }, make("span", {}, spaced(lane.label)),
+      scaled ? make("small", { class: "scale", title: `This lane is as high as a score of ${lane.scores.top}` }, `${lane.scores.top}`) : null);
     this.laneViews.push({ lane, picture, label, height });
     return make("div", { class: "row lane", style: `--c:${colour(this.colourOf[lane.label] ?? 0)}`, "data-label": lane.label }, label, picture);
   }
@@ -319,11 +329,11 @@ class Player {
     this.hover.style.left = `${this.x(time)}%`;
     const scored = this.shown
       .filter((lane) => lane.curve)
-      .map((lane) => [colour(this.colourOf[lane.label] ?? 0), spaced(lane.label), lane.curve[Math.floor(time / lane.scores.step)] / 255])
-      .filter((line) => line[2] >= 0.02)
+      .map((lane) => [colour(this.colourOf[lane.label] ?? 0), spaced(lane.label), (lane.curve[Math.floor(time / lane.scores.step)] / 255) * lane.scores.top])
+      .filter((line) => line[2] >= 0.01)
       .sort((a, b) => b[2] - a[2])
       .slice(0, 4)
-      .map(([tint, name, value]) => [tint, name, value.toFixed(2)]);
+      .map(([tint, name, value]) => [tint, name, scoreText(value)]);
     tip(event.clientX, event.clientY, [clock(time, 2), ...scored]);
   }
 

@@ -1,6 +1,6 @@
 // The explorer of prototypes: a map of the Gaussians, the sounds they stand for, the labels they go with.
 
-const state = { iteration: report.iterations.length - 1, map: 0, chosen: 0, heat: "share" };
+const state = { iteration: report.iterations.length - 1, map: 0, look: "sounds", chosen: 0, heat: "share" };
 let shown, order, tiles, audio;
 
 const nameOf = (k) => (shown.telling[k] < 0 ? "" : spaced(shown.labels[shown.telling[k]]));
@@ -8,6 +8,16 @@ const isNone = (label) => label === shown.labels.length - 1 || label < 0;
 const tintOf = (label) => (isNone(label) ? "var(--faint)" : colour(label));
 const shareOf = (k, label) => shown.joint[k][label] / Math.max(1e-12, sum(shown.joint[k]));
 const tellingShare = (k) => (shown.telling[k] < 0 ? 0 : shareOf(k, shown.telling[k]));
+const purityOf = (k) => Math.max(...shown.joint[k]) / Math.max(1e-12, sum(shown.joint[k]));
+/** Divergence of a prototype's labels from those of all frames: what seeing it tells about the label, in bits. */
+function bitsOf(k) {
+  const all = shown.labels.map((_, label) => sum(shown.joint.map((row) => row[label])));
+  const total = Math.max(1e-12, sum(all));
+  return sum(shown.labels.map((_, label) => {
+    const share = shareOf(k, label);
+    return share > 0 ? share * Math.log2((share * total) / all[label]) : 0;
+  }));
+}
 const percent = (value, digits = 0) => `${(100 * value).toFixed(digits)} %`;
 
 // ---- sound: all excerpts of an iteration are one file ----
@@ -187,7 +197,10 @@ function drawMap() {
     plane.means.forEach((mean, k) => picture.append(make("svg:path", { class: "ellipse", "data-prototype": k, d: ellipsePath(mean, plane.covariances[k], sx, sy), stroke: tintOf(shown.telling[k]), fill: tintOf(shown.telling[k]) })));
   }
   const most = Math.max(...shown.weights);
-  const radius = (k) => clamp((4 + 15 * Math.sqrt(shown.weights[k] / most)) * Math.min(1, 0.4 + width / 1000), 5.5, 20);
+  const sounds = state.look === "sounds" && shown.atlas;
+  const shrink = Math.min(1, 0.4 + width / 1000);
+  const size = (k) => Math.sqrt(shown.weights[k] / most);
+  const radius = sounds ? (k) => clamp((12 + 20 * size(k)) * shrink, 11, 32) : (k) => clamp((4 + 15 * size(k)) * shrink, 5.5, 20);
   const means = plane.means.map(([x, y]) => [sx(x), sy(y)]);
   const places = spreadOut(means, means.map((_, k) => radius(k)), width, height);
   const taken = places.map(([x, y], k) => [x - radius(k), y - radius(k), x + radius(k), y + radius(k)]);
@@ -206,8 +219,9 @@ function drawMap() {
       onkeydown: (event) => mapKey(event, k),
       onpointermove: (event) => event.pointerType !== "touch" && tip(event.clientX, event.clientY, describe(k)),
       onpointerleave: hideTip,
-    }, make("svg:circle", { cx: x, cy: y, r: radius(k), fill: tintOf(shown.telling[k]), "fill-opacity": (0.35 + 0.6 * Math.min(1, 1.5 * tellingShare(k))).toFixed(2) }));
-    disc.append(make("svg:text", { class: "number", x, y: y + 3.6, "text-anchor": "middle", "font-size": radius(k) < 9 ? 8 : 10.5 }, String(k)));
+    }, make("svg:circle", { cx: x, cy: y, r: radius(k), fill: tintOf(shown.telling[k]), "fill-opacity": sounds ? 1 : (0.35 + 0.6 * Math.min(1, 1.5 * tellingShare(k))).toFixed(2) }));
+    if (sounds) bubble(disc, k, x, y, radius(k) - 3);
+    else disc.append(make("svg:text", { class: "number", x, y: y + 3.6, "text-anchor": "middle", "font-size": radius(k) < 9 ? 8 : 10.5 }, String(k)));
     picture.append(disc);
   }
   // Names go where there is room, heaviest prototypes first.
@@ -235,6 +249,18 @@ function drawMap() {
     ? `Gaussians in the plane that shows ${percent(plane.explained)} of the scatter of their means; ellipses at one standard deviation, shading: density of all frames under the mixture.`
     : `Cluster means in the plane that shows ${percent(plane.explained)} of their scatter.`) + beyond;
   markChosen();
+}
+
+/** The middle of a prototype's most typical excerpt in a circle, its number below. */
+function bubble(disc, k, x, y, r) {
+  const [width, height] = shown.atlas.tile;
+  if (tiles && shown.excerpts[k].length) {
+    const canvas = make("canvas", { width: height, height });
+    canvas.getContext("2d").drawImage(tiles, (width - height) / 2, k * height, height, height, 0, 0, height, height);
+    disc.append(make("svg:clipPath", { id: `clip-${k}` }, make("svg:circle", { cx: x, cy: y, r })),
+      make("svg:image", { href: canvas.toDataURL(), x: x - r, y: y - r, width: 2 * r, height: 2 * r, preserveAspectRatio: "none", "clip-path": `url(#clip-${k})` }));
+  }
+  disc.append(make("svg:text", { class: "number", x, y: y + r - 1, "text-anchor": "middle", "font-size": r < 12 ? 8 : 10 }, String(k)));
 }
 
 const describe = (k) => [
@@ -265,9 +291,17 @@ function markChosen() {
   }
 }
 
-/** The map as a file of its own: styles and colours written into the elements. */
-function saveMap() {
+/** One line about the prototypes, for the picture that leaves the page. */
+function caption() {
+  const facts = [`${shown.weights.length} prototypes, ${shown.name}`];
+  if (shown.labelled) facts.push(`normalised mutual information with labels ${shown.scores.nmi.toFixed(2)}`, `purity ${percent(shown.scores.purity)}`);
+  return [...facts, "pmam_plugin"].join(" · ");
+}
+
+/** The map as SVG text of its own: styles and colours written into the elements, a caption below. */
+function standalone() {
   const source = document.querySelector("#map svg");
+  for (const element of source.querySelectorAll(".chosen")) element.classList.remove("chosen"); // of use on the page only
   const copy = source.cloneNode(true);
   const [from, to] = [[...source.querySelectorAll("*")], [...copy.querySelectorAll("*")]];
   from.forEach((element, i) => {
@@ -277,13 +311,32 @@ function saveMap() {
       to[i].style.setProperty(name, style.getPropertyValue(name));
     }
   });
-  const paper = getComputedStyle(document.body).backgroundColor;
-  copy.insertBefore(make("svg:rect", { width: "100%", height: "100%", fill: paper }), copy.firstChild);
-  copy.setAttribute("xmlns", SVG);
-  const blob = new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" });
-  const link = make("a", { href: URL.createObjectURL(blob), download: `prototypes-${spaced(shown.name).replaceAll(" ", "-")}.svg` });
+  markChosen();
+  const style = getComputedStyle(document.body);
+  const [width, height] = [source.clientWidth, source.clientHeight + 28];
+  copy.insertBefore(make("svg:rect", { width, height, fill: style.backgroundColor }), copy.firstChild);
+  copy.append(make("svg:text", { x: 10, y: height - 10, fill: style.color, "font-size": 12, "font-family": style.fontFamily, opacity: 0.75 }, caption()));
+  for (const [name, value] of Object.entries({ xmlns: SVG, width, height, viewBox: `0 0 ${width} ${height}` })) copy.setAttribute(name, value);
+  return { text: new XMLSerializer().serializeToString(copy), width, height };
+}
+
+function download(blob, ending) {
+  const link = make("a", { href: URL.createObjectURL(blob), download: `prototypes-${spaced(shown.name).replaceAll(" ", "-")}.${ending}` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+const saveVector = () => download(new Blob([standalone().text], { type: "image/svg+xml" }), "svg");
+
+/** The map as pixels, three for each of the screen's: enough for a slide. */
+async function savePixels() {
+  const { text, width, height } = standalone();
+  const image = new Image();
+  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
+  await image.decode();
+  const canvas = make("canvas", { width: 3 * width, height: 3 * height });
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  canvas.toBlob((blob) => download(blob, "png"), "image/png");
 }
 
 // ---- the chosen prototype ----
@@ -313,7 +366,9 @@ function drawChosen() {
     make("p", { class: "stage-facts" },
       make("span", {}, "weight ", make("b", {}, percent(shown.weights[k], 1))),
       make("span", {}, "lasts ", make("b", {}, `${figure(shown.durations[k], 2)} s`)),
-      make("span", {}, "in ", make("b", {}, percent(shown.clip_shares[k])), " of clips")),
+      make("span", {}, "in ", make("b", {}, percent(shown.clip_shares[k])), " of clips"),
+      shown.labelled ? make("span", { title: "Share of its frames with its most frequent label" }, "purity ", make("b", {}, percent(purityOf(k)))) : null,
+      shown.labelled ? make("span", { title: "How much hearing it tells about the label" }, "tells ", make("b", {}, `${bitsOf(k).toFixed(2)} bits`)) : null),
     make("div", { class: "excerpts" }, shown.excerpts[k].map((excerpt, place) => excerptTile(k, excerpt, place))),
     shown.labelled ? make("h4", {}, "Labels of its frames") : null, bars,
     shown.spectra ? make("h4", {}, "Mean spectrum") : null, spectrum);
@@ -343,7 +398,7 @@ function drawSpectrum(host, k) {
 function drawWall() {
   byId("wall-cards").replaceChildren(...order.map((k) => make("div", {
     class: "wall-card", "data-prototype": k, style: `--c:${tintOf(shown.telling[k])}`,
-    onclick: () => { choose(k, false); if (innerWidth > 900) document.querySelector(".explorer").scrollIntoView({ block: "start" }); },
+    onclick: () => { choose(k, false); document.querySelector(innerWidth > 900 ? ".explorer" : "#chosen").scrollIntoView({ block: "start" }); },
   },
   make("div", { class: "wall-head" }, make("b", {}, String(k)), make("span", {}, nameOf(k)), make("small", {}, percent(shown.weights[k], 1))),
   make("div", { class: "excerpts" }, shown.excerpts[k].slice(0, 4).map((excerpt, place) => excerptTile(k, excerpt, place))))));
@@ -355,7 +410,7 @@ function drawAgreement() {
   const was = (text) => (before ? `; ${before.name}: ${text(before)}` : "");
   const tile = (what, value, range) => make("div", { class: "tile" }, make("div", { class: "what" }, what), make("div", { class: "figure" }, value), make("div", { class: "range" }, range));
   byId("agreement").replaceChildren(...[
-    shown.labelled && tile("mutual information", scores.nmi.toFixed(3), `in frames with events ${scores.nmi_events.toFixed(3)}${was((it) => it.scores.nmi.toFixed(3))}`),
+    shown.labelled && tile("normalised mutual information", scores.nmi.toFixed(3), `in frames with events ${scores.nmi_events.toFixed(3)}${was((it) => it.scores.nmi.toFixed(3))}`),
     shown.labelled && tile("purity", percent(scores.purity, 1), `largest label alone ${percent(scores.largest_label, 1)}${was((it) => percent(it.scores.purity, 1))}`),
     tile("prototypes in use", `${shown.active} of ${shown.weights.length}`, `heaviest ${percent(Math.max(...shown.weights), 1)}`),
     tile("posterior entropy", `${shown.mean_entropy.toFixed(3)} nats`, `${percent(shown.mean_entropy / shown.most_entropy, 1)} of ln ${shown.weights.length}${was((it) => it.mean_entropy.toFixed(3))}`),
@@ -368,7 +423,7 @@ function drawHeat() {
   const total = sum(shown.joint.map(sum));
   const overall = shown.labels.map((_, label) => sum(shown.joint.map((row) => row[label])) / total);
   const rows = [...shown.labels.keys()].filter((label) => overall[label] > 0);
-  const left = 128;
+  const left = Math.max(...rows.map((label) => shown.labels[label].length)) * 7 + 16;
   const bottom = 26;
   const wide = Math.max(20, Math.floor((Math.max(320, host.parentElement.clientWidth) - left - 4) / order.length));
   const high = 24;
@@ -443,6 +498,7 @@ function paintTiles() {
   if (!shown.grey) return;
   tiles = coloured(shown.grey);
   for (const tile of document.querySelectorAll(".excerpt")) tile.paint();
+  if (state.look === "sounds") drawMap();
 }
 
 function drawEverything() {
@@ -455,7 +511,15 @@ function drawEverything() {
   drawShapes();
 }
 
-byId("save-map").addEventListener("click", saveMap);
+byId("save-map").addEventListener("click", saveVector);
+byId("save-pixels").addEventListener("click", savePixels);
+for (const button of document.querySelectorAll("[data-look]")) {
+  button.addEventListener("click", () => {
+    state.look = button.dataset.look;
+    for (const other of document.querySelectorAll("[data-look]")) other.setAttribute("aria-pressed", String(other === button));
+    drawMap();
+  });
+}
 byId("heat-mode").addEventListener("change", (event) => { state.heat = event.target.value; drawHeat(); });
 for (const button of document.querySelectorAll("[data-iteration]")) button.addEventListener("click", () => showIteration(Number(button.dataset.iteration)));
 document.addEventListener("themechange", () => { if (shown) { drawEverything(); paintTiles(); } });
