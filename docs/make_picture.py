@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import re
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,9 @@ from pmam_plugin.prototypes import PrototypeSet
 from pmam_plugin.report.media import SAMPLE_RATE
 from pmam_plugin.report.spectrogram import log_mel, picture
 
-# The reports' colours, which colour-blind readers can tell apart.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#c5609a", "#d99200", "#3f9fd6", "#882255", "#77781c", "#6a51a3", "#7a6651")
+# The reports' colours, which colour-blind readers can tell apart too.
+STYLE = resources.files("pmam_plugin.report").joinpath("assets/report.css").read_text(encoding="utf-8")
+COLOURS = re.findall(r"--c\d: (#\w{6})", STYLE)[:10]
 INK, SOFT, PANEL = "#1b1f27", "#5d6676", "#f1f3f6"
 DECADES = 1.5  # of score over threshold, shown on each side
 
