@@ -1,9 +1,12 @@
 """SEDT, SP-SEDT and CTrans, each as a tiny run, and the published sizes built from their YAML."""
 
+import itertools
 import json
 
 import pytest
-from safetensors.torch import load_file
+import timm
+import torch
+from safetensors.torch import load_file, save_file
 
 from pmam_plugin import SoundEventDetector
 from pmam_plugin.checkpoints import load_model
@@ -28,6 +31,7 @@ TINY = {
     "sp_sedt_small": {**SEDT, **PATCHES, "skip_stages": "[]", "consistency_weight": "1.0"},
     "sedt_small": SEDT,
     "sedt": {},
+    "sp_sedt": {},
     "ctrans_small": {"encoder_layers": "1", "finetune_1_epochs": "2", "finetune_steps": "5"},
 }
 
@@ -111,3 +115,36 @@ def test_imagenet_weights_that_cannot_be_had_are_one_sentence(corpus, tmp_path):
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "none.safetensors" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_the_published_size_starts_from_imagenet_and_updates_in_every_stage(corpus, tmp_path):
+    torch.manual_seed(0)
+    # With its last norms at zero, as timm starts them, a frozen block would be silent; trained ones are not.
+    weights = timm.create_model("resnet50", zero_init_last=False).state_dict()
+    save_file(weights, tmp_path / "resnet50.safetensors")
+    once = {"tagger_epochs": 1, "tagger_steps": 1, "patch_epochs": 1, "patch_steps": 1, "finetune_steps": 1}
+    batches = {"tagger_batch": "{weak: 2}", "patch_batch": "{unlabelled: 1}", "batch": "{strong: 1, weak: 1}"}
+    flags = {**once, **batches, "finetune_1_epochs": 1, "precision": "bf16"}
+    done = run("sp_sedt", corpus, tmp_path / "run", **flags, imagenet_checkpoint=tmp_path / "resnet50.safetensors")
+    assert done.returncode == 0, done.stderr[-3000:]
+    states = [
+        load_file(tmp_path / "run/stages" / name)
+        for name in (
+            "load_weights/backbone.safetensors",
+            "pretrain_tagger/backbone.safetensors",
+            "pretrain_patches/backbone.safetensors",
+            "finetune_1/best_student.safetensors",
+        )
+    ]
+    stem, deep = "network.backbone.body.conv1.weight", "network.backbone.body.layer4.0.conv2.weight"
+    query, norm = "network.event_queries", "network.backbone.body.bn1.running_mean"
+    assert bool((states[0][stem] == weights["conv1.weight"]).all())
+
+    def changes(name):
+        return [not bool((before[name] == after[name]).all()) for before, after in itertools.pairwise(states)]
+
+    assert changes(stem) == [True, False, False], "fine-tuning leaves the stem as tagging made it"
+    assert changes(deep) == [True, False, True]
+    assert changes(query) == [False, True, True]
+    assert changes(norm) == [False, False, False], "ImageNet's statistics stay"

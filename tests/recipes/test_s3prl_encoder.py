@@ -1,0 +1,57 @@
+"""PMAM's small experiment around an s3prl upstream, by the changes that the recipe's README lists."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.recipes.tiny import arguments, run_recipe, tiny_corpus
+from tests.support import ROOT
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("s3prl", reason="s3prl is not installed")
+
+LOAD = """
+import sys, numpy
+from pmam_plugin import SoundEventDetector
+if sys.argv[2] == "shim":
+    from pmam_plugin.upstream import register
+    register(shim=True)
+detector = SoundEventDetector.from_pretrained(sys.argv[1], device="cpu")
+print(len(detector.scores(numpy.ones(24000, numpy.float32), 16000)), type(detector.model.backbone.encoder).__name__)
+"""
+
+
+def with_s3prl_encoder(text):
+    """``pmam_small.yaml`` with the README's entries in the place of those of the same keys."""
+    readme = (ROOT / "recipes/DESED/README.md").read_text()
+    [section] = re.findall(r"^## Any s3prl upstream.*?(?=^## )", readme, re.M | re.S)
+    [block] = re.findall(r"```yaml\n(.*?)```", section, re.S)
+    entry = r"^{}:.*(?:\n[ ]+.*)*"
+    for new in re.findall(entry.format(r"\w+"), block, re.M):
+        key = new.split(":")[0]
+        text, replaced = re.subn(entry.format(key), lambda _, new=new: new, text, flags=re.M)
+        assert replaced == 1, key
+    unfit = "|".join(re.findall(r"`(\w+)`", re.findall(r"Leave out.*?:", section)[0]))
+    return re.sub(rf"^[ ]+- !new:pmam_plugin\.augment\.(?:{unfit}) .*\n", "", text, flags=re.M)
+
+
+def test_the_recipe_trains_around_it_and_the_model_folder_detects(tmp_path):
+    corpus, output = tiny_corpus(tmp_path / "corpus"), tmp_path / "run"
+    yaml = tmp_path / "pmam_fbank.yaml"
+    yaml.write_text(with_s3prl_encoder((ROOT / "hparams/pmam_small.yaml").read_text()))
+    done = run_recipe(arguments(str(yaml), corpus, output, dim="240"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["stages"]["pretrain_2"]["updates"] == 6
+    config = json.loads((output / "model/config.json").read_text())
+    assert config["model"]["backbone"]["encoder"]["type"] == "S3PRLEncoder"
+    from pmam_plugin.upstream.compat import needs_shim
+
+    shim = "shim" if needs_shim() else "none"
+    command = [sys.executable, "-c", LOAD, str(output / "model"), shim]
+    loaded = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert loaded.returncode == 0, loaded.stderr[-3000:]
+    assert loaded.stdout.split() == ["150", "S3PRLEncoder"]
