@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json as json_format
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,16 +53,37 @@ def describe(module: Any, config: Mapping[str, Any], weights: Path) -> dict[str,
 
 
 def _lines(facts: Mapping[str, Any]) -> list[str]:
-    texts = {name: _text(value) for name, value in facts.items()}
+    """One fact per line, names on the left; on a terminal, long ones go on below."""
+    from pmam_plugin.hub.card import FIGURES
+
+    provenance = dict(facts["provenance"])
+    metrics, note = provenance.pop("metrics", None) or {}, provenance.pop("note", None)
+    rows = {name: fact for name, fact in facts.items() if name not in ("provenance", "file_megabytes")}
+    rows["parameters"] = f"{facts['parameters']:,} in {facts['file_megabytes']} MB"
+    figures = "; ".join(f"{FIGURES[key][1]}: {100 * metrics[key]:.1f} %" for key in FIGURES if key in metrics)
+    texts = {name.replace("_", " "): _text(fact) for name, fact in {**rows, "figures": figures, **provenance}.items()}
     width = max(map(len, texts))
-    return [f"{name.replace('_', ' '):<{width}}  {text}" for name, text in texts.items() if text]
+    lines = [f"{name:<{width}}  {text}" for name, text in texts.items() if text]
+    if note:
+        lines.insert(0, f"{'note':<{width}}  {_text(note)}")
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    below = " " * (width + 2)
+    return [textwrap.fill(line, columns, subsequent_indent=below) if columns > width + 20 else line for line in lines]
 
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         inner = {name: item for name, item in value.items() if item is not None and name != "type"}
-        kind = [str(value["type"])] if "type" in value else []
-        return " ".join([*kind, *(f"{name}={_text(item)}" for name, item in inner.items())])
+        kind = [_text(value["type"])] if "type" in value else []
+        return " ".join([*kind, *(f"{_text(name)}={_nested(item)}" for name, item in inner.items())])
     if isinstance(value, list | tuple):
         return ", ".join(map(_text, value))
-    return "" if value is None else f"{value:,}" if isinstance(value, int) and value > 99_999 else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    # A configuration may come from anywhere: no control sequences reach the terminal.
+    return "" if value is None else "".join(letter if letter.isprintable() else "?" for letter in str(value))
+
+
+def _nested(value: Any) -> str:
+    text = _text(value)
+    return f"({text})" if isinstance(value, Mapping) else text

@@ -1,5 +1,7 @@
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +169,12 @@ def test_wrong_settings_end_with_one_line(folder, model, capsys, arguments, stat
     if status == 1:
         assert error.startswith("error: ")
         assert error.count("\n") == 1
+
+
+def test_help_waits_for_no_heavy_import():
+    code = "import sys, pmam_plugin.cli; print([name for name in ('torch', 'pandas', 'scipy') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_help_shows_an_example(capsys):
