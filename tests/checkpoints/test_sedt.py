@@ -11,8 +11,10 @@ from pmam_plugin.checkpoints.sedt import (
     import_sedt,
     import_sedt_tagger,
     import_sp_sedt,
+    load_sp_sedt,
     read_band_statistics,
 )
+from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.models.sedt import pretrained_part
 from pmam_plugin.models.sp_sedt import crop_patches
@@ -96,6 +98,19 @@ def test_imported_pre_training_starts_a_detector(tmp_path: Path, layout: Layout,
     model, _ = import_sedt(save(tmp_path / "sedt.pt", sedt_state), LABELS)
     model.load_pretrained(pretrained_part(pretext))
     assert torch.equal(model.network.event_queries, pretext.network.event_queries)
+
+
+def test_a_network_is_filled_with_published_pre_training(tmp_path: Path, layout: Layout) -> None:
+    source = save(tmp_path / "sp.pt", layout.sp_sedt())
+    pretext, _ = import_sp_sedt(source, patches=3)
+    network = from_config(to_config(pretext.network))
+    report = load_sp_sedt(network, source)
+    assert report.layout == "SP-SEDT"
+    expected = pretext.network.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
+    smaller = from_config({**to_config(pretext.network), "queries": 2})
+    with pytest.raises(InputError, match="event_queries has shape"):
+        load_sp_sedt(smaller, source)
 
 
 def test_an_imported_tagger_has_the_references_backbone(tmp_path: Path, layout: Layout) -> None:
