@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from pmam_plugin.audio import audio_info, to_mono_resampled
-from pmam_plugin.checkpoints import save_model
+from pmam_plugin.checkpoints.folder import model_config, save_model
 from pmam_plugin.checkpoints.hub_folder import BUILTIN
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation.postprocess import PostProcessing
-from pmam_plugin.hub import load_model, push_model
+from pmam_plugin.hub import load_model, model_card, push_model
 from pmam_plugin.long_audio import Cutter, Grid, Joiner, Window, audio_blocks
 from pmam_plugin.models.base import Detection, SoundEventModel, frame_table
 
@@ -135,7 +135,8 @@ class SoundEventDetector:
             InputError: the folder cannot be written.
         """
         provenance = self.config.get("provenance")
-        return save_model(folder, self.model, self.postprocessing, provenance, half=half, options=self.options)
+        card = model_card(model_config(self.model, self.postprocessing, provenance, self.options))
+        return save_model(folder, self.model, self.postprocessing, provenance, card, half, self.options)
 
     def push_to_hub(self, repository: str, half: bool = False, **publishing: Any) -> str:
         """Publish the model, with its card, on the Hugging Face Hub; returns the commit.

@@ -48,3 +48,9 @@ def test_missing_and_broken_json_name_the_file(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(InputError, match=r"bad\.json: not valid JSON"):
         read_json(tmp_path / "bad.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"deep\.json: not valid JSON"):
+        read_json(tmp_path / "deep.json")
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"bytes\.json: not valid JSON"):
+        read_json(tmp_path / "bytes.json")

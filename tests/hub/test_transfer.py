@@ -1,10 +1,12 @@
 """Push and pull over real HTTP, from a small Hub on the loopback device."""
 
+import json
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from pmam_plugin import SoundEventDetector, hub
@@ -69,6 +71,32 @@ def test_a_model_in_memory_is_published_and_loaded(client):
     assert loaded.config["provenance"] == {"seed": 7}
     expected = patch_detector().state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.model.state_dict().items())
+
+
+def republish(source, repository):
+    """What people write who know the Hub from other libraries."""
+    detector = SoundEventDetector.from_pretrained(source, device="cpu", token=READ)
+    return detector.push_to_hub(repository, token=WRITE, license="mit", dataset="tones", half=True)
+
+
+def test_a_detector_is_fetched_and_published_by_its_own_methods(folder, server, client, tmp_path):
+    client(hub.push, folder, "org/source", private=True, token=WRITE)
+    commit = client(republish, "org/source", "org/copy")
+    files = server.repositories["org/copy"].content(commit)
+    card = ModelCard(files["README.md"].decode()).data
+    assert (card.license, card.model_name, card.eval_results[0].dataset_name) == ("mit", "copy", "tones")
+    assert len(files["model.safetensors"]) < 0.6 * (folder / "model.safetensors").stat().st_size
+    config = json.loads(files["config.json"])
+    assert config["provenance"] == read_json(folder / "config.json")["provenance"]
+    assert abs(client(detected, "org/copy", commit) - detected(folder)).max() < 0.01
+
+
+def test_a_saved_detector_is_the_same_again(folder, tmp_path):
+    detector = SoundEventDetector.from_pretrained(folder, device="cpu")
+    assert detector.save_pretrained(tmp_path / "saved") == tmp_path / "saved"
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "saved" / name).read_bytes() == (folder / name).read_bytes()
+    assert "## Limits" in (tmp_path / "saved/README.md").read_text()
 
 
 def test_a_commit_or_branch_pins_the_model(folder, client, tmp_path):
