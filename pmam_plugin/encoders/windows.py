@@ -42,12 +42,18 @@ def encode_windows(
     length = min(round(windows.length_seconds * frame_rate), frames)
     reliable = length // step * step or length
     starts = window_starts(frames, length, max(1, min(round(windows.hop_seconds * frame_rate), reliable)))
-    pieces = torch.stack([mel[..., start : start + length] for start in starts], dim=1).flatten(0, 1)
-    encoded = torch.cat([encode(piece) for piece in pieces.split(WINDOWS_AT_ONCE)]).unflatten(0, (batch, len(starts)))
-    total = encoded.new_zeros(batch, frames, encoded.shape[-1])
-    count = encoded.new_zeros(frames, 1)
-    for index, start in enumerate(starts):
-        kept = length if index == len(starts) - 1 else reliable
-        total[:, start : start + kept] += encoded[:, index, :kept]
-        count[start : start + kept] += 1
+    at_once = max(1, WINDOWS_AT_ONCE // batch)
+    total: Tensor | None = None
+    count = mel.new_zeros(frames, 1)
+    for first in range(0, len(starts), at_once):
+        chosen = starts[first : first + at_once]
+        pieces = torch.cat([mel[..., start : start + length] for start in chosen])
+        encoded = torch.cat([encode(piece) for piece in pieces.split(WINDOWS_AT_ONCE)]).unflatten(0, (-1, batch))
+        total = encoded.new_zeros(batch, frames, encoded.shape[-1]) if total is None else total
+        # Summed as they come: together they would take several times the memory of the encoder.
+        for start, window in zip(chosen, encoded, strict=True):
+            kept = length if start == starts[-1] else reliable
+            total[:, start : start + kept] += window[:, :kept]
+            count[start : start + kept] += 1
+    assert total is not None
     return total / count

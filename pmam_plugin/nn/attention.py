@@ -55,6 +55,15 @@ def relative_attention(query: Tensor, key: Tensor, value: Tensor, position: Tens
     blockwise = learning or query.dtype == torch.bfloat16
     if query.device.type == "cpu" and blockwise and query.shape[2] > 1 and not _exporting():
         return _BlockwiseAttention.apply(query, key, value, position, distance)
+    if query.device.type == "cpu" and not _exporting():
+        # Logits by distance are twice as wide as the matrix of logits, 150 MB for a clip of 10 s: one clip's at a time.
+        clips = zip(query.split(1), key.split(1), value.split(1), position.split(1), strict=True)
+        return torch.cat([_biased_attention(q, k, v, p, distance) for q, k, v, p in clips])
+    return _biased_attention(query, key, value, position, distance)
+
+
+def _biased_attention(query: Tensor, key: Tensor, value: Tensor, position: Tensor, distance: Tensor) -> Tensor:
+    """Torch's fused attention, with the logits by distance as its bias."""
     bias = skew(position @ distance.transpose(1, 2)) * query.shape[-1] ** -0.5
     return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 

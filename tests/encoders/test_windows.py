@@ -40,3 +40,9 @@ def test_windows_go_through_the_encoder_together() -> None:
 
     encode_windows(encode, torch.randn(4, 2, 1000), Windows(5.12, 0.49), 100.0, 10)
     assert sizes == [32, 12]
+
+
+def test_clips_stay_apart_however_many_there_are() -> None:
+    mel = torch.randn(70, 2, 120)
+    encoded = encode_windows(lambda piece: piece.transpose(1, 2), mel, Windows(0.5, 0.2), 100.0, 10)
+    torch.testing.assert_close(encoded, mel.transpose(1, 2))

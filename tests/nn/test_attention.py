@@ -39,6 +39,18 @@ def test_all_ways_compute_the_same(length: int) -> None:
     torch.testing.assert_close(learning, expected)
 
 
+def test_logits_by_distance_exist_for_one_clip_at_a_time() -> None:
+    sizes = []
+
+    def noting(by_distance: Tensor) -> Tensor:
+        sizes.append(by_distance.shape[0])
+        return skew(by_distance)
+
+    with mock.patch.object(module, "skew", noting):
+        relative_attention(*inputs(16))
+    assert sizes == [1, 1]
+
+
 @pytest.mark.parametrize("length", [2, 16, 37])
 def test_gradients_are_those_of_the_definition(length: int) -> None:
     tensors = [tensor.requires_grad_() for tensor in inputs(length)]
