@@ -59,7 +59,7 @@ def model_card(
         source=repository or "path/to/this/folder",
         upstream="pmam_hub" if repository else "pmam_local",
         pin='  # revision="..." pins a commit' if repository else "",
-        companions="" if repository else "  # once hub.write_companions(folder) has added that file",
+        companions="" if repository else "  # after hub.write_companions(folder)",
         data=_data(provenance, datasets),
         figures=_figures(metrics, values, measured_on),
         limits=_limits(config),
