@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pmam_plugin.checkpoints.checks import check_detector, check_parts
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path, read_json, write_json
@@ -109,6 +110,7 @@ def load_model(source: str | os.PathLike[str], device: str | torch.device | None
         raise InputError(
             f"{path}: holds {kind}, which is a part of a model and detects nothing alone; give a detector's folder"
         )
+    check_detector(loaded.model, loaded.postprocessing, model_folder(source) / CONFIG_NAME)
     return loaded
 
 
@@ -122,13 +124,14 @@ def load_module(source: str | os.PathLike[str], device: str | torch.device | Non
         options = from_config(config.get("options") or {})
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError, LookupError) as error:
+    except (TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError, MemoryError, LookupError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{path}: the model it describes cannot be built ({reason}); fetch the folder again"
         ) from error
     if not isinstance(model, nn.Module):
         raise InputError(f"{path}: {config['architecture']} is not a model; fetch the folder again")
+    check_parts(postprocessing, options, config.get("provenance"), path)
     load_weights(model, folder / WEIGHTS_NAME)
     _check_statements(model, config, path)
     return LoadedModel(model.to(device or "cpu").eval(), postprocessing, options, config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,8 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation.intervals import active_runs
 from pmam_plugin.evaluation.per_class import PerClass, per_class
 from pmam_plugin.evaluation.segments import SoundEventBoxes
+
+_LONGEST_FILTER = 600.0  # seconds; no event needs more, and memory would
 
 
 @configurable
@@ -54,9 +57,9 @@ class PostProcessing:
         ):
             if value not in allowed:
                 raise InputError(f"post-processing: {name} must be one of {', '.join(allowed)}, not {value!r}")
-        lengths = list(median_seconds.values()) if isinstance(median_seconds, Mapping) else [median_seconds]
-        if any(not 0 <= length < np.inf for length in lengths):
-            raise InputError("post-processing: median_seconds must be seconds, 0 or more")
+        if not all(0 <= length <= _LONGEST_FILTER for length in _numbers("median_seconds", median_seconds)):
+            raise InputError(f"post-processing: median_seconds must be within 0 and {_LONGEST_FILTER:g} s")
+        _numbers("threshold", threshold)
         self.weak_mask = weak_mask
         self.median_seconds = median_seconds
         self.median_rule = median_rule
@@ -156,3 +159,12 @@ class PostProcessing:
         filtering = ndimage.median_filter if self.filter_type == "median" else ndimage.maximum_filter
         mode: Literal["reflect", "nearest"] = "reflect" if self.median_rule == "scipy" else "nearest"
         return np.stack([filtering(column, size=length, mode=mode) for column in scores.T], axis=1)
+
+
+def _numbers(name: str, value: Any) -> list[float]:
+    """A setting for all classes or per class as numbers; InputError where one is none."""
+    values = list(value.values()) if isinstance(value, Mapping) else [value]
+    for item in values:
+        if not isinstance(item, Real) or isinstance(item, bool) or item != item:
+            raise InputError(f"post-processing: {name} must be a number, or one per class, not {item!r}")
+    return [float(item) for item in values]

@@ -121,6 +121,9 @@ def test_it_is_rebuilt_from_plain_json():
         ({"filter_type": "min"}, "filter_type must be one of"),
         ({"median_seconds": -1}, "median_seconds must be"),
         ({"median_seconds": {"Cat": float("nan")}}, "median_seconds must be"),
+        ({"median_seconds": 1e9}, "median_seconds must be within 0 and 600 s"),
+        ({"threshold": "high"}, "threshold must be a number, or one per class, not 'high'"),
+        ({"threshold": {"Cat": float("nan")}}, "threshold must be a number"),
     ],
 )
 def test_a_setting_that_means_nothing_is_refused(arguments, said):
