@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pmam_plugin import __version__
 from pmam_plugin.errors import InputError
 
 if TYPE_CHECKING:
@@ -228,9 +229,11 @@ def _write_report(path: Path, results: Iterator[Result], detector: SoundEventDet
         )
         for result in results
     )
-    write_detection_report(
-        path, recordings, provenance={name: fact for name, fact in facts.items() if fact is not None}
-    )
+    origin = detector.config.get("provenance") or {}
+    facts |= {"pmam_plugin": __version__, **{name: origin[name] for name in ("commit", "data") if name in origin}}
+    shown = {name: fact for name, fact in facts.items() if fact is not None}
+    # Cards are Markdown, a notice is plain text.
+    write_detection_report(path, recordings, provenance=shown, note=str(origin.get("note") or "").replace("*", ""))
 
 
 @contextlib.contextmanager

@@ -44,6 +44,7 @@ def write_detection_report(
     recordings: Iterable[DetectedRecording],
     title: str = "Detected sound events",
     provenance: Mapping[str, Any] | None = None,
+    note: str = "",
 ) -> None:
     """Write the page, atomically.
 
@@ -56,6 +57,7 @@ def write_detection_report(
         recordings: read one by one; a generator keeps only one hour-long recording's sound in memory.
         title: of the page.
         provenance: model, version, threshold, ...: shown as a table.
+        note: a warning about the model, shown below the title.
 
     Raises:
         InputError: a recording cannot be read, or the page cannot be written.
@@ -77,7 +79,7 @@ def write_detection_report(
         if data["audio"] and "base64" in data["audio"]:
             left -= data["duration"]
         shown.append(data)
-    write_page(path, title, _summary(shown), _body(shown, provenance or {}), {"recordings": shown}, _SCRIPTS)
+    write_page(path, title, _summary(shown), _body(shown, provenance or {}, note), {"recordings": shown}, _SCRIPTS)
 
 
 _SCRIPTS = ("player.js", "detections.js")
@@ -101,10 +103,16 @@ def _summary(shown: Sequence[Mapping[str, Any]]) -> str:
     events = sum(len(lane["detected"]) for item in shown for lane in item["lanes"])
     seconds = sum(item["duration"] for item in shown)
     plural = "" if len(shown) == 1 else "s"
-    return f"{events} event{'' if events == 1 else 's'} in {len(shown)} recording{plural}, {duration_text(seconds)}"
+    length = _unbroken(duration_text(seconds))
+    return f"{events} event{'' if events == 1 else 's'} in {len(shown)} recording{plural}, {length}"
 
 
-def _body(shown: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> str:
+def _unbroken(text: str) -> str:
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _body(shown: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any], note: str) -> str:
+    warning = f'<p class="notice warning">{escape(note)}</p>' if note else ""
     keys = (
         "<p class='keys'><kbd>Space</kbd> play <kbd>←</kbd><kbd>→</kbd> 1 s <kbd>N</kbd><kbd>P</kbd> next and previous "
         "event <kbd>+</kbd><kbd>−</kbd><kbd>0</kbd> zoom <kbd>Home</kbd><kbd>End</kbd></p>"
@@ -116,4 +124,4 @@ def _body(shown: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> 
         f"<tr><th>{escape(key)}</th><td>{escape(number(value))}</td></tr>" for key, value in provenance.items()
     )
     about = details("How these detections were made", f'<table class="facts">{rows}</table>') if rows else ""
-    return files + player + table + about
+    return warning + files + player + table + about

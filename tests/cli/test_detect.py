@@ -111,6 +111,9 @@ def test_a_report_shows_every_recording(folder, model, tmp_path):
     assert run("detect", folder, "--model", model, "--report", page, "--out", tmp_path / "e.tsv") == 0
     text = page.read_text()
     assert "deep/er/a.wav" in text
+    assert "A demonstration" not in text
+    assert run("detect", folder / "a.wav", "--report", page) == 0
+    assert "A demonstration, not for real recordings." in page.read_text()
     assert len(read_events(tmp_path / "e.tsv"))
 
 

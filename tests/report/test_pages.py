@@ -178,4 +178,4 @@ def test_people_read_numbers_and_durations() -> None:
 def test_a_dataframe_of_no_detections_is_fine(tmp_path: Path) -> None:
     empty = pd.DataFrame(columns=["filename", "onset", "offset", "event_label"])
     write_detection_report(tmp_path / "d.html", [DetectedRecording("a", (samples.wave(1.0), samples.RATE), empty)])
-    assert "0 events in 1 recording, 1.0 s" in (tmp_path / "d.html").read_text(encoding="utf-8")
+    assert "0 events in 1 recording, 1.0\N{NO-BREAK SPACE}s" in (tmp_path / "d.html").read_text(encoding="utf-8")
