@@ -71,6 +71,9 @@ def collect(
         )
     root = Path(data_folder) if data_folder is not None else _data_folder(run)
     prepared = load_prepared(root, run / "manifests")
+    first = next((clip.path for manifest in prepared.manifests.values() for clip in manifest), None)
+    if first is not None and not Path(first).exists():
+        raise InputError(f"{root}: the training data are not there (no {first}); say with --data-folder where they are")
     notify = progress or (lambda what, done, of: None)
     iterations = [_Iteration(folder, prepared, notify).collect() for folder in folders]
     provenance = {"run": run.resolve().name, "data": prepared.description}

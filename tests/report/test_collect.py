@@ -134,3 +134,5 @@ def test_what_is_missing_is_named(run: Path, tmp_path: Path) -> None:
         collect(tmp_path)
     with pytest.raises(InputError, match="holds no prepared data"):
         collect(tmp_path, run.parent / "corpus")
+    with pytest.raises(InputError, match=r"the training data are not there .* say with --data-folder"):
+        collect(run, tmp_path)
