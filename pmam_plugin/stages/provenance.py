@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from packaging.requirements import Requirement
 
 from pmam_plugin import __version__
 
@@ -79,10 +80,12 @@ def constraint_set(file: Path = _PACKAGE.parent / "constraints.txt") -> dict[str
     """The tested set of versions that belongs to the checkout, and which installed ones differ from it."""
     if not file.is_file():
         return None
+    # Imported here: inference needs neither, and this package comes with SpeechBrain.
     text = file.read_text(encoding="utf-8")
-    pinned = dict(re.findall(r"^([\w.-]+)==([^\s;#]+)", text, re.M))
-    installed = {name: _version(name) for name in pinned}
-    differing = {name: found for name, found in installed.items() if found not in (None, pinned[name])}
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    pinned = [pin for pin in map(Requirement, filter(None, lines)) if pin.marker is None or pin.marker.evaluate()]
+    installed = {pin.name: _version(pin.name) for pin in pinned}
+    differing = {pin.name: found for pin in pinned if (found := installed[pin.name]) and found not in pin.specifier}
     return {"file": file.name, "sha256": hashlib.sha256(text.encode()).hexdigest(), "differing": differing}
 
 

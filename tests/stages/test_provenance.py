@@ -64,7 +64,10 @@ def test_installed_versions_that_differ_from_the_pinned_ones_are_listed(tmp_path
     import numpy
 
     file = tmp_path / "constraints.txt"
-    file.write_text(f"# pinned\nnumpy=={numpy.__version__}\npytest==0.1  # old\nnot-installed==1.0\n")
+    file.write_text(
+        f"# pinned\nnumpy==0.1 ; python_version < '3'\nnumpy=={numpy.__version__} ; python_version >= '3'\n"
+        "pytest==0.1  # old\nnot-installed==1.0\n"
+    )
     assert list(constraint_set(file)["differing"]) == ["pytest"]
     assert constraint_set(Path("no/such/file")) is None
 
