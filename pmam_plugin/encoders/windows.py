@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pmam_plugin.encoders.base import Windows
 
-# Enough to keep any device busy; more would only cost memory.
-WINDOWS_AT_ONCE = 32
+# Enough to keep the device busy; more would only cost memory.
+WINDOWS_AT_ONCE = {"cuda": 32, "cpu": 8}
 
 
 def window_starts(frames: int, length: int, hop: int) -> list[int]:
@@ -42,13 +42,14 @@ def encode_windows(
     length = min(round(windows.length_seconds * frame_rate), frames)
     reliable = length // step * step or length
     starts = window_starts(frames, length, max(1, min(round(windows.hop_seconds * frame_rate), reliable)))
-    at_once = max(1, WINDOWS_AT_ONCE // batch)
+    most = WINDOWS_AT_ONCE.get(mel.device.type, 8)
+    at_once = max(1, most // batch)
     total: Tensor | None = None
     count = mel.new_zeros(frames, 1)
     for first in range(0, len(starts), at_once):
         chosen = starts[first : first + at_once]
         pieces = torch.cat([mel[..., start : start + length] for start in chosen])
-        encoded = torch.cat([encode(piece) for piece in pieces.split(WINDOWS_AT_ONCE)]).unflatten(0, (-1, batch))
+        encoded = torch.cat([encode(piece) for piece in pieces.split(most)]).unflatten(0, (-1, batch))
         total = encoded.new_zeros(batch, frames, encoded.shape[-1]) if total is None else total
         # Summed as they come: together they would take several times the memory of the encoder.
         for start, window in zip(chosen, encoded, strict=True):
