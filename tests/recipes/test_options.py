@@ -25,6 +25,11 @@ def recipe():
     return module
 
 
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return tiny_corpus(tmp_path_factory.mktemp("data") / "corpus")
+
+
 def chosen(recipe, *flags, **hparams):
     return recipe.run_options(RunOptions.from_command_line_args(["x.yaml", *flags])[1], hparams)
 
@@ -92,14 +97,16 @@ def test_every_experiment_has_a_row_of_existing_files():
 
 
 @pytest.mark.slow
-def test_the_row_of_the_small_system_holds(tmp_path):
+def test_the_row_of_the_small_system_holds(corpus, tmp_path):
     """As SpeechBrain's own tester runs it, and once more with checkpoints in SpeechBrain's temporary folder."""
-    corpus = tiny_corpus(tmp_path / "corpus")
     [row] = [row for row in rows() if row["Hparam_file"] == YAML]
     flags = row["test_debug_flags"].replace("tests/tmp/corpus", str(corpus)).split()
     for temporary in (False, True):
         output = tmp_path / f"run{temporary}"
-        given = [flag for flag in flags if not (temporary and flag == "--debug_persistently")]
+        given = [*flags]
+        if temporary:
+            given.remove("--debug_persistently")
+            given += ["--skip_stages", "[estep_2, pretrain_2]"]
         done = run_recipe([row["Hparam_file"], *given, f"--output_folder={output}", "--device=cpu", "--bootstrap=10"])
         assert done.returncode == 0, done.stderr[-3000:]
         [names] = [check.split("=", 1)[1].strip('[]"') for check in row["test_debug_checks"].split(" file_exists")]
@@ -108,8 +115,8 @@ def test_the_row_of_the_small_system_holds(tmp_path):
 
 
 @pytest.mark.slow
-def test_options_of_the_command_line_reach_the_updates(tmp_path):
-    corpus, output = tiny_corpus(tmp_path / "corpus"), tmp_path / "run"
+def test_options_of_the_command_line_reach_the_updates(corpus, tmp_path):
+    output = tmp_path / "run"
     argv = arguments(YAML, corpus, output, skip_stages="[estep_1, pretrain_1, estep_2, pretrain_2, evaluate, report]")
     argv += ["--max_grad_norm", "1e-9", "--optimizer_step_limit", "2"]
     done = run_recipe(argv)
@@ -119,9 +126,3 @@ def test_options_of_the_command_line_reach_the_updates(tmp_path):
     state = torch.load(next(output.glob("stages/finetune_2/checkpoints/CKPT*/optimizer.ckpt")), weights_only=True)
     # First moments are tenths of the clipped gradients.
     assert max(float(entry["exp_avg"].abs().max()) for entry in state["state"].values()) < 1e-8
-
-
-def test_a_negative_bound_is_one_sentence(tmp_path):
-    done = run_recipe(arguments(YAML, tiny_corpus(tmp_path / "corpus"), tmp_path / "out", max_grad_norm="-1"))
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: --max_grad_norm -1: must be positive")
