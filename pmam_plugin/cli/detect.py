@@ -233,7 +233,8 @@ def _write_report(path: Path, results: Iterator[Result], detector: SoundEventDet
     facts |= {"pmam_plugin": __version__, **{name: origin[name] for name in ("commit", "data") if name in origin}}
     shown = {name: fact for name, fact in facts.items() if fact is not None}
     # Cards are Markdown, a notice is plain text.
-    write_detection_report(path, recordings, provenance=shown, note=str(origin.get("note") or "").replace("*", ""))
+    note = str(origin.get("note") or "").replace("*", "").replace("`", "")
+    write_detection_report(path, recordings, provenance=shown, note=note)
 
 
 @contextlib.contextmanager
