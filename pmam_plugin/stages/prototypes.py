@@ -161,7 +161,8 @@ class EStep:
         if if_main_process():
             prototypes.save(folder)
         ddp_barrier()
-        return prototypes
+        # Read back, as a resumed run does: both then label with the same numbers to the last bit.
+        return PrototypeSet.load(folder, context.device)
 
     def _label(self, store: EmbeddingStore, prototypes: PrototypeSet, folder: Path) -> PosteriorStore:
         if if_main_process():
