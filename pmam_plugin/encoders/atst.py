@@ -16,7 +16,6 @@ from torch.nn import functional
 
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
-from pmam_plugin.nn.attention import SelfAttention
 
 
 class MelPatches(nn.Module):
@@ -94,8 +93,6 @@ class ATSTFrame(FrameEncoder):
             )
             for index in range(depth)
         ]
-        for block in blocks:
-            block.attn = SelfAttention(dim, heads, qkv_bias=False, proj_drop=dropout)
         self.blocks = nn.ModuleList(blocks)
         self.norm_frame = nn.LayerNorm(dim, eps=1e-6)
         self._initialise()

@@ -15,7 +15,6 @@ from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
 from pmam_plugin.encoders.windows import encode_windows
 from pmam_plugin.errors import InputError
-from pmam_plugin.nn.attention import SelfAttention
 from pmam_plugin.nn.interpolate import interpolate_frames
 from pmam_plugin.nn.pooling import FrequencyAttentionPool
 
@@ -70,8 +69,6 @@ class PaSST(nn.Module):
         self.time_new_pos_embed = nn.Parameter(torch.zeros(1, dim, 1, time_patches))
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(1, dim, PATCH, STRIDE)})
         blocks = [Block(dim, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)]
-        for block in blocks:
-            block.attn = SelfAttention(dim, heads, qkv_bias=True)
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm(dim)
         self.head: nn.Module | None = None

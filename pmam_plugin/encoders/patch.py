@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
-from pmam_plugin.nn.attention import SelfAttention
 
 FACTOR = 4  # mel frames per output frame
 
@@ -86,8 +85,6 @@ class PatchEncoder(FrameEncoder):
         self.position = nn.Conv1d(dim, dim, 7, padding=3, groups=dim)
         norm = partial(nn.LayerNorm, eps=1e-6)
         blocks = [Block(dim, heads, mlp_ratio, qkv_bias=True, norm_layer=norm, proj_drop=dropout) for _ in range(depth)]
-        for block in blocks:
-            block.attn = SelfAttention(dim, heads, qkv_bias=True, proj_drop=dropout)
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm(dim)
 
