@@ -11,6 +11,9 @@ STAMP211 := $(VENV211)/.installed
 TESTS211 ?= tests/upstream tests/integrations tests/encoders/test_s3prl.py tests/hub/test_hubconf.py \
 	tests/test_audio.py tests/test_inference.py tests/test_streaming.py tests/test_export.py
 
+# Test processes, one thread each: most tests are too small for more.
+TEST_PROCESSES ?= 2
+
 # Waiting threads that spin steal the cores of those that work.
 export OMP_WAIT_POLICY := passive
 
@@ -61,8 +64,9 @@ types: $(STAMP)
 contract: $(STAMP)
 	$(BIN)/lint-imports
 
+# A module stays in one process, which shares its fixtures.
 pytest: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
 
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict

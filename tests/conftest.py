@@ -1,4 +1,4 @@
-"""Keep pytest, hypothesis and SpeechBrain from tripping over each other.
+"""Keep pytest, hypothesis and SpeechBrain from tripping over each other, and start with what takes longest.
 
 Test tools ask every imported module for its ``__file__`` and the like; SpeechBrain's lazy modules answer by importing
 optional packages that are not installed, and raise ImportError. They have no such names: AttributeError says so.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from speechbrain.utils.importutils import LazyModule
 
 _load = LazyModule.__getattr__
@@ -20,3 +21,10 @@ def _without_dunders(self: Any, name: str) -> Any:
 
 
 LazyModule.__getattr__ = _without_dunders
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests first, so that several processes end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    recipes = {path for path in slow if path.parent.name == "recipes"}
+    items.sort(key=lambda item: (item.path not in recipes, item.path not in slow))
