@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:  # importing the room would make every verb and --help wait for pandas
+    from pmam_plugin.evaluation.per_class import PerClass
     from pmam_plugin.evaluation.tables import Progress
 
 _NAMES = {
@@ -60,12 +61,13 @@ def evaluate(
         typer.Option(metavar="DIR", help="Detections in predictions_th_<threshold>.tsv files: PSDS1 and PSDS2."),
     ] = None,
     threshold: Annotated[
-        float,
-        typer.Option(
-            help="With --scores: what a score must exceed to count for F1. For a model's own, tuned thresholds give "
-            "what pmam detect --out wrote as --events."
-        ),
-    ] = 0.5,
+        float | None,
+        typer.Option(help="With --scores: what a score must exceed to count for F1; 0.5 unless given."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER|ORG/NAME", help="With --scores: the model whose own thresholds count for F1."),
+    ] = None,
     bootstrap: Annotated[
         int, typer.Option(min=0, metavar="N", help="Resamples for the 95 % intervals; 0 for none.")
     ] = 200,
@@ -80,6 +82,10 @@ def evaluate(
     """
     if sum(source is not None for source in (events, scores, operating_points)) != 1:
         raise typer.BadParameter("give one of --events, --scores and --operating-points")
+    if (threshold is not None or model is not None) and scores is None:
+        raise typer.BadParameter("--threshold and --model belong to --scores")
+    if threshold is not None and model is not None:
+        raise typer.BadParameter("give --threshold or --model, whose thresholds are its own")
     # Imported here, so that the other verbs and --help start fast.
     from pmam_plugin.evaluation import metrics, tables
     from pmam_plugin.files import write_json
@@ -95,7 +101,7 @@ def evaluate(
                 tables.read_scores(scores, progress),
                 truth,
                 seconds,
-                threshold=threshold,
+                threshold=_thresholds(model) if model is not None else 0.5 if threshold is None else threshold,
                 bootstrap=bootstrap,
                 seed=seed,
                 progress=progress,
@@ -108,6 +114,15 @@ def evaluate(
     if json is not None:
         write_json(json, figures)
     _print(figures)
+
+
+def _thresholds(model: str) -> PerClass:
+    """Those of a model's post-processing."""
+    from pmam_plugin.checkpoints import load_model
+    from pmam_plugin.checkpoints.hub_folder import fetch_model
+
+    postprocessing = load_model(fetch_model(model)).postprocessing
+    return 0.5 if postprocessing is None else postprocessing.threshold
 
 
 @contextlib.contextmanager

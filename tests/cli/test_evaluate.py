@@ -3,9 +3,13 @@ import json
 import pytest
 
 from pmam_plugin import __version__
+from pmam_plugin.checkpoints import save_model
 from pmam_plugin.cli import main
+from pmam_plugin.encoders import PatchEncoder
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation import write_scores
+from pmam_plugin.evaluation import PostProcessing, write_scores
+from pmam_plugin.features import FrontEnds, LogMel
+from pmam_plugin.models import Backbone, FrameDetector, LinearSoftmaxHead
 from tests.evaluation.examples import LABELS, events_table, random_set, runs
 from tests.support import shared
 
@@ -94,6 +98,17 @@ def test_the_threshold_decides_what_counts(capsys, dataset):
     assert "event F1, macro\t0.00" not in run(capsys, *arguments)[1]
 
 
+def test_a_model_brings_its_thresholds(capsys, dataset):
+    head = LinearSoftmaxHead(4, len(LABELS))
+    rule = PostProcessing(threshold={label: 0.3 for label in LABELS})
+    backbone = Backbone(FrontEnds(mel=LogMel(n_mels=16)), PatchEncoder(mel_bins=16, dim=4, depth=1, heads=2), None)
+    save_model(dataset / "model", FrameDetector(backbone, head, list(LABELS)), rule)
+    arguments = [*common(dataset), "--scores", dataset / "scores", "--bootstrap", 0]
+    own = run(capsys, *arguments, "--model", dataset / "model")
+    assert own[0] == 0
+    assert own[1] == run(capsys, *arguments, "--threshold", 0.3)[1] != run(capsys, *arguments)[1]
+
+
 def test_a_terminal_gets_a_drawn_table(capsys, dataset, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     status, output, _ = run(capsys, *common(dataset), "--events", dataset / "detections.csv", "--bootstrap", 0)
@@ -139,7 +154,9 @@ def test_a_result_that_cannot_be_written_is_status_one(capsys, dataset):
         ["evaluate", "--ground-truth", "a", "--durations", "b"],
         ["evaluate", "--ground-truth", "a", "--durations", "b", "--events", "c", "--scores", "d"],
         ["evaluate", "--ground-truth", "a", "--durations", "b", "--events", "c", "--bootstrap", "-1"],
-        ["evaluate", "--ground-truth", "a", "--durations", "b", "--events", "c", "--threshold", "high"],
+        ["evaluate", "--ground-truth", "a", "--durations", "b", "--scores", "c", "--threshold", "high"],
+        ["evaluate", "--ground-truth", "a", "--durations", "b", "--events", "c", "--threshold", "0.4"],
+        ["evaluate", "--ground-truth", "a", "--durations", "b", "--scores", "c", "--threshold", "0.4", "--model", "d"],
     ],
 )
 def test_wrong_usage_is_status_two(capsys, arguments):
