@@ -42,7 +42,7 @@ def evaluate_scores(
     labels: Sequence[str] | None = None,
     clip_scores: Mapping[str, Sequence[float]] | None = None,
     threshold: PerClass = 0.5,
-    clip_threshold: float = 0.5,
+    clip_threshold: PerClass = 0.5,
     bootstrap: int = RESAMPLES,
     seed: int = 0,
     progress: Progress | None = None,
@@ -56,7 +56,7 @@ def evaluate_scores(
         labels: the classes; default the columns of the tables.
         clip_scores: score of every class for every clip, in the order of ``labels``; default the highest frame score.
         threshold: scores above it are detections, for F1; one for all classes or one per class.
-        clip_threshold: clip scores above it count as present, for the clip F1.
+        clip_threshold: clip scores above it count as present, for the clip F1; one for all classes or one per class.
         bootstrap: number of resamples; 0 for no intervals.
         seed: of the resamples.
         progress: a progress hook.
@@ -71,7 +71,7 @@ def evaluate_scores(
     if clip_scores is None:
         present = counts.presence(detected, reference)
     else:
-        present = _clip_matrix(clip_scores, reference) > clip_threshold
+        present = _clip_matrix(clip_scores, reference) > per_class(clip_threshold, reference.labels, "clip_threshold")
     results = _f1(detected, present, reference, weights)
     united = reference.for_intersection()
     for key, changes in _score_changes(tables, united, tuple(SCENARIOS), progress).items():

@@ -20,6 +20,7 @@ from pmam_plugin.checkpoints.folder import model_config
 from pmam_plugin.config import configurable, rebuilt
 from pmam_plugin.encoders import Windows
 from pmam_plugin.evaluation import PostProcessing, evaluate_scores, tune_segments, tune_thresholds, write_scores
+from pmam_plugin.evaluation.per_class import PerClass
 from pmam_plugin.files import write_json
 from pmam_plugin.hub import model_card
 from pmam_plugin.models import SoundEventModel
@@ -37,6 +38,11 @@ class Scored:
     tables: dict[str, pd.DataFrame]
     clips: dict[str, dict[str, float]]
 
+    def clip_tables(self) -> dict[str, pd.DataFrame]:
+        """Clip-level scores as tables of one row."""
+        ends = {clip: float(table["offset"].iloc[-1]) for clip, table in self.tables.items()}
+        return {clip: pd.DataFrame([{"onset": 0.0, "offset": ends[clip], **row}]) for clip, row in self.clips.items()}
+
     def processed(self, postprocessing: PostProcessing) -> dict[str, pd.DataFrame]:
         """Post-processed tables."""
         return {clip: postprocessing(table, self.clips[clip]) for clip, table in self.tables.items()}
@@ -53,7 +59,8 @@ class Evaluate:
         model: the detector the last fine-tuning stage trained.
         postprocessing: filters; its figures are the main ones.
         segments: also report change-detection bounding boxes, tuned per class on the selection set.
-        thresholds: ``fixed`` (those of ``postprocessing``), or ``tuned`` per class on the selection set's event F1.
+        thresholds: ``fixed`` (those of ``postprocessing``; 0.5 for the clip F1), or ``tuned`` per class on the
+            selection set: event F1 decides for events, clip F1 for clips.
         windows: encode with sliding windows.
         temperature: of the scores.
         batch_clips: clips scored at a time.
@@ -102,13 +109,18 @@ class Evaluate:
             if not if_main_process():
                 continue
             filters[name] = self._with_thresholds(context, self.postprocessing, selection)
-            quick = self._metrics(context, selection, filters[name], "selection", 0)
+            clip_threshold = self._clip_threshold(context, selection)
+            quick = self._metrics(context, selection, filters[name], clip_threshold, "selection", 0)
             decisive = [quick[metric] for metric in self.selection_metrics]
             result["selection"][name] = sum(decisive) / len(decisive)
-            result["validation"][name] = self._metrics(context, scored[name], filters[name], "test", self.bootstrap)
+            result["validation"][name] = self._metrics(
+                context, scored[name], filters[name], clip_threshold, "test", self.bootstrap
+            )
             if self.segments:
                 boxes = self._with_thresholds(context, self._with_boxes(context, selection), selection)
-                result["segments"][name] = self._metrics(context, scored[name], boxes, "test", self.bootstrap)
+                result["segments"][name] = self._metrics(
+                    context, scored[name], boxes, clip_threshold, "test", self.bootstrap
+                )
         artifacts = {name: root / name for name in ("metrics.json", "model", "scores")}
         if if_main_process():
             chosen = max(result["selection"], key=lambda name: (result["selection"][name], name))
@@ -155,6 +167,7 @@ class Evaluate:
         context: RunContext,
         scored: Scored,
         postprocessing: PostProcessing,
+        clip_threshold: PerClass,
         subset: str,
         bootstrap: int,
     ) -> dict[str, Any]:
@@ -166,6 +179,7 @@ class Evaluate:
             labels,
             clip_scores={clip: [scores[label] for label in labels] for clip, scores in scored.clips.items()},
             threshold=postprocessing.threshold,
+            clip_threshold=clip_threshold,
             bootstrap=bootstrap,
             seed=context.seed,
         )
@@ -178,6 +192,13 @@ class Evaluate:
         events, durations = context.data.events("selection"), context.data.durations("selection")
         tables = selection.processed(postprocessing)
         return rebuilt(postprocessing, threshold=tune_thresholds(tables, events, durations, list(self.model.labels)))
+
+    def _clip_threshold(self, context: RunContext, selection: Scored) -> PerClass:
+        if self.thresholds == "fixed":
+            return 0.5
+        events, durations = context.data.events("selection"), context.data.durations("selection")
+        labels = list(self.model.labels)
+        return tune_thresholds(selection.clip_tables(), events, durations, labels, measure="clip")
 
     def _with_boxes(self, context: RunContext, selection: Scored) -> PostProcessing:
         weak_masked = rebuilt(self.postprocessing, median_seconds=0.0)

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from pmam_plugin.errors import InputError
@@ -19,6 +20,27 @@ def test_no_single_threshold_beats_the_tuned_one_of_its_class(seed):
     tuned = event_f1(scores, events, durations, tune_thresholds(scores, events, durations, LABELS))
     for threshold in np.arange(0.005, 1.0, 0.05):
         assert (event_f1(scores, events, durations, threshold) <= tuned + 1e-9).all()
+
+
+def clip_f1(scores, events, durations, clip_scores, threshold):
+    figures = evaluate_scores(
+        scores, events, durations, LABELS, clip_scores=clip_scores, clip_threshold=threshold, bootstrap=0
+    )
+    return np.array([figures["per_class"][label]["clip_f1"] for label in LABELS])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_thresholds_of_clips_are_tuned_on_their_own_f1(seed):
+    scores, events, durations = random_set(seed)
+    clips = {clip: table[list(LABELS)].mean().tolist() for clip, table in scores.items()}
+    rows = {
+        clip: pd.DataFrame([{"onset": 0.0, "offset": 10.0, **dict(zip(LABELS, values, strict=True))}])
+        for clip, values in clips.items()
+    }
+    thresholds = tune_thresholds(rows, events, durations, LABELS, measure="clip")
+    tuned = clip_f1(scores, events, durations, clips, thresholds)
+    for threshold in np.arange(0.005, 1.0, 0.05):
+        assert (clip_f1(scores, events, durations, clips, threshold) <= tuned + 1e-9).all()
 
 
 def test_a_class_that_cannot_be_tuned_keeps_the_default():
