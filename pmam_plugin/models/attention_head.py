@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.models.base import Detection
+from pmam_plugin.nn.dropout import Dropout
 
 
 @configurable
@@ -25,7 +26,7 @@ class AttentionHead(nn.Module):
     def __init__(self, dim: int, classes: int, dropout: float = 0.5) -> None:
         super().__init__()
         self.classes = classes
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.classifier = nn.Linear(dim, classes)
         self.attention = nn.Linear(dim, classes)
 

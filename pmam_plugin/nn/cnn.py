@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
+from pmam_plugin.nn.dropout import Dropout
 
 PMAM_CHANNELS = (16, 16, 32, 32, 64, 64, 128, 128, 256, 384)
 PMAM_POOLING = ((2, 2), (1, 1), (2, 2), (1, 1), (1, 2), (1, 2), (1, 2), (1, 2), (1, 2), (1, 1))
@@ -32,7 +33,7 @@ class GatedConvolution(nn.Module):
         self.conv = nn.Conv2d(channels_in, channels, kernel, padding=kernel // 2)
         self.norm = nn.BatchNorm2d(channels, eps=1e-3, momentum=momentum)
         self.gate = nn.Linear(channels, channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.pool = nn.AvgPool2d(pooling) if max(pooling) > 1 else nn.Identity()
 
     def forward(self, image: Tensor) -> Tensor:

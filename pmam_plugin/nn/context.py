@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.nn.attention import relative_attention
+from pmam_plugin.nn.dropout import Dropout
 
 
 class Context(nn.Module):
@@ -60,7 +61,7 @@ class RecurrentContext(Context):
         self.dim, self.depth = 2 * hidden, 1
         between = dropout if layers > 1 else 0.0
         self.gru = nn.GRU(input_dim, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def hidden_states(self, frames: Tensor, depth: int | None = None) -> list[Tensor]:
         """The output of the last GRU."""
@@ -122,7 +123,7 @@ class RelativeBlock(nn.Module):
         self.attention = RelativeAttention(dim, heads)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, frames: Tensor, distances: Tensor) -> Tensor:
         """``(batch, frames, dim)`` and the encoded distances of :func:`relative_positions`."""

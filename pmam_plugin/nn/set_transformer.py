@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from pmam_plugin.nn.dropout import Dropout
+
 
 def sine_positions(
     cells: int, dim: int, period_cells: float | None = None, device: torch.device | None = None
@@ -57,7 +59,7 @@ class EncoderLayer(nn.Module):
         self.linear2 = nn.Linear(feedforward, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, positions: Tensor, padding: Tensor | None = None) -> Tensor:
         """Update tokens, ``(batch, tokens, dim)``; ``padding`` is true where there is none, ``(batch, tokens)``."""
@@ -88,7 +90,7 @@ class DecoderLayer(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
