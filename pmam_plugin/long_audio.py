@@ -24,7 +24,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from pmam_plugin.audio import AudioPath, _is_cut_short, as_mono, audio_info, read_audio
+from pmam_plugin.audio.reading import AudioPath, _is_cut_short, as_mono, audio_info, read_audio
 from pmam_plugin.errors import InputError
 
 BLOCK_SECONDS = 30.0

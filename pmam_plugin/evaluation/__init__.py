@@ -4,7 +4,6 @@ from pmam_plugin.evaluation.metrics import evaluate_events, evaluate_operating_p
 from pmam_plugin.evaluation.per_class import class_table
 from pmam_plugin.evaluation.postprocess import PostProcessing
 from pmam_plugin.evaluation.psds import PSDROC
-from pmam_plugin.evaluation.reference import clip_id
 from pmam_plugin.evaluation.segments import SoundEventBoxes
 from pmam_plugin.evaluation.tables import (
     read_durations,
@@ -23,7 +22,6 @@ __all__ = [
     "PostProcessing",
     "SoundEventBoxes",
     "class_table",
-    "clip_id",
     "evaluate_events",
     "evaluate_operating_points",
     "evaluate_scores",

@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pmam_plugin.audio.names import clip_name
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import counts, psds
 from pmam_plugin.evaluation.intersection import Changes, Criteria, count_changes
 from pmam_plugin.evaluation.intervals import Intervals, events_above, operating_point_intervals, score_intervals
 from pmam_plugin.evaluation.per_class import PerClass, per_class
 from pmam_plugin.evaluation.psds import PSDROC, SCENARIOS
-from pmam_plugin.evaluation.reference import EventArray, Reference, clip_id, event_array
+from pmam_plugin.evaluation.reference import EventArray, Reference, event_array
 from pmam_plugin.evaluation.tables import Progress, check_scores
 
 CONFIDENCE = 0.95
@@ -184,7 +185,7 @@ def aligned(
     Raises:
         InputError: as :func:`evaluate_scores`.
     """
-    tables = {clip_id(clip): table for clip, table in scores.items()}
+    tables = {clip_name(clip): table for clip, table in scores.items()}
     if not tables:
         raise InputError("no scores were given; pass a table for every clip of the durations")
     if len(tables) < len(scores):
@@ -306,7 +307,7 @@ def _only(events: EventArray, labels: Sequence[str], united: Reference) -> Event
 
 
 def _clip_matrix(clip_scores: Mapping[str, Sequence[float]], reference: Reference) -> np.ndarray:
-    vectors = {clip_id(clip): vector for clip, vector in clip_scores.items()}
+    vectors = {clip_name(clip): vector for clip, vector in clip_scores.items()}
     matrix = np.zeros((len(reference.clips), len(reference.labels)))
     for index, clip in enumerate(reference.clips):
         if clip not in vectors or len(vectors[clip]) != len(reference.labels):

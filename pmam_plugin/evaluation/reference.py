@@ -10,19 +10,10 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from pmam_plugin.audio.names import clip_name, match_clips
 from pmam_plugin.errors import InputError
 
 _LOG = logging.getLogger(__name__)
-_AUDIO_SUFFIXES = frozenset({"wav", "flac", "ogg", "oga", "opus", "mp3", "m4a", "aac", "aif", "aiff", "wma", "webm"})
-
-
-def clip_id(filename: str) -> str:
-    """Name of a clip without its audio suffix: ``Yabc_30.000_40.000.wav`` -> ``Yabc_30.000_40.000``.
-
-    Only known audio suffixes are removed, because clip names themselves hold dots.
-    """
-    stem, dot, suffix = str(filename).rpartition(".")
-    return stem if dot and stem and suffix.lower() in _AUDIO_SUFFIXES else str(filename)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +77,7 @@ class Reference:
     """What a system is measured against.
 
     Attributes:
-        clips: names of all clips, without audio suffix; a clip without events is one of them.
+        clips: names of all clips, see :func:`~pmam_plugin.audio.names.clip_name`; a clip without events is one of them.
         labels: the classes.
         durations: seconds of every clip, ``(clips,)``.
         events: the ground truth as annotated.
@@ -113,8 +104,8 @@ class Reference:
         """
         seconds: dict[str, float] = {}
         for filename, duration in durations.items():
-            if seconds.setdefault(clip_id(filename), float(duration)) != float(duration):
-                raise InputError(f"clip {clip_id(filename)} has two durations; keep one row of it")
+            if seconds.setdefault(clip_name(filename), float(duration)) != float(duration):
+                raise InputError(f"clip {clip_name(filename)} has two durations; keep one row of it")
         if not seconds:
             raise InputError("the durations table names no clip, so there is nothing to evaluate")
         found = sorted(set(events["event_label"].dropna().astype(str)))
@@ -167,8 +158,8 @@ def event_array(table: pd.DataFrame, clips: Sequence[str], labels: Sequence[str]
     """
     filenames = table["filename"].astype(str)
     numbers = {clip: index for index, clip in enumerate(clips)}
-    of_file = {filename: numbers.get(clip_id(filename), -1) for filename in filenames.unique()}
-    unknown = sorted(filename for filename, index in of_file.items() if index < 0)
+    named = match_clips(filenames.unique(), clips)
+    unknown = sorted(set(filenames) - set(named))
     if unknown:
         raise InputError(
             f"{name}: {len(unknown)} clip(s) such as {unknown[0]} have no duration; "
@@ -181,7 +172,7 @@ def event_array(table: pd.DataFrame, clips: Sequence[str], labels: Sequence[str]
     if label.isna().any():
         strange = sorted(set(rows["event_label"][label.isna()].astype(str)))
         raise InputError(f"{name}: unknown class {', '.join(strange)}; the classes are {', '.join(labels)}")
-    clip = filenames[active].map(of_file)
+    clip = filenames[active].map(lambda filename: numbers[named[filename]])
     onset, offset = rows["onset"].to_numpy(np.float64), rows["offset"].to_numpy(np.float64)
     wrong = ~((onset >= 0) & (offset >= onset) & (offset < np.inf))
     if wrong.any():

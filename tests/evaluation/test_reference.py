@@ -2,24 +2,10 @@ import numpy as np
 import pytest
 
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.reference import Reference, clip_id
+from pmam_plugin.evaluation.reference import Reference
 from tests.evaluation.examples import events_table
 
 DURATIONS = {"a.wav": 10.0, "b.wav": 10.0}
-
-
-@pytest.mark.parametrize(
-    ("filename", "clip"),
-    [
-        ("a.wav", "a"),
-        ("Yabc_30.000_40.000.wav", "Yabc_30.000_40.000"),
-        ("Yabc_30.000_40.000", "Yabc_30.000_40.000"),
-        ("weak_0001.OGG", "weak_0001"),
-        (".wav", ".wav"),
-    ],
-)
-def test_only_an_audio_suffix_is_taken_off_a_clip_name(filename, clip):
-    assert clip_id(filename) == clip
 
 
 def test_touching_and_overlapping_events_of_a_class_are_united_for_intersection():

@@ -1,0 +1,230 @@
+"""What recordings are called: one notion of a clip's name, one list of audio endings, one search for files.
+
+A clip's name is its place within its folder, with forward slashes, without the audio ending, accents in one form
+(NFC): ``day1\\Yabc_30.000_40.000.WAV`` is the clip ``day1/Yabc_30.000_40.000``. Detection, preparation, evaluation,
+event files, score folders and caches all know clips by this name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pmam_plugin.errors import InputError
+
+_FAMILIAR = (
+    "wav",
+    "wave",
+    "bwf",
+    "rf64",
+    "w64",
+    "flac",
+    "ogg",
+    "oga",
+    "opus",
+    "mp3",
+    "mp2",
+    "mpga",
+    "aif",
+    "aiff",
+    "aifc",
+)
+_SELDOM = (
+    "au",
+    "snd",
+    "caf",
+    "voc",
+    "sph",
+    "nist",
+    "avr",
+    "paf",
+    "pvf",
+    "svx",
+    "8svx",
+    "iff",
+    "ircam",
+    "sf",
+    "sds",
+    "wve",
+)
+AUDIO_ENDINGS = frozenset((*_FAMILIAR, *_SELDOM, "xi"))
+"""Endings of the recordings that folders are searched for: what libsndfile reads. Its remaining formats (``.mat``,
+``.htk``, ``.sd2``, ``.mpc``) are read when a file is named, but in most folders these endings mean something else."""
+
+FOREIGN_ENDINGS = frozenset(
+    ("m4a", "m4b", "aac", "wma", "amr", "3ga", "ac3", "ape", "wv", "tta", "mka", "weba", "dsf", "dff", "ra", "spx")
+)
+"""Sound that must be converted first. Folders are searched for it too, so that it is refused and not overlooked."""
+
+# Tables name the video that a clip was taken from.
+_VIDEO_ENDINGS = frozenset(("mp4", "m4v", "mkv", "webm", "mov", "avi", "3gp", "flv", "wmv", "mpg", "mpeg", "ogv"))
+_NAMED_ENDINGS = AUDIO_ENDINGS | FOREIGN_ENDINGS | _VIDEO_ENDINGS
+
+# What Macs, Windows and network storage leave in folders. Names with a leading dot are hidden anyway.
+_SYSTEM_FOLDERS = frozenset({"__macosx", "$recycle.bin", "system volume information", "recycler", "@eadir", "#recycle"})
+_ABSOLUTE = re.compile(r"^(?:[A-Za-z]:)?/")
+
+
+def clip_name(filename: str | os.PathLike[str]) -> str:
+    """The name of the clip that a table, a path or a score file means; a name stays as it is.
+
+    Backslashes are slashes, ``./`` and doubled slashes vanish, accents are composed (NFC), and audio and video endings
+    go, in any case and however many there are. Dots of other kinds belong to the name.
+    """
+    path = _plain_path(filename)
+    folder, slash, name = path.rpartition("/")
+    while True:
+        stem, dot, ending = name.rpartition(".")
+        if not (dot and stem.strip(".") and ending.lower() in _NAMED_ENDINGS):
+            return f"{folder}{slash}{name}"
+        name = stem
+
+
+def relative_path(filename: str, source: str, folder: str | os.PathLike[str] | None = None) -> str:
+    """A path from a table or manifest within its folder, with forward slashes and without ``./``.
+
+    Args:
+        filename: as written there; an absolute path may lie in ``folder``.
+        source: what messages call the table.
+        folder: of the audio.
+
+    Raises:
+        InputError: the path leaves the folder, or names nothing.
+    """
+    path = _plain_path(filename)
+    if folder is not None and _ABSOLUTE.match(path):
+        for root in (os.path.abspath(folder), os.path.realpath(folder)):
+            inside = _plain_path(root).rstrip("/") + "/"
+            if path.startswith(inside):
+                path = path[len(inside) :]
+                break
+    if _ABSOLUTE.match(path) or re.match(r"^[A-Za-z]:$", path) or ".." in path.split("/") or path in ("", "."):
+        raise InputError(f"{source}: {filename!r} points outside of the audio folder; write a path inside it")
+    return path
+
+
+def match_clips(filenames: Iterable[str], clips: Iterable[str]) -> dict[str, str]:
+    """Which known clip each file name of a table means.
+
+    Absolute paths count from the one folder that they share: with the clip ``day1/a`` known, ``/data/set/day1/a.wav``
+    means it, as long as no other path of the table would make ``/other`` the root.
+
+    Args:
+        filenames: as they stand in the table.
+        clips: the known clips' names, from :func:`clip_name`.
+
+    Returns:
+        File name -> clip; names that mean no known clip are absent.
+    """
+    known = set(clips)
+    names = {filename: clip_name(filename) for filename in filenames}
+    found = {filename: name for filename, name in names.items() if name in known}
+    absolute = {filename: name for filename, name in names.items() if name not in known and _ABSOLUTE.match(name)}
+    roots = [{root for root, clip in _splits(name) if clip in known} for name in absolute.values()]
+    shared = set.intersection(*filter(None, roots)) if any(roots) else set()
+    if shared:
+        root = min(shared, key=len)  # of several the one that keeps most of the names
+        inside = {filename: name[len(root) :] for filename, name in absolute.items() if name.startswith(root)}
+        found |= {filename: name for filename, name in inside.items() if name in known}
+    return found
+
+
+def is_hidden(path: str | os.PathLike[str]) -> bool:
+    """Whether a relative path is hidden or a system's own: ``._a.wav``, ``__MACOSX/a.wav``, a trash, a thumbnail."""
+    parts = [part for part in _plain_path(path).split("/") if part != ".."]
+    return any(part.startswith(".") or part.lower() in _SYSTEM_FOLDERS for part in parts)
+
+
+def find_audio(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """All recordings below a folder, links followed, hidden and system files left out.
+
+    Returns:
+        Relative path with forward slashes -> path, sorted. A link that leads nowhere is among them, and so is sound of
+        :data:`FOREIGN_ENDINGS`: reading it says what is wrong.
+    """
+    found: dict[str, Path] = {}
+    visited: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        if os.path.realpath(parent) in visited:
+            folders.clear()
+            continue
+        visited.add(os.path.realpath(parent))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for name in names:
+            if not is_hidden(name) and has_audio_ending(name):
+                path = Path(parent, name)
+                found[path.relative_to(folder).as_posix()] = path
+    return dict(sorted(found.items()))
+
+
+def has_audio_ending(filename: str | os.PathLike[str]) -> bool:
+    """Whether a file name ends as recordings do, in any case."""
+    return os.fspath(filename).rpartition(".")[2].lower() in AUDIO_ENDINGS | FOREIGN_ENDINGS
+
+
+def expand_pattern(pattern: str) -> list[Path]:
+    """The files and folders that a glob means, sorted; hidden and system ones only where the pattern names them.
+
+    ``*``, ``?``, ``[...]`` stand for parts of one name, ``**`` for folders in depth. A part that is there as it is
+    written means just that (``take [2]/*.wav``). Accents match in either form.
+    """
+    path = Path(pattern)
+    found = _expand(Path(path.anchor) if path.anchor else Path(), path.parts[1:] if path.anchor else path.parts)
+    return sorted(dict.fromkeys(found))
+
+
+def existing_path(given: str | os.PathLike[str]) -> Path:
+    """A path as the disk writes its accents, if it is there in another form; else as given."""
+    path = Path(given)
+    if os.path.lexists(path) or path.name in ("", ".."):
+        return path
+    parent = existing_path(path.parent)
+    return next((other for other in _entries(parent) if _nfc(other.name) == _nfc(path.name)), path)
+
+
+def _expand(base: Path, parts: tuple[str, ...]) -> Iterator[Path]:
+    if not parts:
+        yield base
+        return
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        yield from _expand(base, rest)
+        for entry in _entries(base):
+            if not is_hidden(entry.name) and entry.is_dir() and not entry.is_symlink():
+                yield from _expand(entry, parts)
+            elif not rest and not is_hidden(entry.name):
+                yield entry
+    elif os.path.lexists(base / part):
+        yield from _expand(base / part, rest)
+    else:
+        for entry in _entries(base):
+            shown = not is_hidden(entry.name) or part.startswith(".")
+            if shown and fnmatchcase(_nfc(entry.name), _nfc(part)):
+                yield from _expand(entry, rest)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _splits(name: str) -> Iterator[tuple[str, str]]:
+    """Every way to see an absolute path as a root and a clip in it."""
+    for match in re.finditer("/", name):
+        yield name[: match.end()], name[match.end() :]
+
+
+def _plain_path(filename: str | os.PathLike[str]) -> str:
+    path = _nfc(os.fspath(filename)).replace("\\", "/")
+    root = "/" if path.startswith("/") else ""
+    return root + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
