@@ -66,7 +66,7 @@ contract: $(STAMP)
 
 # A module stays in one process, which shares its fixtures.
 pytest: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder --durations 20
 
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Read once, when torch is first imported. By default OpenMP's waiting threads spin, and a second process on the same
+# cores slows training tenfold and more (benchmarks/busy.py); asleep they cost it what sharing costs.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 __all__ = ["SoundEventDetector", "load_model"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,14 +23,16 @@ from pmam_plugin.evaluation.postprocess import PostProcessing
 from pmam_plugin.hub import load_model, model_card, push_model
 from pmam_plugin.long_audio import Cutter, Grid, Joiner, Window, audio_blocks
 from pmam_plugin.models.base import Detection, SoundEventModel, frame_table
+from pmam_plugin.nn.precision import choose_precision
 
 if TYPE_CHECKING:
     from pmam_plugin.streaming import SoundEventStream
 
+logger = logging.getLogger(__name__)
+
 Audio = str | os.PathLike[str] | np.ndarray | Tensor
 Progress = Callable[[str, float, float], None]
 """Called with a recording's name, the seconds done and the seconds in all."""
-Precision = Literal["float32", "bfloat16", "float16", "auto"]
 
 
 @dataclass
@@ -70,8 +72,8 @@ class SoundEventDetector:
         postprocessing: turns raw scores into the scores and events to report; None means no filter, threshold 0.5.
         options: keyword arguments of the model's forward (``windows``, ``temperature``) for post-processed scores.
         device: None takes the GPU if there is one.
-        precision: of the network; the front end always works in float32. ``"auto"`` is bfloat16 or float16 where the
-            GPU has it and float32 on a CPU.
+        precision: of the network; the front end always works in float32. The default gives the same scores on every
+            machine; ``"auto"`` is bfloat16 where the device multiplies it fast, else float32.
         batch_size: clips scored at a time.
 
     Raises:
@@ -84,7 +86,7 @@ class SoundEventDetector:
         postprocessing: PostProcessing | None = None,
         options: Mapping[str, Any] | None = None,
         device: str | torch.device | None = None,
-        precision: Precision = "float32",
+        precision: str = "float32",
         batch_size: int = 8,
     ) -> None:
         self.device = _device(device)
@@ -95,7 +97,10 @@ class SoundEventDetector:
             raise InputError(f"batch_size {batch_size}: must be at least 1")
         self.batch_size = batch_size
         self.config: dict[str, Any] = {}
-        self._autocast = _autocast_type(self.device, precision)
+        self.precision = choose_precision(precision, self.device)
+        if self.precision.warning:
+            logger.warning(self.precision.warning)
+        self._autocast = self.precision.autocast(self.device)
 
     @classmethod
     def from_pretrained(
@@ -425,19 +430,3 @@ def _device(device: str | torch.device | None) -> torch.device:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"device {device}: not usable here ({reason}); use device='cpu'") from error
     return chosen
-
-
-def _autocast_type(device: torch.device, precision: Precision) -> Callable[[], contextlib.AbstractContextManager[Any]]:
-    """A factory of contexts in which the network runs at ``precision``."""
-    types = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if precision == "auto":
-        fast = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float16"
-        precision = fast if device.type == "cuda" else "float32"  # type: ignore[assignment]
-    if precision not in types:
-        raise InputError(f"precision {precision!r} is unknown; choose from {', '.join((*types, 'auto'))}")
-    kind = types[precision]
-    if kind is None:
-        return contextlib.nullcontext
-    if device.type == "cuda" and kind is torch.bfloat16 and not torch.cuda.is_bf16_supported():
-        raise InputError(f"device {device} has no bfloat16; use precision='float16'")
-    return lambda: torch.autocast(device.type, kind)

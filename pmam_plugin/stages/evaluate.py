@@ -235,7 +235,7 @@ class Evaluate:
         where = context.data.report["subsets"].get("test", {}).get("folder", "the test set")
         clips = len(context.data.durations("test"))
         return {
-            **run_provenance(context.folder, context.seed, context.device),
+            **run_provenance(context.folder, context.seed, context.device, str(context.precision)),
             "fingerprint": context.records[-1].fingerprint if context.records else "",
             "data": context.data.description,
             "measured_on": f"{where} of the run's data, {clips} clips",

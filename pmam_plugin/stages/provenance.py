@@ -24,13 +24,16 @@ _SETTING = re.compile(r"^([A-Za-z]\w*):[ ]+([^\s#!&*\[{|>'\"][^#]*?)\s*(?:#.*)?$
 _VERSIONS = ("torch", "torchaudio", "numpy", "scipy", "soxr", "speechbrain", "scikit-learn", "sed_scores_eval", "timm")
 
 
-def run_provenance(output_folder: Path, seed: int, device: torch.device | str = "cpu") -> dict[str, Any]:
+def run_provenance(
+    output_folder: Path, seed: int, device: torch.device | str = "cpu", precision: str = "float32"
+) -> dict[str, Any]:
     """Facts that let somebody repeat a run.
 
     Args:
         output_folder: of the run, with the ``hyperparams.yaml`` that SpeechBrain wrote.
         seed: of the run.
         device: it ran on.
+        precision: of the networks in training, with the reason.
 
     Returns:
         ``package``, ``commit`` (only from a checkout), ``configuration``, ``seed``, ``constraints`` (only from a
@@ -42,7 +45,7 @@ def run_provenance(output_folder: Path, seed: int, device: torch.device | str = 
         "configuration": configuration(output_folder / "hyperparams.yaml"),
         "seed": seed,
         "constraints": constraint_set(),
-        "environment": environment(device),
+        "environment": {**environment(device), "precision": precision},
     }
     return {name: fact for name, fact in facts.items() if fact is not None}
 

@@ -25,10 +25,12 @@ from pmam_plugin import __version__
 from pmam_plugin.config import to_config
 from pmam_plugin.data import Prepared
 from pmam_plugin.files import read_json, write_json
+from pmam_plugin.nn.precision import Precision, choose_precision
 
 logger = logging.getLogger(__name__)
 
 # Run options, beside precision and debug, that change what a stage learns.
+_FORMATS = ("precision", "eval_precision")
 _DECISIVE = ("max_grad_norm", "grad_accumulation_factor", "optimizer_step_limit")
 
 
@@ -39,7 +41,8 @@ class RunContext:
     Attributes:
         folder: the output folder.
         seed: of the run.
-        run_opts: SpeechBrain's run options (device, precision, debug, ...).
+        run_opts: SpeechBrain's run options (device, precision, debug, ...); a precision of ``auto`` is replaced by what
+            suits the device.
         artifacts: what finished stages left, name -> path.
         prepared: the data, once it is prepared.
         records: what finished stages reported, in order.
@@ -55,6 +58,18 @@ class RunContext:
     records: list[StageRecord] = field(default_factory=list)
     cache_audio: bool = True
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        formats = {
+            name: choose_precision(self.run_opts[name], self.device) for name in _FORMATS if name in self.run_opts
+        }
+        self.run_opts = {**self.run_opts, **{name: chosen.short for name, chosen in formats.items()}}
+        self.precision: Precision = formats.get("precision", choose_precision("fp32", self.device))
+        for name, chosen in formats.items():
+            if chosen.warning:
+                logger.warning(chosen.warning)
+            elif chosen.asked == "auto":
+                logger.info("%s: %s", name, chosen)
 
     @property
     def audio_cache(self) -> Path | None:
@@ -163,8 +178,9 @@ def run_stages(stages: Sequence[Any], context: RunContext) -> list[StageRecord]:
         One record per stage.
     """
     options = {name: context.run_opts[name] for name in _DECISIVE if name in context.run_opts}
-    precision, debug = context.run_opts.get("precision", "fp32"), bool(context.run_opts.get("debug"))
-    chain = _digest(__version__, context.seed, precision, debug, *([options] if options else []))
+    # What was asked for, not what became of it: a run may go on on another kind of machine.
+    debug = bool(context.run_opts.get("debug"))
+    chain = _digest(__version__, context.seed, context.precision.asked, debug, *([options] if options else []))
     for stage in _flatten(stages):
         fingerprint = _digest(chain, describe(stage))
         folder = context.folder / stage.folder

@@ -10,8 +10,10 @@ when the same command is given again. Results: <output_folder>/{metrics.json, mo
 
 from __future__ import annotations
 
+import pmam_plugin  # noqa: F401  # before torch: it says how OpenMP's threads wait
+
+# isort: split
 import logging
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,17 +73,13 @@ def run_options(options: Any, hparams: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         InputError: a bound on gradients that is not positive (in SpeechBrain a negative one reverses every update), a
-            limit of updates that is no number (which SpeechBrain leaves a string and stumbles over in training), or
-            fp16 on a CPU.
+            limit of updates that is no number (which SpeechBrain leaves a string and stumbles over in training).
     """
     chosen = {name: hparams[name] for name in FROM_YAML if hparams.get(name) is not None}
     chosen |= {name: options[name] for name in options.overridden_args}
     if not chosen.get("max_grad_norm", 1.0) > 0:
         bound = chosen["max_grad_norm"]
         raise InputError(f"--max_grad_norm {bound:g}: must be positive; null in the YAML's plans switches clipping off")
-    on_cpu = str(chosen.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")) == "cpu"
-    if on_cpu and "fp16" in (chosen.get("precision"), chosen.get("eval_precision")):
-        raise InputError("fp16 needs a GPU; on a CPU use --precision bf16 or fp32")
     limit = chosen.get("optimizer_step_limit")
     if limit is not None:
         if not str(limit).isdecimal():
@@ -95,8 +93,6 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(f"{__doc__}\n")
         return 0 if arguments else 2
-    # Spinning threads of one library starve the other's on small machines.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         hparams, run_opts, file, overrides = load_experiment(arguments)
         sb.create_experiment_directory(hparams["output_folder"], file, overrides)

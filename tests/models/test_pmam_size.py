@@ -45,14 +45,13 @@ def test_masked_model_with_adapters_has_the_published_number_of_parameters() -> 
 
 
 @pytest.mark.slow
-def test_full_size_takes_a_step_in_bfloat16() -> None:
+def test_a_step_at_full_size_reaches_every_learning_parameter() -> None:
     model = MaskedModel(full_size(), BlockMasking(), PredictionHead(384, 768), TagHead(768, 30)).train()
     add_lora(model.backbone, blocks=[8, 9, 10, 11])
-    features = model.backbone.frontend(torch.randn(1, 64_000))
-    with torch.autocast("cpu", torch.bfloat16):
-        output = model(features)
+    features = model.backbone.frontend(torch.randn(1, 32_000))
+    output = model(features)
     assert output.tags is not None
-    (output.prediction[output.mask].float().square().mean() + output.tags.mean()).backward()
+    (output.prediction[output.mask].square().mean() + output.tags.mean()).backward()
     without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)

@@ -53,12 +53,6 @@ def test_a_bound_that_would_reverse_or_stop_all_updates_is_refused(recipe, bound
         chosen(recipe, f"--max_grad_norm={bound}")
 
 
-def test_half_precision_on_a_cpu_is_refused(recipe):
-    with pytest.raises(InputError, match="fp16 needs a GPU"):
-        chosen(recipe, "--precision", "fp16", device="cpu")
-    assert chosen(recipe, "--precision", "fp16", "--device", "cuda:0") == {"precision": "fp16", "device": "cuda:0"}
-
-
 class Noting:
     """A stage that counts its runs."""
 

@@ -125,7 +125,7 @@ def test_the_published_size_starts_from_imagenet_and_updates_in_every_stage(corp
     save_file(weights, tmp_path / "resnet50.safetensors")
     once = {"tagger_epochs": 1, "tagger_steps": 1, "patch_epochs": 1, "patch_steps": 1, "finetune_steps": 1}
     batches = {"tagger_batch": "{weak: 2}", "patch_batch": "{unlabelled: 1}", "batch": "{strong: 1, weak: 1}"}
-    flags = {**once, **batches, "finetune_1_epochs": 1, "precision": "bf16"}
+    flags = {**once, **batches, "finetune_1_epochs": 1}
     done = run("sp_sedt", corpus, tmp_path / "run", **flags, imagenet_checkpoint=tmp_path / "resnet50.safetensors")
     assert done.returncode == 0, done.stderr[-3000:]
     states = [
