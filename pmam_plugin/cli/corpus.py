@@ -1,0 +1,87 @@
+"""``pmam corpus``: lay a corpus of the field out so that recipes can train on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("corpus", epilog="Example: pmam corpus urban-sed URBAN-SED_v2.0.0 data/urban_sed")(corpus)
+
+
+def corpus(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="audioset-strong, urban-sed, maestro-real, urbansound8k, esc50, tut-sound-events or dcase2018-task5."
+        ),
+    ],
+    source: Annotated[Path, typer.Argument(help="Folder of the corpus as it was downloaded and unpacked.")],
+    folder: Annotated[Path, typer.Argument(help="Where to; audio is linked there, not copied.")],
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TSV", help="Class map, a line each: the corpus's class, a tab, yours. Others are left out."
+        ),
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="Fold to hold out, where a corpus has folds; 0 for none.")
+    ] = None,
+    merge: Annotated[bool, typer.Option(help="Join overlapping events of one class (urban-sed).")] = True,
+) -> None:
+    """Lay a corpus out as DESED is, from its official download: then train on it as on any other data.
+
+    Recordings that annotations name and the download lacks are counted and left out.
+    """
+    # Imported here, so that the other verbs and --help start fast.
+    import inspect
+
+    from pmam_plugin.data.corpora import CORPORA, write_corpus
+    from pmam_plugin.errors import InputError
+
+    if kind not in CORPORA:
+        raise InputError(f"{kind!r} is no known corpus; choose from {', '.join(CORPORA)}")
+    if not source.is_dir():
+        raise InputError(f"{source}: no such folder; name the folder of {kind} as downloaded")
+    given = {"fold": fold or None, "merge": merge}
+    taken = inspect.signature(CORPORA[kind]).parameters
+    if fold is not None and "fold" not in taken:
+        raise InputError(f"--fold {fold}: {kind} has no folds; leave it out")
+    if not merge and "merge" not in taken:
+        raise InputError(f"--no-merge: {kind} joins no events; leave it out")
+    options = {name: value for name, value in given.items() if name in taken and (name != "fold" or fold is not None)}
+    found = CORPORA[kind](source, **options)
+    counts = write_corpus(found, folder, _class_map(classes) if classes else None)
+    for note in found.notes:
+        typer.echo(note)
+    if found.missing:
+        typer.echo(f"{len(found.missing)} annotated recordings are missing and left out, {found.missing[0]} for one")
+    typer.echo(f"{folder}: {', '.join(f'{count} {part}' for part, count in counts.items())} recordings")
+
+
+def _class_map(path: Path) -> dict[str, str]:
+    from pmam_plugin.errors import InputError
+
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}); write a line per class: old name, tab, new name"
+        ) from error
+    mapped: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        old, _, new = (part.strip() for part in line.partition("\t"))
+        if not (old and new) or "\t" in new:
+            raise InputError(f"{path}, line {number}: {line!r} is not two names separated by a tab")
+        if old in mapped:
+            raise InputError(f"{path}, line {number}: {old!r} is mapped for the second time; keep one line of it")
+        mapped[old] = new
+    if not mapped:
+        raise InputError(f"{path}: is empty; write a line per class: old name, tab, new name")
+    return mapped

@@ -1,0 +1,248 @@
+"""What every corpus is turned into: sets of recordings with labels, written in DESED's layout.
+
+Audio is linked, not copied, so that a corpus costs no room; tables are written anew each time, since they are small.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pmam_plugin.data.layout import audio_files
+from pmam_plugin.data.manifest import Event
+from pmam_plugin.errors import InputError
+from pmam_plugin.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+Part = Literal["strong", "weak", "unlabelled", "selection", "test"]
+
+_PLACES: dict[Part, tuple[str, str | None]] = {
+    "strong": ("train/strong_label_real", "train/audioset_strong.tsv"),
+    "weak": ("train/weak", "train/weak.tsv"),
+    "unlabelled": ("train/unlabel_in_domain", None),
+    "selection": ("validation/synthetic_validation", "validation/synthetic_validation.tsv"),
+    "test": ("validation/validation", "validation/validation.tsv"),
+}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording of a corpus.
+
+    Attributes:
+        name: what it is called in the new folder, with its ending; may hold folders.
+        path: where it lies.
+        events: strong labels; None where only classes are known.
+        labels: classes heard, where only these are known.
+    """
+
+    name: str
+    path: Path
+    events: tuple[Event, ...] | None = None
+    labels: tuple[str, ...] | None = None
+
+
+@dataclass
+class Corpus:
+    """A corpus as its download gives it.
+
+    Attributes:
+        parts: recordings by what they are for.
+        missing: recordings that annotations name and the download lacks.
+        notes: what else was found or changed, a sentence each.
+    """
+
+    parts: dict[Part, list[Recording]]
+    missing: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def write_corpus(corpus: Corpus, folder: Path, classes: Mapping[str, str] | None = None) -> dict[str, int]:
+    """Write a corpus in DESED's layout.
+
+    Args:
+        corpus: what to write.
+        folder: new, or of an earlier call; links to audio that is gone from the corpus are removed.
+        classes: new names by old ones; labels without one are left out, and two may share one. None keeps all.
+
+    Returns:
+        Recordings by part.
+
+    Raises:
+        InputError: nothing to write, a class map that fits no label, or a folder that cannot be written.
+    """
+    if not any(corpus.parts.values()):
+        raise InputError(f"{folder}: nothing to write, the corpus has no recording that could be found")
+    if classes is not None:
+        corpus = _renamed(corpus, classes)
+    for part, recordings in corpus.parts.items():
+        audio, table = _PLACES[part]
+        _link(folder / "audio" / audio, recordings)
+        if table is not None:
+            _write_table(folder / "metadata" / table, part, recordings)
+    for note in corpus.notes:
+        logger.info(note)
+    if corpus.missing:
+        shown = ", ".join(corpus.missing[:3]) + (", ..." if len(corpus.missing) > 3 else "")
+        logger.warning("%d annotated recordings are missing and left out: %s", len(corpus.missing), shown)
+    return {part: len(recordings) for part, recordings in corpus.parts.items()}
+
+
+def merge_events(events: Iterable[Event]) -> tuple[Event, ...]:
+    """Join events of one class that overlap or touch; sorted by onset."""
+    merged: dict[str, list[Event]] = {}
+    for event in sorted(events, key=lambda event: (event.onset, event.offset)):
+        of_class = merged.setdefault(event.label, [])
+        if of_class and event.onset <= of_class[-1].offset:
+            last = of_class.pop()
+            event = Event(last.onset, max(last.offset, event.offset), event.label)
+        of_class.append(event)
+    joined = (event for of_class in merged.values() for event in of_class)
+    return tuple(sorted(joined, key=lambda event: (event.onset, event.offset, event.label)))
+
+
+def require_folder(source: Path, corpus: str, *inside: str) -> list[Path]:
+    """Folders or files that a download must hold.
+
+    Raises:
+        InputError: one is missing.
+    """
+    paths = [source / name for name in inside]
+    for path in paths:
+        if not path.exists():
+            raise InputError(
+                f"{path}: not found; name the folder of {corpus} as downloaded, which holds {', '.join(inside)}"
+            )
+    return paths
+
+
+def read_rows(path: Path, columns: Sequence[str], delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of an official table with its header, with their line numbers.
+
+    Raises:
+        InputError: a column is missing, or a row is too short.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream, delimiter=delimiter)
+        absent = [name for name in columns if name not in (reader.fieldnames or ())]
+        if absent:
+            raise InputError(f"{path}, line 1: the column {absent[0]!r} is missing; is this the official table?")
+        for row in reader:
+            if any(row[name] is None for name in columns):
+                raise InputError(
+                    f"{path}, line {reader.line_num}: fewer fields than the header; restore the official table"
+                )
+            yield reader.line_num, row
+
+
+def read_annotation(path: Path) -> tuple[Event, ...]:
+    """Events of a text file with a line each: onset, offset and class, separated by tabs, perhaps behind other fields.
+
+    Raises:
+        InputError: a line has no two times followed by a class.
+    """
+    events = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        fields = [cell.strip() for cell in line.split("\t")]
+        if not any(fields):
+            continue
+        times = [place for place, cell in enumerate(fields[:-2]) if _is_time(cell) and _is_time(fields[place + 1])]
+        if not times or not fields[times[0] + 2]:
+            raise InputError(f"{path}, line {number}: {line!r} is not onset, offset and class, separated by tabs")
+        first = times[0]
+        event = Event(float(fields[first]), float(fields[first + 1]), fields[first + 2])
+        if event.offset < event.onset:
+            raise InputError(f"{path}, line {number}: ends at {event.offset:g} s, before its onset; correct it")
+        events.append(event)
+    return tuple(events)
+
+
+def find_audio(folder: Path) -> dict[str, Path]:
+    """All recordings below a folder by their path within it."""
+    return {name: path for name, (path, _) in audio_files(folder).items()}
+
+
+def by_stem(folder: Path) -> dict[str, Path]:
+    """All recordings below a folder by their bare name; of several the first."""
+    found: dict[str, Path] = {}
+    for name, path in find_audio(folder).items():
+        found.setdefault(Path(name).stem, path)
+    return found
+
+
+Reader = Callable[..., Corpus]
+"""``(download folder, **options) -> Corpus``."""
+
+
+def _is_time(cell: str) -> bool:
+    return re.fullmatch(r"\d+(\.\d*)?([eE][+-]?\d+)?", cell) is not None
+
+
+def _renamed(corpus: Corpus, classes: Mapping[str, str]) -> Corpus:
+    known = Counter(label for recordings in corpus.parts.values() for r in recordings for label in _labels(r))
+    unknown = [old for old in classes if old not in known]
+    if len(unknown) == len(classes):
+        raise InputError(f"the class map names no class of this corpus; it has {', '.join(sorted(known))}")
+    dropped = sorted(set(known) - set(classes))
+    notes = [f"{len(dropped)} classes are in no map and left out: {', '.join(dropped)}"] if dropped else []
+
+    def rename(recording: Recording) -> Recording:
+        events, labels = recording.events, recording.labels
+        if events is not None:
+            events = merge_events(Event(e.onset, e.offset, classes[e.label]) for e in events if e.label in classes)
+        if labels is not None:
+            labels = tuple(sorted({classes[label] for label in labels if label in classes}))
+        return Recording(recording.name, recording.path, events, labels)
+
+    parts = {part: [rename(recording) for recording in recordings] for part, recordings in corpus.parts.items()}
+    return Corpus(parts, corpus.missing, corpus.notes + notes)
+
+
+def _labels(recording: Recording) -> set[str]:
+    return {event.label for event in recording.events or ()} | set(recording.labels or ())
+
+
+def _link(folder: Path, recordings: Collection[Recording]) -> None:
+    wanted = {recording.name: recording.path.resolve() for recording in recordings}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, path in find_audio(folder).items():
+        if name not in wanted and path.is_symlink():
+            path.unlink()
+    for name, target in wanted.items():
+        link = folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if link.is_symlink() or link.exists():
+            if link.resolve() == target:
+                continue
+            if not link.is_symlink():
+                raise InputError(f"{link}: is in the way; choose a new folder")
+            link.unlink()
+        try:
+            os.symlink(target, link)
+        except OSError:  # a file system without links
+            shutil.copyfile(target, link)
+
+
+def _write_table(path: Path, part: Part, recordings: Sequence[Recording]) -> None:
+    header = ("filename", "event_labels") if part == "weak" else ("filename", "onset", "offset", "event_label")
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerow(header)
+        for recording in recordings:
+            if part == "weak":
+                writer.writerow((recording.name, ",".join(recording.labels or ())))
+            elif recording.events:
+                writer.writerows(
+                    (recording.name, round(e.onset, 6), round(e.offset, 6), e.label) for e in recording.events
+                )
+            else:
+                writer.writerow((recording.name, "", "", ""))

@@ -1,0 +1,110 @@
+"""Development sets of DCASE: TUT Sound Events 2016 and 2017, MAESTRO Real, and the home recordings of 2018 task 5."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pmam_plugin.data.corpora.base import (
+    Corpus,
+    Part,
+    Recording,
+    by_stem,
+    find_audio,
+    merge_events,
+    read_annotation,
+    require_folder,
+)
+from pmam_plugin.data.manifest import Event
+from pmam_plugin.errors import InputError
+
+
+def tut_sound_events(source: Path, fold: int = 1) -> Corpus:
+    """Read TUT Sound Events 2016 or 2017 (Mesaros et al., EUSIPCO 2016): minutes of street, home, residential area.
+
+    Args:
+        source: the development folder, with ``audio``, ``meta`` and ``evaluation_setup``.
+        fold: its training recordings become ``strong``, its test recordings ``test``.
+
+    Raises:
+        InputError: a folder, an annotation or the fold is missing.
+    """
+    audio, meta, setup = require_folder(source, "TUT Sound Events (development)", "audio", "meta", "evaluation_setup")
+    clips, annotations = find_audio(audio), {path.stem: path for path in sorted(meta.rglob("*.ann"))}
+    corpus = Corpus({})
+    parts: dict[Part, str] = {"strong": "train", "test": "test"}
+    for part, name in parts.items():
+        lists = sorted(setup.glob(f"*_fold{fold}_{name}.txt"))
+        if not lists:
+            raise InputError(f"{setup}: has no *_fold{fold}_{name}.txt; the folds are 1 to 4")
+        lines = [line for path in lists for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        recordings = []
+        for named in dict.fromkeys(re.split(r"[\t ]", line, maxsplit=1)[0].removeprefix("audio/") for line in lines):
+            if named not in clips:
+                corpus.missing.append(named)
+            elif Path(named).stem not in annotations:
+                raise InputError(f"{meta}: has no {Path(named).stem}.ann for {named}; restore the annotations")
+            else:
+                events = merge_events(read_annotation(annotations[Path(named).stem]))
+                recordings.append(Recording(named, clips[named], events))
+        corpus.parts[part] = recordings
+    return corpus
+
+
+def maestro_real(source: Path, threshold: float = 0.5, test_share: int = 5) -> Corpus:
+    """Read MAESTRO Real (Martin-Morato et al., DCASE 2023): long recordings whose labels are the share of listeners.
+
+    Labels stand in segments of 1 s. A class is taken as heard where at least ``threshold`` of the annotators heard it,
+    as the task's own figures at a fixed threshold do; neighbouring segments join.
+
+    Args:
+        source: folder with ``development_audio`` and ``development_annotation`` (folders ``soft_labels_SCENE``).
+        threshold: least soft label of a sounding segment.
+        test_share: every so-manieth recording of a scene is ``test``, the rest ``strong``: the published folds differ
+            between releases.
+
+    Raises:
+        InputError: a folder is missing or an annotation is broken.
+    """
+    audio, labels = require_folder(source, "MAESTRO Real (development)", "development_audio", "development_annotation")
+    if not 0 < threshold <= 1:
+        raise InputError(f"threshold {threshold:g}: must lie in (0, 1]")
+    clips, corpus = by_stem(audio), Corpus({"strong": [], "test": []})
+    scenes: dict[str, int] = {}
+    for table in sorted(labels.rglob("*.txt")):
+        if table.stem not in clips:
+            corpus.missing.append(table.stem)
+            continue
+        path = clips[table.stem]
+        scene = path.parent.name
+        scenes[scene] = scenes.get(scene, 0) + 1
+        recording = Recording(f"{scene}/{path.name}", path, _heard(table, threshold))
+        corpus.parts["test" if scenes[scene] % test_share == 0 else "strong"].append(recording)
+    return corpus
+
+
+def dcase2018_task5(source: Path) -> Corpus:
+    """Read DCASE 2018 task 5 (SINS; Dekkers et al. 2018) as unlabelled audio: its activities are no sound events.
+
+    Args:
+        source: folder with ``audio``.
+    """
+    [audio] = require_folder(source, "DCASE 2018 task 5 (development)", "audio")
+    return Corpus({"unlabelled": [Recording(name, path) for name, path in find_audio(audio).items()]})
+
+
+def _heard(table: Path, threshold: float) -> tuple[Event, ...]:
+    events = []
+    for number, line in enumerate(table.read_text(encoding="utf-8-sig").splitlines(), 1):
+        fields = [cell.strip() for cell in line.split("\t")]
+        if not any(fields) or fields[0].lower() == "onset":
+            continue
+        try:
+            onset, offset, label, soft = float(fields[0]), float(fields[1]), fields[2], float(fields[3])
+        except (IndexError, ValueError):
+            raise InputError(f"{table}, line {number}: {line!r} is not onset, offset, class and soft label") from None
+        if not 0 <= soft <= 1:
+            raise InputError(f"{table}, line {number}: the soft label {soft:g} must lie in [0, 1]")
+        if soft >= threshold:
+            events.append(Event(onset, offset, label))
+    return merge_events(events)
