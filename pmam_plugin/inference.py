@@ -14,14 +14,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pmam_plugin.audio import audio_info, to_mono_resampled
+from pmam_plugin.audio import audio_blocks, audio_info, to_mono_resampled
 from pmam_plugin.checkpoints.folder import model_config, save_model
 from pmam_plugin.checkpoints.hub_folder import BUILTIN
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation.postprocess import PostProcessing
 from pmam_plugin.hub import load_model, model_card, push_model
-from pmam_plugin.long_audio import Cutter, Grid, Joiner, Window, audio_blocks
+from pmam_plugin.long_audio import Cutter, Grid, Joiner, Window
 from pmam_plugin.models.base import Detection, SoundEventModel, frame_table
 from pmam_plugin.nn.precision import choose_precision
 

@@ -14,21 +14,11 @@ at most (``python benchmarks/inference.py --model FOLDER --recording FILE`` meas
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import soundfile
-import soxr
 import torch
 from torch import Tensor
-
-from pmam_plugin.audio.reading import AudioPath, _is_cut_short, as_mono, audio_info, read_audio
-from pmam_plugin.errors import InputError
-
-BLOCK_SECONDS = 30.0
-"""Longer files are read and resampled in blocks of this length."""
 
 
 @dataclass(frozen=True)
@@ -184,75 +174,3 @@ class Joiner:
         final = self._sum[:rows] / np.maximum(self._weight[:rows], 1e-12)[:, None]
         self._sum, self._weight, self._first = self._sum[rows:], self._weight[rows:], self._first + rows
         return final.astype(np.float32)
-
-
-def audio_blocks(path: AudioPath, sample_rate: int) -> Iterator[Tensor]:
-    """A file as mono blocks at ``sample_rate``; together what :func:`~pmam_plugin.audio.read_audio` returns.
-
-    Files up to :data:`BLOCK_SECONDS` come as one block; of longer ones no more than a block is in memory.
-
-    Raises:
-        InputError: see :func:`~pmam_plugin.audio.read_audio`.
-    """
-    info = audio_info(path)
-    if info.duration <= BLOCK_SECONDS:
-        yield read_audio(path, sample_rate)
-        return
-    resampler = MonoResampler(info.sample_rate, sample_rate, str(path))
-    heard = 0
-    try:
-        with soundfile.SoundFile(os.fspath(path)) as file:
-            kind = file.format
-            for block in file.blocks(round(BLOCK_SECONDS * info.sample_rate), dtype="float32", always_2d=True):
-                heard += len(block)
-                yield resampler.feed(block)
-    except soundfile.LibsndfileError as error:
-        raise InputError(f"{path}: cannot be decoded ({error.error_string}); give a whole audio file") from error
-    if heard < info.frames or _is_cut_short(path, kind):
-        raise InputError(f"{path}: the audio ends before its header says it does; copy or download the file again")
-    yield resampler.finish()
-
-
-class MonoResampler:
-    """Average channels and resample audio that arrives in pieces.
-
-    Of two axes the shorter one of the first piece is that of the channels, and stays so: a last piece may be short.
-
-    Args:
-        source_rate: of the pieces, Hz.
-        sample_rate: wanted, Hz.
-        name: what messages call the recording.
-
-    Raises:
-        InputError: a rate that is not positive.
-    """
-
-    def __init__(self, source_rate: int, sample_rate: int, name: str) -> None:
-        if source_rate <= 0 or sample_rate <= 0:
-            raise InputError(f"{name}: sample rates must be positive, not {source_rate} and {sample_rate} Hz")
-        self.name = name
-        self._channels_last: bool | None = None
-        self._resampler = None
-        if source_rate != sample_rate:
-            self._resampler = soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32")
-
-    def feed(self, samples: np.ndarray | Tensor) -> Tensor:
-        """Samples as :func:`~pmam_plugin.audio.as_mono` takes them -> ``(samples',)``; a resampler holds some back.
-
-        Raises:
-            InputError: NaN or infinite samples, or no waveform.
-        """
-        if self._channels_last is None and samples.ndim == 2 and len(samples) != samples.shape[1]:
-            self._channels_last = len(samples) > samples.shape[1]
-        mono = as_mono(samples, self.name, self._channels_last)
-        if not np.isfinite(mono).all():
-            raise InputError(f"{self.name}: NaN or infinite samples; repair the recording or leave it out")
-        if self._resampler is not None:
-            mono = self._resampler.resample_chunk(mono, last=False)
-        return torch.from_numpy(np.require(mono, requirements=["C", "W"]))
-
-    def finish(self) -> Tensor:
-        """What was held back."""
-        if self._resampler is None:
-            return torch.zeros(0)
-        return torch.from_numpy(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from pmam_plugin.audio import MonoResampler
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation.postprocess import PostProcessing
-from pmam_plugin.long_audio import Cutter, Joiner, MonoResampler, Window
+from pmam_plugin.long_audio import Cutter, Joiner, Window
 
 if TYPE_CHECKING:
     from pmam_plugin.inference import SoundEventDetector

@@ -2,15 +2,11 @@ import math
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmam_plugin import long_audio
-from pmam_plugin.audio import read_audio
-from pmam_plugin.errors import InputError
-from pmam_plugin.long_audio import Cutter, Grid, Joiner, MonoResampler, audio_blocks
+from pmam_plugin.long_audio import Cutter, Grid, Joiner
 
 # The grid of ATST-SED scaled down: a clip is not a whole number of frames.
 ODD = Grid(clip_samples=1000, clip_frames=15, samples_per_frame=64.0, reach=15)
@@ -106,38 +102,3 @@ def test_a_frame_heard_once_comes_out_exactly():
     _, (window,) = cut(ODD, 900, 900)
     scores = np.random.default_rng(0).random((window.frames, 4), dtype=np.float32)
     np.testing.assert_array_equal(Joiner(ODD).add(window, scores), scores)
-
-
-@pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2), (8_000, 3)])
-def test_blocks_together_are_the_file_read_at_once(tmp_path, monkeypatch, rate, channels):
-    monkeypatch.setattr(long_audio, "BLOCK_SECONDS", 0.3)
-    noise = 0.1 * np.random.default_rng(1).standard_normal((round(1.7 * rate), channels))
-    soundfile.write(tmp_path / "a.wav", noise, rate)
-    blocks = list(audio_blocks(tmp_path / "a.wav", 16_000))
-    assert len(blocks) > 5
-    torch.testing.assert_close(torch.cat(blocks), read_audio(tmp_path / "a.wav", 16_000), atol=1e-6, rtol=0)
-
-
-def test_a_short_file_is_one_block(tmp_path):
-    soundfile.write(tmp_path / "a.wav", np.zeros(4800), 16_000)
-    assert [len(block) for block in audio_blocks(tmp_path / "a.wav", 16_000)] == [4800]
-
-
-def test_broken_files_are_refused_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(long_audio, "BLOCK_SECONDS", 0.3)
-    path = tmp_path / "a.wav"
-    soundfile.write(path, np.zeros(48_000), 16_000)
-    path.write_bytes(path.read_bytes()[:50_000])
-    with pytest.raises(InputError, match=r"a\.wav.*ends before"):
-        list(audio_blocks(path, 16_000))
-    soundfile.write(path, np.append(np.zeros(48_000), np.nan), 16_000, subtype="FLOAT")
-    with pytest.raises(InputError, match=r"a\.wav.*NaN"):
-        list(audio_blocks(path, 16_000))
-
-
-def test_a_resampler_in_pieces_equals_one_call():
-    noise = np.random.default_rng(2).standard_normal(44_100).astype(np.float32)
-    whole, pieces = MonoResampler(44_100, 16_000, "x"), MonoResampler(44_100, 16_000, "x")
-    once = torch.cat((whole.feed(noise), whole.finish()))
-    parts = torch.cat([*(pieces.feed(noise[i : i + 999]) for i in range(0, 44_100, 999)), pieces.finish()])
-    torch.testing.assert_close(once, parts, atol=1e-6, rtol=0)

@@ -3,21 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pmam_plugin.audio.reading import (
-        AudioInfo,
-        AudioPath,
-        as_mono,
-        audio_info,
-        fit_length,
-        read_audio,
-        to_mono_resampled,
-        write_wav,
-    )
+    from pmam_plugin.audio.reading import AudioInfo, AudioPath, audio_blocks, audio_info, read_audio, write_wav
+    from pmam_plugin.audio.resampling import MonoResampler, as_mono, fit_length, to_mono_resampled
 
+_READING = ("AudioInfo", "AudioPath", "audio_blocks", "audio_info", "read_audio", "write_wav")
 __all__ = [
     "AudioInfo",
     "AudioPath",
+    "MonoResampler",
     "as_mono",
+    "audio_blocks",
     "audio_info",
     "fit_length",
     "read_audio",
@@ -30,6 +25,6 @@ def __getattr__(name: str) -> Any:
     # Names of clips are needed where nothing is decoded; they must not wait for torch.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pmam_plugin.audio import reading
+    from importlib import import_module
 
-    return getattr(reading, name)
+    return getattr(import_module(f"pmam_plugin.audio.{'reading' if name in _READING else 'resampling'}"), name)

@@ -1,42 +1,72 @@
-"""Audio files and arrays in, mono float32 waveforms at one sample rate out.
+"""One reader for every recording: blocks until the decoder gives nothing more, counted, checked, averaged, resampled.
 
-Decoding is soundfile's (wav, flac, ogg, opus, mp3), resampling soxr's. Whatever is wrong with a recording ends in one
-:class:`~pmam_plugin.errors.InputError` that names it, so that callers need to know one exception only.
+Decoding is soundfile's (libsndfile), resampling soxr's. No header is believed: :mod:`~pmam_plugin.audio.layout` says
+which bytes are sound and how much must come of them. A recording is heard whole or refused, and whatever is wrong with
+it ends in one :class:`~pmam_plugin.errors.InputError` that names it, so that callers need to know one exception only.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
+import logging
 import math
 import os
 import stat
-import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
-import soxr
 import torch
 from torch import Tensor
 
+from pmam_plugin.audio.containers import au_layout, caf_layout, iff_layout, riff_layout, w64_layout
+from pmam_plugin.audio.flac import flac_layout
+from pmam_plugin.audio.layout import Layout, Part, View, bytes_at, cut_short
+from pmam_plugin.audio.mpeg import is_mpeg, mpeg_layout
+from pmam_plugin.audio.ogg import ogg_layout
+from pmam_plugin.audio.others import check_promise
+from pmam_plugin.audio.resampling import RATES, MonoResampler, check_samples, mean_of_channels, to_mono_resampled
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
 
+logger = logging.getLogger(__name__)
+
 AudioPath = str | os.PathLike[str]
 
-# Recorders that do not know the length yet write a huge size into the wav header and never come back to it.
-_UNKNOWN_WAV_SIZE = 0x7FFF0000
-_LARGEST_OGG_PAGE = 65307
-# TypeError: soundfile wants to be told the format of headerless (.raw) files. MemoryError: a header that lies.
-_DECODING_ERRORS = (soundfile.LibsndfileError, OSError, TypeError, MemoryError)
-# Full scale is 1, and files scaled to 16-bit integers exist; the power of anything larger leaves single precision.
-_LARGEST_SAMPLE = 1e6
+BLOCK_SECONDS = 30.0
+"""Recordings are read and resampled in blocks of at most this length."""
+_BLOCK_VALUES = 1 << 22
+# ValueError: what soundfile makes of a format it has no name for. MemoryError: a header that lies.
+_DECODING_ERRORS = (soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError)
+_UNKNOWN_FRAMES = 1 << 53
+# A byte of the densest codec (FLAC's silence) stands for fewer values: more come from a decoder that never ends.
+_VALUES_PER_BYTE = 10_000
+# Floats at the scale of integers; recordings that merely clip stay far below.
+_INTEGER_SCALE = 32.0
+_CANCELLED = 0.02
+_EXCERPT_MARGIN_SECONDS = 0.02
+
+_NO_AUDIO = (
+    (b"version https://git-lfs", "is a pointer of Git LFS, not the recording; fetch it with git lfs pull"),
+    (b"\x00\x05\x16\x07", "is a Mac's side file (AppleDouble), not the recording; read the file without ._"),
+    (b"<", "is a web page or XML, not audio; download the recording again"),
+    (b"PK\x03\x04", "is a zip archive; unpack it"),
+    (b"\x1f\x8b", "is compressed with gzip; unpack it"),
+    (b"\x1aE\xdf\xa3", "is Matroska or WebM, which cannot be decoded; convert it to wav or flac"),
+    (b"0&\xb2u", "is Windows Media, which cannot be decoded; convert it to wav or flac"),
+    (b"#!AMR", "is AMR, which cannot be decoded; convert it to wav or flac"),
+    (b"wvpk", "is WavPack, which cannot be decoded; convert it to wav or flac"),
+    (b"MAC ", "is Monkey's Audio, which cannot be decoded; convert it to wav or flac"),
+)
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of an audio file says."""
+    """What a recording is."""
 
     sample_rate: int
     """Samples per second (Hz)."""
@@ -50,97 +80,278 @@ class AudioInfo:
         return self.frames / self.sample_rate
 
 
-def audio_info(path: AudioPath) -> AudioInfo:
-    """Read the header of an audio file; nothing is decoded, so damage further on is not noticed.
+class _Decoder(soundfile.SoundFile):
+    """Reads on until nothing comes. Soundfile's own stops at the header's count, and seeks after every block, which
+    makes decoders repeat the last one at an end they did not expect."""
 
-    Raises:
-        InputError: the file is missing, empty, a folder, or no audio that can be decoded.
-    """
-    _require_file(path)
-    try:
-        with soundfile.SoundFile(os.fspath(path)) as file:
-            return AudioInfo(file.samplerate, file.frames, file.channels)
-    except _DECODING_ERRORS as error:
-        raise _not_audio(path, error) from error
+    def seekable(self) -> bool:
+        return False
 
 
-def read_audio(path: AudioPath, sample_rate: int) -> Tensor:
-    """Decode a file, average its channels, and resample it.
+class AudioReader:
+    """One recording, block by block; a context manager.
 
     Args:
-        path: a wav, flac, ogg, opus or mp3 file of any rate, length and channel count.
+        path: a file of any format libsndfile reads, of any rate, length and channel count.
+
+    Attributes:
+        sample_rate: in Hz.
+        channels: how many.
+        frames: samples per channel that must come; 0 when nobody knows before they have been read.
+        notes: what is odd about the recording, each a sentence with its cure; complete once it has been read.
+
+    Raises:
+        InputError: the file is missing, empty, a folder, cut short, or no audio that can be decoded.
+    """
+
+    def __init__(self, path: AudioPath) -> None:
+        self.name = str(path)
+        size = _require_file(path)
+        try:
+            self._file: BinaryIO = open(path, "rb", buffering=1 << 16)  # noqa: SIM115 - closed by close()
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be opened ({error.strerror}); check the path and its permissions"
+            ) from error
+        try:
+            self._limit = _VALUES_PER_BYTE * size + _BLOCK_VALUES
+            self._layout = self._examine(size)
+            self.notes = list(self._layout.notes)
+            heads = [self._head(parts) for parts in self._layout.streams]
+        except BaseException:
+            self.close()
+            raise
+        self.sample_rate, self.channels, _, self._subtype = heads[0]
+        if any((rate, channels) != (self.sample_rate, self.channels) for rate, channels, *_ in heads):
+            self.close()
+            raise InputError(
+                f"{path}: changes its sample rate or its channels on the way; convert it to wav with one of each"
+            )
+        announced = sum(frames for _, _, frames, _ in heads)
+        self.frames = self._layout.frames if self._layout.frames is not None else announced
+        if self.frames >= _UNKNOWN_FRAMES:
+            self.frames = 0
+
+    def __enter__(self) -> AudioReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def blocks(self, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
+        """Samples as float32 ``(samples, channels)``, in blocks of at most 30 s.
+
+        Args:
+            start: samples per channel to leave out.
+            count: how many are wanted; None means all, and only then the length is checked and notes are complete.
+
+        Raises:
+            InputError: what comes is no sound, is not sane, or less than must come.
+        """
+        sanity, heard = _Sanity(self.name, self._subtype), 0
+        end = None if count is None else start + count
+        longest = min(round(BLOCK_SECONDS * self.sample_rate), _BLOCK_VALUES // self.channels)
+        block = max(1, longest if count is None else min(longest, count))
+        for parts in self._layout.streams:
+            skipped = start if len(self._layout.streams) == 1 else 0
+            heard += skipped
+            for samples in self._decode(parts, block, skipped):
+                first, heard = heard, heard + len(samples)
+                if heard * self.channels > self._limit:
+                    raise InputError(f"{self.name}: its decoder does not come to an end; convert the file again")
+                wanted = samples[max(0, start - first) : None if end is None else end - first]
+                if len(wanted):
+                    sanity.look_at(wanted)
+                    yield wanted
+                if end is not None and heard >= end:
+                    return
+        self._check_length(heard)
+        self.notes += sanity.notes()
+
+    def _check_length(self, heard: int) -> None:
+        if heard + self._layout.slack < self.frames:
+            raise cut_short(self.name)
+        if heard > self.frames + self._layout.slack and self.frames:
+            self.notes.append(
+                f"{self.name}: its header says {self.frames / self.sample_rate:.2f} s and "
+                f"{heard / self.sample_rate:.2f} s are there; all of them are read"
+            )
+
+    def _decode(self, parts: tuple[Part, ...], block: int, skip: int) -> Iterator[np.ndarray]:
+        view = View(self._file, parts)
+        try:
+            with _Decoder(view) as decoder:
+                sought = _seek(decoder, skip)
+                if sought:
+                    yield from _rest(decoder, block)
+            if not sought:  # a codec that only runs forward
+                with _Decoder(View(self._file, parts)) as decoder:
+                    yield from _rest(decoder, block, skip)
+        except _DECODING_ERRORS as error:
+            raise self._refusal(error) from error
+        if view.failure is not None:
+            raise self._refusal(view.failure) from view.failure
+
+    def _head(self, parts: tuple[Part, ...]) -> tuple[int, int, int, str]:
+        view = View(self._file, parts)
+        try:
+            with _Decoder(view) as decoder:
+                head = decoder.samplerate, decoder.channels, decoder.frames, decoder.subtype
+        except _DECODING_ERRORS as error:
+            raise self._refusal(view.failure or error) from error
+        if not RATES[0] <= head[0] <= RATES[1]:
+            raise InputError(f"{self.name}: a sample rate of {head[0]} Hz is none of sound; convert the file again")
+        return head
+
+    def _examine(self, size: int) -> Layout:
+        magic = bytes_at(self._file, 0, 16)
+        for start, what in _NO_AUDIO:
+            if magic.startswith(start[:16]):
+                raise InputError(f"{self.name}: {what}")
+        if magic[4:8] == b"ftyp":
+            raise InputError(f"{self.name}: is MPEG-4 (m4a, mp4), which cannot be decoded; convert it to wav or flac")
+        try:
+            examine = _layout_of(magic)
+            if examine is not None:
+                return examine(self._file, size, self.name)
+            base = _after_id3(magic)
+            if bytes_at(self._file, base, 4) == b"fLaC":
+                return flac_layout(self._file, base, size, self.name)
+            looks_mpeg = base or magic[0] == 0xFF or self.name.lower().endswith((".mp3", ".mp2", ".mpga"))
+            if looks_mpeg and is_mpeg(self._file, base, size):
+                return mpeg_layout(self._file, base, size, self.name)
+            with _Decoder(View(self._file, ((0, size),))) as decoder:
+                kind = decoder.format
+            return check_promise(self._file, size, self.name, kind)
+        except InputError:
+            raise
+        except (*_DECODING_ERRORS, IndexError, ArithmeticError) as error:
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: BaseException) -> InputError:
+        reason = getattr(error, "error_string", None) or str(error) or type(error).__name__
+        return InputError(
+            f"{self.name}: cannot be decoded ({reason.strip().rstrip('.')}); give a whole wav, flac, ogg or mp3 file"
+        )
+
+
+class _Sanity:
+    """Looks at all samples of a recording: refuses what is no sound, notes what is scaled or cancels."""
+
+    def __init__(self, name: str, subtype: str) -> None:
+        self.name, self._floats = name, subtype in ("FLOAT", "DOUBLE")
+        self._peak = self._mono_energy = self._energy = 0.0
+        self._channels = 1
+
+    def look_at(self, samples: np.ndarray) -> None:
+        self._peak = max(self._peak, check_samples(samples, self.name))
+        self._channels = samples.shape[1]
+        if self._channels > 1:
+            mono = mean_of_channels(samples)
+            self._mono_energy += float(np.dot(mono, mono))
+            self._energy += float(np.vdot(samples, samples)) / self._channels
+
+    def notes(self) -> list[str]:
+        found = []
+        if self._floats and self._peak > _INTEGER_SCALE:
+            found.append(
+                f"{self.name}: floating-point samples up to {self._peak:.0f}, where full scale is 1, seem to be scaled "
+                "as integers; divide them by their full scale (such as 32768)"
+            )
+        if self._energy > 0 and self._mono_energy < _CANCELLED / self._channels * self._energy:
+            found.append(
+                f"{self.name}: its {self._channels} channels cancel each other in their average (opposite polarity); "
+                "turn one of them over, or save one channel only"
+            )
+        return found
+
+
+def audio_info(path: AudioPath) -> AudioInfo:
+    """Rate, length and channels of a recording. Nothing is decoded where its bytes tell the length, so that damage
+    further on is not noticed.
+
+    Raises:
+        InputError: the file is missing, empty, a folder, cut short, or no audio that can be decoded.
+    """
+    with AudioReader(path) as reader:
+        frames = reader.frames or sum(len(block) for block in reader.blocks())
+        return AudioInfo(reader.sample_rate, frames, reader.channels)
+
+
+def audio_blocks(
+    path: AudioPath,
+    sample_rate: int,
+    start: float = 0.0,
+    seconds: float | None = None,
+    notes: Callable[[str], None] = logger.warning,
+) -> Iterator[Tensor]:
+    """A recording, or a part of it, as mono blocks; no more than two blocks are in memory, and of a part nothing else
+    is read.
+
+    Args:
+        path: a file of any format libsndfile reads, of any rate, length and channel count.
         sample_rate: the rate wanted, in Hz.
+        start: where the part begins, s.
+        seconds: how long the part is; None: to the end of the recording, whose length is then checked.
+        notes: is told what is odd about the recording and was made good, once for each.
+
+    Yields:
+        float32 waveforms, ``(samples,)``; full scale is 1. Together they are what :func:`read_audio` returns.
+
+    Raises:
+        InputError: the file is missing, empty, a folder, no audio, cut short, without samples, or holds NaN,
+            infinite or absurd samples.
+    """
+    with AudioReader(path) as reader:
+        # A part is resampled with a little of what surrounds it, so that it does not begin and end with a click.
+        common = int(np.gcd(reader.sample_rate, sample_rate)) if sample_rate > 0 else 1
+        steps, given_steps = reader.sample_rate // common, sample_rate // common
+        margin = 0 if steps == given_steps else -(-round(_EXCERPT_MARGIN_SECONDS * reader.sample_rate) // steps)
+        first = round(start * reader.sample_rate)
+        before = min(margin, first // steps)
+        count = None if seconds is None else round(seconds * reader.sample_rate) + (before + margin) * steps
+        resampler = MonoResampler(reader.sample_rate, sample_rate, str(path))
+        unwanted, left, given = before * given_steps, math.inf if seconds is None else round(seconds * sample_rate), 0
+        waiting: Tensor | None = None
+        for block in itertools.chain(reader.blocks(first - before * steps, count), [None]):
+            piece = resampler.finish() if block is None else resampler.feed(mean_of_channels(block))
+            piece, unwanted = piece[unwanted:], max(0, unwanted - len(piece))
+            piece = piece[: int(min(left - given, len(piece)))]
+            given += len(piece)
+            if waiting is not None and len(waiting) and block is not None:
+                yield waiting
+                waiting = None
+            waiting = piece if waiting is None else torch.cat((waiting, piece))
+        if not resampler.received:
+            raise InputError(f"{path}: no samples (zero length); leave the recording out or record it again")
+        if not given and left:
+            raise InputError(f"{path}: too short, nothing is left at {sample_rate} Hz; leave the recording out")
+        for note in reader.notes:
+            notes(note)
+        assert waiting is not None
+        yield waiting
+
+
+def read_audio(
+    path: AudioPath,
+    sample_rate: int,
+    start: float = 0.0,
+    seconds: float | None = None,
+    notes: Callable[[str], None] = logger.warning,
+) -> Tensor:
+    """Decode a recording or a part of it, average its channels, and resample it; arguments as in :func:`audio_blocks`.
 
     Returns:
         float32 waveform, ``(samples,)``; full scale is 1.
 
     Raises:
-        InputError: the file is missing, empty, a folder, no audio, cut short, without samples, or holds NaN or
-            infinite samples.
+        InputError: see :func:`audio_blocks`.
     """
-    _require_file(path)
-    try:
-        with soundfile.SoundFile(os.fspath(path)) as file:
-            kind, expected, rate = file.format, file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
-    except _DECODING_ERRORS as error:
-        raise _not_audio(path, error) from error
-    if len(samples) < expected or _is_cut_short(path, kind):
-        raise InputError(f"{path}: the audio ends before its header says it does; copy or download the file again")
-    return _resample(_mean_of_channels(samples), rate, sample_rate, str(path))
-
-
-def to_mono_resampled(samples: np.ndarray | Tensor, source_rate: int, sample_rate: int) -> Tensor:
-    """Average the channels of samples already in memory, and resample them.
-
-    Args:
-        samples: ``(samples,)``, ``(samples, channels)`` or ``(channels, samples)``: of two axes the shorter one is
-            taken to be the channels. Floating point at full scale 1, or integer PCM (scaled to it).
-        source_rate: the rate of ``samples``, in Hz.
-        sample_rate: the rate wanted, in Hz.
-
-    Returns:
-        float32 waveform on the CPU, ``(samples,)``.
-
-    Raises:
-        InputError: no samples, NaN or infinite samples, more than two axes, or not numbers.
-    """
-    name = "the given samples"
-    return _resample(as_mono(samples, name), source_rate, sample_rate, name)
-
-
-def as_mono(samples: np.ndarray | Tensor, name: str, channels_last: bool | None = None) -> np.ndarray:
-    """Samples of any numeric type and one or two axes as a mono waveform at full scale 1.
-
-    Args:
-        samples: ``(samples,)``, ``(samples, channels)`` or ``(channels, samples)``.
-        name: what messages call them.
-        channels_last: which of two axes the channels are; None takes the shorter one.
-
-    Returns:
-        float32, ``(samples,)``.
-
-    Raises:
-        InputError: more than two axes, or not numbers.
-    """
-    if isinstance(samples, Tensor):
-        samples = samples.detach().cpu()
-        # numpy knows no bfloat16
-        samples = (samples.float() if samples.is_floating_point() else samples).numpy()
-    array = np.asarray(samples)
-    if array.ndim not in (1, 2):
-        raise InputError(f"{name} have {array.ndim} axes; give (samples,) or (samples, channels)")
-    array = _as_float(array, name)
-    if array.ndim == 2 and array.size:
-        last = array.shape[0] >= array.shape[1] if channels_last is None else channels_last
-        array = _mean_of_channels(array if last else array.T)
-    return array.reshape(-1)
-
-
-def fit_length(waveform: Tensor, samples: int) -> Tensor:
-    """Zero-pad at the end, or cut, the last axis to ``samples`` values."""
-    missing = samples - waveform.shape[-1]
-    return torch.nn.functional.pad(waveform, (0, missing)) if missing > 0 else waveform[..., :samples]
+    return torch.cat(list(audio_blocks(path, sample_rate, start, seconds, notes)))
 
 
 def write_wav(path: AudioPath, waveform: np.ndarray | Tensor, sample_rate: int) -> None:
@@ -161,97 +372,48 @@ def write_wav(path: AudioPath, waveform: np.ndarray | Tensor, sample_rate: int) 
         temporary.write_bytes(encoded.getbuffer())
 
 
-def _require_file(path: AudioPath) -> None:
+def _require_file(path: AudioPath) -> int:
+    """The bytes of a file that can be read."""
     try:
         status = Path(path).stat()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; check the path or restore the recording") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror}); check the path and its permissions") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be opened ({reason}); check the path and its permissions") from error
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{path}: is a folder; name an audio file inside it")
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path}: is no regular file; save the audio to a file first")
     if status.st_size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes); copy or download it again")
+    return status.st_size
 
 
-def _not_audio(path: AudioPath, error: Exception) -> InputError:
-    reason = getattr(error, "error_string", None) or str(error) or type(error).__name__
-    return InputError(
-        f"{path}: cannot be decoded ({reason.strip().rstrip('.')}); give a whole wav, flac, ogg or mp3 file"
-    )
+def _layout_of(magic: bytes) -> Callable[[BinaryIO, int, str], Layout] | None:
+    if magic[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and magic[8:12] == b"WAVE":
+        return riff_layout
+    if magic[:4] == b"FORM" and magic[8:12] in (b"AIFF", b"AIFC", b"8SVX", b"16SV"):
+        return iff_layout
+    by_start = {b"riff": w64_layout, b"caff": caf_layout, b".snd": au_layout, b"dns.": au_layout, b"OggS": ogg_layout}
+    return by_start.get(magic[:4])
 
 
-def _as_float(array: np.ndarray, name: str) -> np.ndarray:
-    if array.dtype.kind == "f":
-        return array.astype(np.float32, copy=False)
-    if array.dtype.kind == "u":
-        middle = 2 ** (8 * array.dtype.itemsize - 1)
-        return ((array.astype(np.float64) - middle) / middle).astype(np.float32)
-    if array.dtype.kind == "i":
-        return (array / 2 ** (8 * array.dtype.itemsize - 1)).astype(np.float32)
-    raise InputError(f"{name} are of type {array.dtype}; give floating point or integer samples")
+def _after_id3(magic: bytes) -> int:
+    if magic[:3] != b"ID3":
+        return 0
+    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(magic[6:10], (21, 14, 7, 0)))
 
 
-def _mean_of_channels(samples: np.ndarray) -> np.ndarray:
-    """``(samples, channels)`` -> ``(samples,)``; a matrix product, many times faster than a mean over a short axis."""
-    channels = samples.shape[1]
-    if channels == 1:
-        return samples[:, 0]
-    return samples @ np.full(channels, 1.0 / channels, dtype=np.float32)
-
-
-def _resample(mono: np.ndarray, source_rate: int, sample_rate: int, name: str) -> Tensor:
-    if source_rate <= 0 or sample_rate <= 0:
-        raise InputError(f"{name}: sample rates must be positive, not {source_rate} and {sample_rate} Hz")
-    if mono.size == 0:
-        raise InputError(f"{name}: no samples (zero length); leave the recording out or record it again")
-    peak = max(abs(float(mono.max())), abs(float(mono.min())))
-    if not math.isfinite(peak):
-        raise InputError(f"{name}: NaN or infinite samples; repair the recording or leave it out")
-    if peak > _LARGEST_SAMPLE:
-        raise InputError(f"{name}: samples up to {peak:.0e}, where full scale is 1; scale the recording down")
-    if source_rate != sample_rate:
-        mono = soxr.resample(mono, source_rate, sample_rate)
-        if mono.size == 0:
-            raise InputError(f"{name}: too short, nothing is left at {sample_rate} Hz; leave the recording out")
-    # A copy where numpy only lent a view or read-only memory: tensors are written to.
-    return torch.from_numpy(np.require(mono, dtype=np.float32, requirements=["C", "W"]))
-
-
-def _is_cut_short(path: AudioPath, kind: str) -> bool:
-    """Whether a container promises more bytes than the file has; libsndfile reads such wav and ogg files silently."""
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        if kind in ("WAV", "WAVEX"):
-            return _wav_is_cut(file, size)
-        if kind == "OGG":
-            return _ogg_is_cut(file, size)
-    return False
-
-
-def _wav_is_cut(file: io.BufferedReader, size: int) -> bool:
-    position = 12  # after "RIFF", the length, and "WAVE"
-    while position + 8 <= size:
-        file.seek(position)
-        header = file.read(8)
-        length = struct.unpack("<I", header[4:])[0]
-        if header[:4] == b"data":
-            return position + 8 + length > size and length < _UNKNOWN_WAV_SIZE
-        position += 8 + length + length % 2
-    return False
-
-
-def _ogg_is_cut(file: io.BufferedReader, size: int) -> bool:
-    start = max(0, size - _LARGEST_OGG_PAGE)
-    file.seek(start)
-    tail = file.read()
-    page = tail.rfind(b"OggS")
-    if page < 0:
+def _seek(decoder: soundfile.SoundFile, frames: int) -> bool:
+    try:
+        return frames == 0 or decoder.seek(frames) == frames
+    except soundfile.SoundFileError:
         return False
-    header = tail[page : page + 27]
-    segments = tail[page + 27 : page + 27 + header[26]] if len(header) == 27 else b""
-    if len(header) < 27 or len(segments) < header[26]:
-        return True
-    return start + page + 27 + len(segments) + sum(segments) > size
+
+
+def _rest(decoder: soundfile.SoundFile, block: int, skip: int = 0) -> Iterator[np.ndarray]:
+    while len(samples := decoder.read(block, dtype="float32", always_2d=True)):
+        left_out, skip = min(skip, len(samples)), max(0, skip - len(samples))
+        if left_out < len(samples):
+            yield samples[left_out:]

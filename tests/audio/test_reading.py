@@ -9,7 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pmam_plugin.audio import audio_info, fit_length, read_audio, to_mono_resampled, write_wav
+from pmam_plugin.audio import (
+    MonoResampler,
+    audio_blocks,
+    audio_info,
+    fit_length,
+    read_audio,
+    reading,
+    to_mono_resampled,
+    write_wav,
+)
 from pmam_plugin.errors import InputError
 
 RATE = 16000
@@ -257,3 +266,38 @@ def test_writing_nothing_leaves_no_file(tmp_path):
     with pytest.raises(InputError):
         write_wav(tmp_path / "a.wav", torch.zeros(0), RATE)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2), (8_000, 3)])
+def test_blocks_together_are_the_file_read_at_once(tmp_path, monkeypatch, rate, channels):
+    monkeypatch.setattr(reading, "BLOCK_SECONDS", 0.3)
+    noise = 0.1 * np.random.default_rng(1).standard_normal((round(1.7 * rate), channels))
+    soundfile.write(tmp_path / "a.wav", noise, rate)
+    blocks = list(audio_blocks(tmp_path / "a.wav", 16_000))
+    assert len(blocks) > 5
+    torch.testing.assert_close(torch.cat(blocks), read_audio(tmp_path / "a.wav", 16_000), atol=1e-6, rtol=0)
+
+
+def test_a_short_file_is_one_block(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(4800), 16_000)
+    assert [len(block) for block in audio_blocks(tmp_path / "a.wav", 16_000)] == [4800]
+
+
+def test_broken_files_are_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "BLOCK_SECONDS", 0.3)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(48_000), 16_000)
+    path.write_bytes(path.read_bytes()[:50_000])
+    with pytest.raises(InputError, match=r"a\.wav.*ends before"):
+        list(audio_blocks(path, 16_000))
+    soundfile.write(path, np.append(np.zeros(48_000), np.nan), 16_000, subtype="FLOAT")
+    with pytest.raises(InputError, match=r"a\.wav.*NaN"):
+        list(audio_blocks(path, 16_000))
+
+
+def test_a_resampler_in_pieces_equals_one_call():
+    noise = np.random.default_rng(2).standard_normal(44_100).astype(np.float32)
+    whole, pieces = MonoResampler(44_100, 16_000, "x"), MonoResampler(44_100, 16_000, "x")
+    once = torch.cat((whole.feed(noise), whole.finish()))
+    parts = torch.cat([*(pieces.feed(noise[i : i + 999]) for i in range(0, 44_100, 999)), pieces.finish()])
+    torch.testing.assert_close(once, parts, atol=1e-6, rtol=0)

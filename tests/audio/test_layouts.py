@@ -1,0 +1,368 @@
+"""Headers that lie: what the bytes hold is heard whole, with a word where something was made good, or refused."""
+
+import logging
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from pmam_plugin.audio import audio_blocks, audio_info, read_audio, reading
+from pmam_plugin.errors import InputError
+from tests.audio.files import (
+    RATE,
+    chunk,
+    encoded,
+    flac_total,
+    mp3_count,
+    mp3_without_tag,
+    noise,
+    ogg_page,
+    ogg_pages,
+    patched,
+    wav_sizes,
+)
+
+WAV = encoded(noise(), "WAV", "PCM_16")
+DATA = WAV[44:]
+SIZE = len(DATA)
+FLAC = encoded(noise(), "FLAC", "PCM_16")
+MP3 = encoded(noise(), "MP3", bitrate_mode="VARIABLE")
+VORBIS, OPUS = encoded(noise(), "OGG", "VORBIS"), encoded(noise(), "OGG", "OPUS")
+AIFF, W64, AU, CAF = (encoded(noise(), kind, "PCM_16") for kind in ("AIFF", "W64", "AU", "CAF"))
+SSND = AIFF.index(b"SSND")
+COMM = AIFF.index(b"COMM")
+RIFF = wav_sizes(WAV)[:12]
+FMT = WAV[12:36]
+LIST = chunk(b"LIST", b"INFOISFT\x06\0\0\0maker\0")
+
+
+def tail(content: bytes, share: float) -> bytes:
+    return content[: round(share * len(content))]
+
+
+def w64_size(content: bytes, size: int, at: int | None = None) -> bytes:
+    place = content.index(b"data") + 16 if at is None else at
+    return patched(content, place, struct.pack("<q", size))
+
+
+def wrapped(kind: int, body: bytes) -> bytes:
+    """A WAV around another codec's stream."""
+    description = chunk(b"fmt ", struct.pack("<HHIIHHH", kind, 1, RATE, 4000, 1, 0, 0))
+    return (
+        b"RIFF" + struct.pack("<I", 4 + len(description) + 8 + len(body)) + b"WAVE" + description + chunk(b"data", body)
+    )
+
+
+# What -> the good file, the bytes, the seconds they hold, and whether a word must be said.
+HEARD = {
+    "sizes 1 byte too large": (WAV, wav_sizes(WAV, SIZE + 1), 3.0, True),
+    "sizes that count the header too": (WAV, wav_sizes(WAV, SIZE + 44, SIZE + 80), 3.0, True),
+    "a size of the samples that the whole file contradicts": (WAV, wav_sizes(WAV, 3 * SIZE), 3.0, True),
+    "a size of the whole file that the samples contradict": (WAV, wav_sizes(WAV, None, 10), 3.0, False),
+    "an unfinished header": (WAV, wav_sizes(WAV, 0, 0), 3.0, True),
+    "a header finished too early": (WAV, wav_sizes(WAV, SIZE // 3, SIZE // 3 + 36), 3.0, True),
+    "the placeholder of ffmpeg": (WAV, wav_sizes(WAV, 0xFFFFFFFF, 0xFFFFFFFF), 3.0, True),
+    "the placeholder of sox": (WAV, wav_sizes(WAV, 0x7FFFF000, 0x7FFFF024), 3.0, True),
+    "the placeholder of arecord": (WAV, wav_sizes(WAV, 0x80000000, 0x80000024), 3.0, True),
+    "the placeholder of gstreamer": (WAV, wav_sizes(WAV, 0x7FFFFFFF, 0x7FFFFFFF), 3.0, True),
+    "chunks after the samples": (WAV, wav_sizes(WAV + LIST, None, SIZE + 36 + len(LIST)), 3.0, False),
+    "chunks before the samples": (
+        WAV,
+        RIFF + chunk(b"JUNK", bytes(27)) + FMT + LIST + chunk(b"data", DATA),
+        3.0,
+        False,
+    ),
+    "samples before their description": (WAV, RIFF + chunk(b"data", DATA) + FMT, 3.0, False),
+    "an odd chunk without its padding": (WAV, RIFF + FMT + b"note\x03\0\0\0abc" + chunk(b"data", DATA), 3.0, False),
+    "two odd chunks without their padding": (
+        WAV,
+        RIFF + b"note\x03\0\0\0abc" + FMT + b"note\x01\0\0\0a" + chunk(b"data", DATA),
+        3.0,
+        False,
+    ),
+    "an unfinished header and chunks before": (WAV, RIFF + LIST + FMT + b"data" + bytes(4) + DATA, 3.0, True),
+    "an ID3 tag at the end": (WAV, WAV + b"TAG" + bytes(125), 3.0, False),
+    "zeros at the end": (WAV, WAV + bytes(1000), 3.0, False),
+    "half a sample at the end": (WAV, wav_sizes(WAV + b"\x01", SIZE + 1), 3.0, False),
+    "BW64": (WAV, b"BW64" + WAV[4:], 3.0, False),
+    "RF64 with an unfinished ds64": (
+        WAV,
+        b"RF64" + b"\xff" * 4 + b"WAVE" + chunk(b"ds64", bytes(28)) + FMT + b"data" + b"\xff" * 4 + DATA,
+        3.0,
+        True,
+    ),
+    "an unfinished RIFX": (
+        encoded(noise(), "WAV", "PCM_16", endian="BIG"),
+        patched(encoded(noise(), "WAV", "PCM_16", endian="BIG"), 40, bytes(4)),
+        3.0,
+        True,
+    ),
+    "MP3 in a WAV": (mp3_without_tag(MP3), wrapped(0x55, mp3_without_tag(MP3)), 3.0, False),
+    "an unfinished AIFF": (AIFF, patched(patched(AIFF, SSND + 4, bytes(4)), COMM + 10, bytes(4)), 3.0, True),
+    "an AIFF with too few frames": (AIFF, patched(AIFF, COMM + 10, struct.pack(">I", 1000)), 3.0, False),
+    "an AIFF finished too early": (AIFF, patched(AIFF, SSND + 4, struct.pack(">I", 9000)), 3.0, True),
+    "AIFF samples before their description": (
+        AIFF,
+        AIFF[:12] + AIFF[SSND:] + AIFF[COMM : COMM + 26],
+        3.0,
+        False,
+    ),
+    "a W64 finished too early": (W64, w64_size(W64, 9024), 3.0, True),
+    "an unfinished W64": (W64, w64_size(w64_size(W64, 24), 0, 16), 3.0, True),
+    "a W64 with 24 bytes too many": (W64, w64_size(W64, SIZE + 48), 3.0, True),
+    "an AU of unknown length": (AU, patched(AU, 8, b"\xff" * 4), 3.0, False),
+    "an unfinished AU": (AU, patched(AU, 8, bytes(4)), 3.0, True),
+    "a CAF of unknown length": (CAF, patched(CAF, CAF.index(b"data") + 4, b"\xff" * 8), 3.0, False),
+    "FLAC of unknown length": (FLAC, flac_total(FLAC, 0), 3.0, False),
+    "FLAC of unknown length with a tag at the end": (FLAC, flac_total(FLAC, 0) + b"TAG" + bytes(125), 3.0, False),
+    "FLAC with a tag in front": (FLAC, b"ID3\x04\0\0\0\0\x02\0" + bytes(256) + FLAC, 3.0, False),
+    "FLAC with too small a count": (FLAC, flac_total(FLAC, 1000), 3.0, True),
+    "variable MP3 without its tag": (MP3, mp3_without_tag(MP3), 3.0, False),
+    "MP3 with too small a count": (MP3, mp3_count(MP3, 40), 3.0, True),
+    "MP3 with a count of one": (MP3, mp3_count(MP3, 1), 3.0, True),
+    "MP3 that claims thousands of hours, but its own size": (MP3, mp3_count(MP3, 0xFFFFFFF0), 3.0, True),
+    "MP3 with tags at both ends": (MP3, b"ID3\x04\0\0\0\0\x02\0" + bytes(256) + MP3 + b"TAG" + bytes(125), 3.0, False),
+    "MP3 with a tag in the middle": (
+        MP3,
+        MP3 + b"ID3\x04\0\0\0\0\x02\0" + bytes(256) + mp3_without_tag(MP3),
+        6.0,
+        True,
+    ),
+    "two MP3 one behind the other": (MP3, MP3 + mp3_without_tag(MP3), 6.0, True),
+    "chained Vorbis": (VORBIS, VORBIS + VORBIS, 6.0, True),
+    "chained Opus": (OPUS, OPUS + OPUS + OPUS, 9.0, True),
+    "Opus without its end mark": (OPUS, ogg_page(OPUS, -1, flags=0), 3.0, True),
+    "Vorbis without its end mark": (VORBIS, ogg_page(VORBIS, -1, flags=0), 3.0, True),
+    "Opus that does not know its length": (OPUS, ogg_page(OPUS, -1, granule=-1), 3.0, True),
+    "Vorbis that does not know its length": (VORBIS, ogg_page(VORBIS, -1, granule=17), 3.0, True),
+}
+
+
+def heard(path):
+    """Samples and what was said, from the one reader."""
+    said: list[str] = []
+    wave = read_audio(path, RATE, notes=said.append)
+    return wave, said
+
+
+@pytest.mark.parametrize("case", HEARD)
+def test_what_is_complete_is_heard_whole(tmp_path, case):
+    good, content, seconds, spoken = HEARD[case]
+    (tmp_path / "good").write_bytes(good)
+    (tmp_path / "a.wav").write_bytes(content)
+    expected, _ = heard(tmp_path / "good")
+    wave, said = heard(tmp_path / "a.wav")
+    assert len(wave) == pytest.approx(seconds * RATE, abs=1600)  # the ends of MP3 and Opus are cut to a frame
+    same = min(len(expected), len(wave))
+    best = max(
+        float(torch.corrcoef(torch.stack((expected[1500 : same - 3000], wave[1500 + lag : same - 3000 + lag])))[0, 1])
+        for lag in (0, -529, 529, -576, 576, -1105, 1105)
+    )
+    assert best > 0.99
+    assert bool(said) == spoken, said
+    assert all(sentence.startswith(str(tmp_path / "a.wav")) and "\n" not in sentence for sentence in said)
+    assert audio_info(tmp_path / "a.wav").frames == pytest.approx(len(wave), abs=1600)
+
+
+REFUSED = {
+    "a WAV cut in the middle": tail(WAV, 0.7),
+    "a WAV that lacks 45 bytes": WAV[:-45],
+    "an RF64 cut in the middle": tail(encoded(noise(), "RF64"), 0.7),
+    "an AIFF cut in the middle": tail(AIFF, 0.7),
+    "a W64 cut in the middle": tail(W64, 0.7),
+    "an AU cut in the middle": tail(AU, 0.7),
+    "a CAF cut in the middle": tail(CAF, 0.7),
+    "a FLAC cut in the middle": tail(FLAC, 0.7),
+    "a FLAC of unknown length cut in the middle": tail(flac_total(FLAC, 0), 0.7),
+    "a FLAC with too large a count": flac_total(FLAC, 10**9),
+    "an MP3 cut in the middle": tail(MP3, 0.7),
+    "an MP3 without tag cut in a frame": mp3_without_tag(MP3)[:-30],
+    "an MP3 that claims thousands of hours": mp3_count(MP3, 0xFFFFFFF0, 0xFFFFFFF0),
+    "Vorbis cut in the middle": tail(VORBIS, 0.7),
+    "Opus cut in the middle": tail(OPUS, 0.7),
+    "Vorbis that lacks a page": VORBIS[: ogg_pages(VORBIS)[3][0]] + VORBIS[ogg_pages(VORBIS)[3][1] :],
+    "Vorbis with a wrong bit": patched(VORBIS, len(VORBIS) // 2, bytes([VORBIS[len(VORBIS) // 2] ^ 0x55])),
+    "Ogg with something else in it": VORBIS[: ogg_pages(VORBIS)[3][0]] + b"junk" + VORBIS[ogg_pages(VORBIS)[3][0] :],
+    "two rates one behind the other": VORBIS + encoded(noise(rate=8000), "OGG", "VORBIS", 8000),
+    "two tracks side by side": VORBIS[: ogg_pages(VORBIS)[0][1]] + OPUS[: ogg_pages(OPUS)[0][1]] + VORBIS[58:],
+    "MP3 that changes its channels": mp3_without_tag(encoded(noise(), "MP3")) + encoded(noise(channels=2), "MP3"),
+    "a WAV without samples": wav_sizes(WAV[:44], 0, 36),
+    "a WAV without samples but with a chunk": wav_sizes(WAV[:44] + LIST, 0, 36 + len(LIST)),
+    "a WAV without a channel": patched(WAV, 22, bytes(2)),
+    "a WAV of 0 Hz": patched(WAV, 24, bytes(4)),
+    "a WAV of 4 GHz": patched(WAV, 24, b"\xff" * 4),
+    "a WAV of 1 Hz": patched(WAV, 24, b"\x01\0\0\0"),
+    "a VOC with two sounds": encoded(noise(), "VOC", "PCM_U8")[:-1] + b"\x01\x04\0\0\x83\0\x80\x80\0",
+    "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n",
+    "a web page": b"<!DOCTYPE html><html><title>404</title></html>",
+    "a Mac's side file": b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(100),
+    "an m4a": b"\x00\x00\x00\x20ftypM4A \x00\x00\x00\x00M4A mp42isom" + bytes(500),
+    "a Matroska": b"\x1aE\xdf\xa3" + bytes(500),
+    "one byte": b"R",
+    "a bare magic": b"OggS",
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_cut_or_no_sound_is_refused_in_one_sentence(tmp_path, case):
+    path = tmp_path / "a.wav"
+    path.write_bytes(REFUSED[case])
+    with pytest.raises(InputError) as caught:
+        read_audio(path, RATE)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    assert ";" in message
+    with pytest.raises(InputError):
+        list(audio_blocks(path, RATE))
+
+
+LIVING_CODECS = [
+    ("WAV", "GSM610"),
+    ("WAV", "G721_32"),
+    ("WAV", "NMS_ADPCM_16"),
+    ("WAV", "IMA_ADPCM"),
+    ("WAV", "MS_ADPCM"),
+    ("AU", "G721_32"),
+    ("AU", "G723_24"),
+    ("AU", "G723_40"),
+    ("AIFF", "DWVW_16"),
+    ("AIFF", "GSM610"),
+    ("CAF", "ALAC_16"),
+    ("W64", "GSM610"),
+]
+
+
+@pytest.mark.parametrize(("kind", "subtype"), LIVING_CODECS)
+def test_codecs_that_only_run_forward_are_read_in_blocks_and_in_parts(tmp_path, monkeypatch, kind, subtype):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE) / RATE)
+    (tmp_path / "a.wav").write_bytes(encoded(tone, kind, subtype))
+    monkeypatch.setattr(reading, "BLOCK_SECONDS", 0.7)
+    wave, said = heard(tmp_path / "a.wav")
+    assert not said
+    assert 0 <= len(wave) - 3 * RATE < 1100  # the last block of an ADPCM is filled up
+    assert np.abs(wave.numpy()[2000:46000] - tone[2000:46000]).max() < 0.1
+    part = read_audio(tmp_path / "a.wav", RATE, start=1.25, seconds=0.5)
+    torch.testing.assert_close(part, wave[20000:28000])
+
+
+def with_promise():
+    return [
+        (kind, subtype)
+        for kind in soundfile.available_formats()
+        if kind not in ("RAW", "SD2", "PVF", "IRCAM", "PAF", "XI")
+        for subtype in soundfile.available_subtypes(kind)
+        if soundfile.check_format(kind, subtype)
+    ]
+
+
+@pytest.mark.parametrize(("kind", "subtype"), with_promise())
+def test_every_format_is_heard_whole_and_refused_when_cut(tmp_path, kind, subtype):
+    rate = 8000 if kind == "WVE" else RATE
+    try:
+        content = encoded(noise(1.0, rate=rate), kind, subtype, rate)
+    except soundfile.LibsndfileError:
+        pytest.skip("libsndfile reads this, but does not write it")
+    path = tmp_path / "a.wav"
+    path.write_bytes(content)
+    said: list[str] = []
+    wave = read_audio(path, rate, notes=said.append)
+    assert 0 <= len(wave) - rate < 1100 or (kind, subtype) == ("VOC", "PCM_U8")  # VOC knows few rates
+    assert not said
+    for cut in (content[: len(content) * 7 // 10], content[:-60]):
+        path.write_bytes(cut)
+        with pytest.raises(InputError):
+            read_audio(path, rate)
+
+
+def test_a_part_is_what_the_whole_has_there_and_nothing_else_is_read(tmp_path, monkeypatch):
+    samples = noise(40.0, rate=44100)
+    (tmp_path / "a.flac").write_bytes(encoded(samples, "FLAC", rate=44100))
+    whole = read_audio(tmp_path / "a.flac", RATE)
+    read: list[int] = []
+    original = reading._Decoder.read
+
+    def counting(self, frames, *arguments, **named):
+        block = original(self, frames, *arguments, **named)
+        read.append(len(block))
+        return block
+
+    monkeypatch.setattr(reading._Decoder, "read", counting)
+    for start, seconds in ((0.0, 1.0), (7.25, 10.0), (39.0, 1.0), (39.5, 5.0)):
+        read.clear()
+        part = read_audio(tmp_path / "a.flac", RATE, start, seconds)
+        place = slice(round(start * RATE), round(start * RATE) + len(part))
+        assert len(part) == min(round(seconds * RATE), len(whole) - place.start)
+        torch.testing.assert_close(part, whole[place], atol=2e-4, rtol=0)
+        assert sum(read) < (seconds + 0.1) * 44100
+    with pytest.raises(InputError, match="no samples"):
+        read_audio(tmp_path / "a.flac", RATE, 50.0, 1.0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e30])
+@pytest.mark.parametrize("seconds", [1.0, 40.0])
+def test_samples_are_looked_at_in_recordings_of_any_length(tmp_path, value, seconds):
+    samples = noise(seconds, channels=2)
+    samples[-5, 1] = value
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    with pytest.raises(InputError, match=r"NaN or infinite|scale the recording down"):
+        list(audio_blocks(tmp_path / "a.wav", RATE))
+
+
+def test_floats_at_the_scale_of_integers_and_channels_that_cancel_get_a_word(tmp_path):
+    soundfile.write(tmp_path / "a.wav", 32768 * noise(), RATE, subtype="FLOAT")
+    assert ["divide them by" in note for note in heard(tmp_path / "a.wav")[1]] == [True]
+    soundfile.write(tmp_path / "a.wav", 2 * noise(), RATE, subtype="FLOAT")
+    assert heard(tmp_path / "a.wav")[1] == []
+    left = noise()
+    for right, words in ((-left, 1), (-0.9 * left, 1), (left, 0), (0 * left, 0), (noise()[::-1], 0)):
+        soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), RATE, subtype="FLOAT")
+        assert ["cancel each other" in note for note in heard(tmp_path / "a.wav")[1]] == [True] * words
+    soundfile.write(tmp_path / "a.wav", np.zeros((RATE, 2)), RATE)
+    assert heard(tmp_path / "a.wav")[1] == []
+
+
+def test_words_reach_the_log(tmp_path, caplog):
+    (tmp_path / "a.wav").write_bytes(wav_sizes(WAV, 0, 0))
+    with caplog.at_level(logging.WARNING):
+        read_audio(tmp_path / "a.wav", RATE)
+    assert ["a.wav" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_a_recording_of_one_sample_and_one_that_resamples_to_nothing(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.ones(1), RATE)
+    assert len(read_audio(tmp_path / "a.wav", RATE)) == 1
+    soundfile.write(tmp_path / "a.wav", np.ones(1), 192_000)
+    with pytest.raises(InputError, match="too short"):
+        read_audio(tmp_path / "a.wav", 8000)
+
+
+def test_sizes_beyond_four_gibibytes_that_wrapped_are_seen_through(tmp_path):
+    """A sparse file: 4 GiB and a second, whose header says a second."""
+    path = tmp_path / "a.wav"
+    length = (1 << 32) + 2 * 192_000 * 8
+    head = b"RIFF\0\0\0\0WAVE" + chunk(b"fmt ", struct.pack("<HHIIHH", 1, 8, 192_000, 192_000 * 16, 16, 16))
+    with open(path, "wb") as file:
+        file.write(head + b"data" + struct.pack("<I", length % (1 << 32)))
+        file.seek(length - 4000, 1)
+        file.write(b"\x10" * 4000)
+    info = audio_info(path)
+    assert (info.frames, info.channels) == (length // 16, 8)
+    assert read_audio(path, RATE, start=info.duration - 0.5, seconds=0.5).abs().max() > 0
+
+
+def test_a_full_disk_or_a_lost_network_is_no_end_of_the_recording(tmp_path, monkeypatch):
+    (tmp_path / "a.au").write_bytes(patched(AU, 8, b"\xff" * 4))
+
+    def fails(self, buffer):
+        if self._position > 40_000:
+            self.failure = OSError(5, "Input/output error")
+            return 0
+        return original(self, buffer)
+
+    original = reading.View.readinto
+    monkeypatch.setattr(reading.View, "readinto", fails)
+    with pytest.raises(InputError, match="Input/output error"):
+        read_audio(tmp_path / "a.au", RATE)
