@@ -15,12 +15,10 @@ from pmam_plugin.augment.frequency import (
     shift_frequency,
     warp_frequency,
 )
-from pmam_plugin.augment.mixing import ConditionalMixup, MixPlan, Mixup, draw_partners, mix, part_groups
-from pmam_plugin.augment.noise import AdditiveNoise, add_band_noise
-from pmam_plugin.augment.time import FrameShift, TimeMask, roll_frames
+from pmam_plugin.augment.mixing import ConditionalMixup, MixPlan, Mixup, draw_partners, mix
+from pmam_plugin.augment.time import FrameShift, roll_frames
 
 __all__ = [
-    "AdditiveNoise",
     "Augmentation",
     "Compose",
     "ConditionalMixup",
@@ -34,13 +32,10 @@ __all__ = [
     "MixPlan",
     "Mixup",
     "Targets",
-    "TimeMask",
-    "add_band_noise",
     "distort_frequency",
     "draw_partners",
     "filter_augment_gain",
     "mix",
-    "part_groups",
     "roll_frames",
     "shift_frequency",
     "warp_frequency",

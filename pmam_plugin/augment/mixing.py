@@ -7,7 +7,6 @@ is a *perturbation* and the target remains that of the dominant clip alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,19 +38,14 @@ class MixPlan:
         """True where the target names both clips, ``(batch,)``; elsewhere the partner is noise or there is none."""
         return self.target_weights < 1
 
-    def mix_inputs(self, values: Tensor, power: bool = False) -> Tensor:
-        """Mix waveforms or features, ``(batch, ...)``.
+    def mix_inputs(self, values: Tensor) -> Tensor:
+        """Mix features, ``(batch, ...)``, as ``w x + (1 - w) x_partner``."""
+        return mix(values, self.weights, self.partners)
 
-        Args:
-            values: mixed as ``w x + (1 - w) x_partner``.
-            power: for waveforms: gains ``sqrt(w)`` and ``sqrt(1 - w)`` instead, so that the *power* of unrelated clips
-                is interpolated and all front ends see the same level ratio.
-        """
-        if not power:
-            return mix(values, self.weights, self.partners)
-        weights = _per_clip(self.weights, values)
-        partners = values[self.partners.to(values.device)]
-        return values * weights.sqrt() + partners * (1 - weights).sqrt()
+    @property
+    def perturbation(self) -> Tensor:
+        """True where the partner is in the input but not in the target, ``(batch,)``."""
+        return (self.weights < 1) & ~self.composition
 
     def mix_targets(self, values: Tensor) -> Tensor:
         """Mix labels or pseudo-labels, ``(batch, ...)`` in [0, 1]; rounding never takes them out of it.
@@ -204,14 +198,6 @@ def draw_partners(groups: Tensor, derangement: bool = True, generator: Generator
     partners = torch.empty(batch, dtype=torch.long)
     partners[order] = following
     return torch.where(groups < 0, torch.arange(batch), partners)
-
-
-def part_groups(parts: Sequence[slice], batch: int) -> Tensor:
-    """Groups of a batch that is laid out in parts: part number, or -1 for clips outside all of them, ``(batch,)``."""
-    groups = torch.full((batch,), -1, dtype=torch.long)
-    for number, part in enumerate(parts):
-        groups[part] = number
-    return groups
 
 
 def _shuffle_within(groups: Tensor, generator: Generator | None) -> Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from pmam_plugin.augment import MixPlan
@@ -28,7 +29,8 @@ class StepState:
     Attributes:
         student: predictions on the student's view.
         teacher: predictions on the teacher's view, without gradient; None without a teacher.
-        targets: mixed labels ``strong`` ``(batch, frames, classes)`` and ``weak`` ``(batch, classes)``.
+        targets: mixed labels ``strong`` ``(batch, frames, classes)``, ``weak`` ``(batch, classes)``; of mixtures also
+            what :func:`~pmam_plugin.brains.views.partners_of` says.
         batch: the clips, with ``has_strong`` and ``has_weak``.
         padding: true where a frame is padding, ``(batch, frames)``.
         plan: how clips were mixed; None where they were not.
@@ -70,26 +72,52 @@ class Supervised:
         clip_weight: of the pooled clip scores.
         tag_weight: of the tag branch, where the model has one.
         weak_from_strong: let strongly labelled clips teach the clip-level scores as well.
+        ignore_partner: of a perturbed clip (conditional mixup), leave out the classes that sound in the added clip
+            alone, where it is loud enough to be heard: their target says "absent" of a sound that is there. False is
+            the plain arithmetic of the target.
+        partner_decibels: how loud, beside the clip itself, an added clip must be for that, dB.
     """
 
     uses_teacher = False
 
-    def __init__(self, clip_weight: float = 0.5, tag_weight: float = 0.0, weak_from_strong: bool = False) -> None:
+    def __init__(
+        self,
+        clip_weight: float = 0.5,
+        tag_weight: float = 0.0,
+        weak_from_strong: bool = False,
+        ignore_partner: bool = True,
+        partner_decibels: float = -20.0,
+    ) -> None:
         self.clip_weight, self.tag_weight, self.weak_from_strong = clip_weight, tag_weight, weak_from_strong
+        self.ignore_partner, self.partner_decibels = ignore_partner, partner_decibels
 
     def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
         """See :class:`Objective`."""
-        strong = state.batch.has_strong.float().unsqueeze(1) * state.valid_frames
         weak = state.batch.has_weak
         if not self.weak_from_strong:
             weak = weak & ~state.batch.has_strong
-        weak = weak.float()
-        losses = {"strong_bce": supervised_bce(state.student.frames, state.targets["strong"], strong)}
+        in_frames = (state.batch.has_strong.float().unsqueeze(1) * state.valid_frames).unsqueeze(2)
+        in_clips = weak.float().unsqueeze(1)
+        if self.ignore_partner:
+            in_frames = in_frames * ~self._only_in_partner(state, "strong", "partner_level")
+            in_clips = in_clips * ~self._only_in_partner(state, "weak", "partner_clip_level")
+        strong, weak_targets = state.targets["strong"], state.targets["weak"]
+        losses = {"strong_bce": supervised_bce(state.student.frames, strong, in_frames.expand_as(strong))}
+        in_clips = in_clips.expand_as(weak_targets)
         if self.clip_weight:
-            losses["clip_bce"] = self.clip_weight * supervised_bce(state.student.clips, state.targets["weak"], weak)
+            losses["clip_bce"] = self.clip_weight * supervised_bce(state.student.clips, weak_targets, in_clips)
         if self.tag_weight and state.student.tags is not None:
-            losses["tag_bce"] = self.tag_weight * supervised_bce(state.student.tags, state.targets["weak"], weak)
+            losses["tag_bce"] = self.tag_weight * supervised_bce(state.student.tags, weak_targets, in_clips)
         return losses
+
+    def _only_in_partner(self, state: StepState, name: str, level: str) -> Tensor:
+        """Cells where a perturbing clip is heard with a class that the target leaves out, ``(batch, ..., classes)``."""
+        target = state.targets[name]
+        if state.plan is None or f"partner_{name}" not in state.targets:
+            return torch.zeros_like(target, dtype=torch.bool)
+        heard = state.targets[level].unsqueeze(-1) > self.partner_decibels
+        perturbed = state.plan.perturbation.view(-1, *[1] * (target.ndim - 1))
+        return perturbed & heard & (state.targets[f"partner_{name}"] > target)
 
 
 @configurable

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pmam_plugin.augment import MixPlan
 from pmam_plugin.config import configurable
@@ -27,15 +28,17 @@ class Mixing(Protocol):
 
 @configurable
 class Views:
-    """The order in which a batch is mixed and augmented.
+    """The order in which a batch is shifted, mixed and augmented.
 
-    waveform -> [waveform mix] -> power mel -> [power mix] -> log mel -> shared augmentation -> [log mix]
-    -> an independent augmentation for each of the two.
+    waveform -> linear mel -> shift -> [power mix] -> scale (logarithm, norm) -> [feature mix] -> one augmentation for
+    each view. Shifting comes before mixing, so that clips and partners have moved, sound and labels alike, when they
+    meet; it may act on the linear mel, since every scale treats all frames of a clip alike.
 
     Args:
-        shared: applied once, before the views part, to features and labels alike (frame shift).
+        shift: moves sound and labels of every clip together (:class:`~pmam_plugin.augment.FrameShift`).
         mixing: who is mixed with whom; None mixes nothing.
-        domain: where mixing happens: ``waveform``, ``power`` or ``features`` (log-mel, the PMAM reference).
+        domain: where mixing happens: ``power``, the linear mel before the logarithm, or ``features``, after it (the
+            PMAM reference).
         mix_teacher: the teacher sees the mixture too (PMAM); otherwise it sees the clean clips (ATST-SED) and the
             loss mixes its answers.
         mix_unlabelled: unlabelled clips take part (ATST-SED) or stay as they are (PMAM).
@@ -44,7 +47,7 @@ class Views:
 
     def __init__(
         self,
-        shared: Augmentation | None = None,
+        shift: Augmentation | None = None,
         mixing: Mixing | None = None,
         domain: str = "features",
         mix_teacher: bool = True,
@@ -52,52 +55,36 @@ class Views:
         student: Augmentation | None = None,
         teacher: Augmentation | None = None,
     ) -> None:
-        if domain not in ("waveform", "power", "features"):
-            raise ValueError(f"domain is waveform, power or features, not {domain!r}")
-        self.shared, self.mixing, self.domain = shared, mixing, domain
+        if domain not in ("power", "features"):
+            raise ValueError(f"domain is power or features, not {domain!r}")
+        self.shift, self.mixing, self.domain = shift, mixing, domain
         self.mix_teacher, self.mix_unlabelled = mix_teacher, mix_unlabelled
         self.student, self.teacher = student, teacher
 
     def __call__(self, frontend: FrontEnds, batch: Batch) -> tuple[Features, Features, Targets, MixPlan | None]:
         """Student features, teacher features, targets of the student's view, and the mixing plan.
 
-        The targets are ``strong``, ``weak`` and ``padding``, which is moved and mixed with the rest.
+        The targets are ``strong``, ``weak`` and ``padding``, moved and mixed as the sound is, and, where clips are
+        mixed, what :func:`partners_of` says of the partners.
         """
-        plan = None if self.mixing is None else self.mixing.draw(self._groups(batch))
+        mels = frontend.power(batch.waves)
         targets = {"strong": batch.strong, "weak": batch.weak, "padding": batch.padding(batch.strong.shape[1])}
-        clean = self._features(frontend, batch.waves, None)
-        student, teacher = clean, clean
-        if plan is not None and self.domain != "features":
-            student = self._features(frontend, batch.waves, plan)
-            teacher = student if self.mix_teacher else clean
-        if self.shared is not None:
-            # One draw for both views: replay it from the same generator state.
-            state = torch.get_rng_state()
-            moved, moved_targets = self.shared(dict(student), dict(targets))
-            if teacher is not student:
-                torch.set_rng_state(state)
-                teacher, _ = self.shared(dict(teacher), dict(targets))
-            else:
-                teacher = moved
-            student, targets = moved, moved_targets
+        if self.shift is not None:
+            mels, targets = self.shift(mels, targets)
+        plan = None if self.mixing is None else self.mixing.draw(self._groups(batch))
+        student = teacher = frontend.scale(mels)
         if plan is not None:
-            if self.domain == "features":
-                mixed = {name: plan.mix_inputs(value) for name, value in student.items()}
-                student, teacher = mixed, mixed if self.mix_teacher else teacher
-            targets = {name: plan.mix_targets(value) for name, value in targets.items()}
+            linear = self.domain == "power"
+            student = {name: plan.mix_inputs(value) for name, value in (mels if linear else student).items()}
+            student = frontend.scale(student) if linear else student
+            teacher = student if self.mix_teacher else teacher
+            partners = partners_of(plan, frontend, mels, targets)
+            targets = {name: plan.mix_targets(value) for name, value in targets.items()} | partners
         if self.student is not None:
             student, _ = self.student(dict(student), {})
         if self.teacher is not None:
             teacher, _ = self.teacher(dict(teacher), {})
         return student, teacher, targets, plan
-
-    def _features(self, frontend: FrontEnds, waves: Tensor, plan: MixPlan | None) -> Features:
-        if plan is None:
-            return frontend(waves)
-        if self.domain == "waveform":
-            return frontend(plan.mix_inputs(waves, power=True))
-        mixed = {name: plan.mix_inputs(value) for name, value in frontend.power(waves).items()}
-        return frontend.scale(mixed)
 
     def _groups(self, batch: Batch) -> Tensor:
         """0 for strongly labelled clips, 1 for weakly labelled, 2 for unlabelled (or -1: not mixed)."""
@@ -105,3 +92,36 @@ class Views:
         groups[batch.has_weak] = 1
         groups[batch.has_strong] = 0
         return groups
+
+
+def partners_of(plan: MixPlan, frontend: FrontEnds, mels: Mapping[str, Tensor], targets: Targets) -> Targets:
+    """What of the partners is in the mixture, whether the target names it or not.
+
+    Args:
+        plan: of the mixture.
+        frontend: made ``mels``; the level is read off its first stream.
+        mels: linear mel spectrograms of the clips, unmixed, ``(batch, mel, frames)`` each.
+        targets: ``strong`` and ``weak`` of the same clips.
+
+    Returns:
+        ``partner_strong`` and ``partner_weak``: labels of each clip's partner; ``partner_level``: how loud the partner
+        is in the mixture beside the clip itself, dB, ``(batch, frames of the labels)``; ``partner_clip_level``: the
+        same over the whole clip, ``(batch,)``.
+    """
+    name, front_end = next(iter(frontend.named().items()))
+    energy = mels[name].abs().pow(2 / front_end.exponent).sum(dim=1)
+    frames = functional.adaptive_avg_pool1d(energy, targets["strong"].shape[1])
+    partners, weights = plan.partners.to(energy.device), plan.weights.to(energy.device)
+    share = ((1 - weights) / weights).pow(2 / front_end.exponent).clamp(1e-10, 1e10)
+
+    def level(values: Tensor) -> Tensor:
+        silence = 1e-10
+        ratio = (values[partners] + silence) / (values + silence)
+        return 10 * (ratio * share.view(-1, *[1] * (values.ndim - 1))).log10()
+
+    return {
+        "partner_strong": targets["strong"][partners],
+        "partner_weak": targets["weak"][partners],
+        "partner_level": level(frames),
+        "partner_clip_level": level(energy.mean(dim=1)),
+    }

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from pmam_plugin.augment import ConditionalMixup, MixPlan, Mixup, draw_partners, mix, part_groups
+from pmam_plugin.augment import ConditionalMixup, MixPlan, Mixup, draw_partners, mix
 from tests.support import shared
 
 groups_of_clips = st.lists(st.integers(-1, 3), min_size=1, max_size=24).map(torch.tensor)
@@ -59,9 +59,7 @@ def test_labels_stay_probabilities_and_unmixed_clips_stay_themselves(groups, see
     assert ((mixed >= 0) & (mixed <= 1)).all()
     alone = plan.weights == 1
     assert torch.equal(mixed[alone], labels[alone])
-    for power in (False, True):
-        inputs = plan.mix_inputs(labels - 0.5, power=power)
-        assert torch.equal(inputs[alone], labels[alone] - 0.5)
+    assert torch.equal(plan.mix_inputs(labels - 0.5)[alone], labels[alone] - 0.5)
 
 
 @given(groups=groups_of_clips, seed=seeds, mixer=mixers)
@@ -166,16 +164,6 @@ def test_the_probability_counts_batches_or_clips():
     assert Mixup(1.0, probability=0.0).draw(groups) is None
 
 
-def test_waveforms_are_mixed_at_constant_power():
-    waves = torch.randn(2, 100000, generator=generator(0))
-    for weight in (0.5, 0.7, 0.95):
-        plan = MixPlan(torch.full((2,), weight), torch.full((2,), weight), torch.tensor([1, 0]))
-        mixed = plan.mix_inputs(waves, power=True)
-        assert float(mixed.square().mean()) == pytest.approx(1.0, abs=0.02)
-        share = float((mixed[0] * waves[0]).mean())
-        assert share == pytest.approx(math.sqrt(weight), abs=0.02)
-
-
 def test_padding_is_what_both_clips_lack_unless_the_target_is_one_clip():
     padding = torch.tensor([[False, False, True, True], [False, True, True, False], [False, True, True, False]])
     plan = MixPlan(torch.tensor([0.6, 0.6, 0.9]), torch.tensor([0.6, 0.6, 1.0]), torch.tensor([1, 0, 0]))
@@ -210,10 +198,6 @@ def test_the_global_seed_decides_where_no_generator_is_given():
 
     assert torch.equal(draw(), draw())
     assert not torch.equal(draw(), ConditionalMixup()(features, {})[0]["mel"])
-
-
-def test_parts_of_a_batch_become_groups():
-    assert part_groups([slice(0, 2), slice(2, 5)], 7).tolist() == [0, 0, 1, 1, 1, -1, -1]
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,33 @@ def test_strong_clips_can_teach_the_tags_too():
     assert now.student.clips.grad[:2].abs().sum() > 0
 
 
+def test_an_audible_partner_is_not_taught_to_be_absent():
+    now = state(plan([0.9] * CLIPS, [1.0] * CLIPS, [1, 0, 3, 2, 5, 4]), grad=True)
+    strong, weak = torch.zeros(CLIPS, FRAMES, CLASSES), torch.zeros(CLIPS, CLASSES)
+    strong[1, :3, 0] = strong[1, :3, 2] = weak[2, 2] = weak[3, 1] = 1  # clip 1 hears class 0 of clip 0, and class 2
+    now.targets = now.targets | {
+        "partner_strong": strong,
+        "partner_weak": weak,
+        "partner_level": torch.tensor([-10.0, -10.0, -30.0, -10.0, -10.0]).expand(CLIPS, FRAMES),
+        "partner_clip_level": torch.tensor([-10.0] * 3 + [-30.0] * 3),
+    }
+    now.targets["strong"] = now.targets["strong"].clone()
+    now.targets["strong"][1, 0, 2] = 1  # class 2 begins in clip 1 itself
+    sum(Supervised(clip_weight=1.0)(now, 0, 1).values()).backward()
+    taught = now.student.frames.grad[1] != 0
+    assert taught[:, 0].tolist() == [False, False, True, True, True], "heard, heard, too soft, absent, absent"
+    assert taught[:, 2].tolist() == [True, False, True, True, True], "its own sound is taught all the same"
+    assert bool(taught[:, 1].all())
+    assert (now.student.clips.grad[2:4] != 0).tolist() == [[True, True, False], [True, True, True]]
+    now.student.frames.grad = now.student.clips.grad = None
+    sum(Supervised(clip_weight=1.0, ignore_partner=False)(now, 0, 1).values()).backward()
+    assert bool((now.student.frames.grad[1] != 0).all())
+    composed = state(plan([0.6] * CLIPS, [0.6] * CLIPS, [1, 0, 3, 2, 5, 4]), grad=True)
+    composed.targets = composed.targets | {name: now.targets[name] for name in now.targets if "partner" in name}
+    Supervised()(composed, 0, 1)["strong_bce"].backward()
+    assert bool((composed.student.frames.grad[1] != 0).all()), "a composition's target names both clips"
+
+
 def test_consistency_follows_the_teachers_tags_where_told():
     now = state()
     follows_tags = Consistency(ONE, clip_weight=1.0, clip_target="tags")(now, 0, 1)["consistency"]

@@ -16,7 +16,7 @@ ATST = {"dim": "16", "depth": "2", "finetune_1_epochs": "1", "finetune_2_epochs"
 CONTRAST = {"projector_hidden": "16", "projected_dim": "8", "mix_threshold": "0.7"}
 TINY = {
     "atst_sed_small": ATST,
-    "atst_sed_v2_small": {**ATST, **CONTRAST, "mix_domain": "waveform"},
+    "atst_sed_v2_small": {**ATST, **CONTRAST, "mix_domain": "features"},
     "atst_frame_small": {**ATST, "pretrain_epochs": "2", "pretrain_steps": "3", "pretrain_batch": BATCH},
     "crnn_small": {"finetune_1_epochs": "2"},
     "crnn_v2_small": {"finetune_1_epochs": "2", **CONTRAST},
