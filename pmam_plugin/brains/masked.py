@@ -15,7 +15,7 @@ from pmam_plugin.brains.base import StageBrain, TrainingPlan, fold_seed
 from pmam_plugin.data import Batch
 from pmam_plugin.losses.prototype import prototype_presence
 from pmam_plugin.models import MaskedModel, MaskedOutput
-from pmam_plugin.prototypes import PosteriorStore
+from pmam_plugin.prototypes import ArrayStore
 
 Augmentation = Callable[[dict[str, Tensor], dict[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]]
 
@@ -40,7 +40,7 @@ class MaskedBrain(StageBrain):
         model: MaskedModel,
         loss: nn.Module,
         prototypes: Tensor,
-        posteriors: PosteriorStore,
+        posteriors: ArrayStore,
         augmentation: Augmentation | None,
         plan: TrainingPlan,
         folder: Path,
@@ -79,7 +79,7 @@ class MaskedBrain(StageBrain):
 
     def _posteriors(self, batch: Batch) -> Tensor:
         """Pseudo-labels of the clips, zero on padding, ``(batch, frames, prototypes)``."""
-        stacked = torch.zeros(len(batch), self.posteriors.frames, self.posteriors.components)
+        stacked = torch.zeros(len(batch), self.posteriors.frames, self.posteriors.width)
         for index, clip in enumerate(batch.ids):
             values = torch.from_numpy(self.posteriors[clip])
             stacked[index, : len(values)] = values

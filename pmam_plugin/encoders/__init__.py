@@ -2,7 +2,7 @@
 
 from pmam_plugin.encoders.atst import ATSTFrame
 from pmam_plugin.encoders.atst_sed import ATSTSEDEncoder
-from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Windows
 from pmam_plugin.encoders.cnn import CNNEncoder
 from pmam_plugin.encoders.ctrans import CTransEncoder
 from pmam_plugin.encoders.dual import DualBranchEncoder
@@ -15,6 +15,7 @@ __all__ = [
     "ATSTSEDEncoder",
     "CNNEncoder",
     "CTransEncoder",
+    "Columns",
     "DualBranchEncoder",
     "EncoderOutput",
     "FrameEncoder",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
+from pmam_plugin.nn.interpolate import Grid
 
 
 @dataclass
@@ -23,6 +25,24 @@ class EncoderOutput:
     frames: Tensor
     tokens: Tensor | None = None
     embeddings: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Columns:
+    """Embeddings on an encoder's own time grid, slower than its frames: what a store keeps of them.
+
+    Attributes:
+        values: ``(batch, columns, dim)``.
+        grid: how they lie among the frames, which are interpolated from them.
+    """
+
+    values: Tensor
+    grid: Grid
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the values."""
+        return self.values.shape
 
 
 @configurable
@@ -80,6 +100,10 @@ class FrameEncoder(nn.Module):
             The frames (as many as :meth:`output_frames` says), tokens and embeddings.
         """
         raise NotImplementedError
+
+    def columns(self, features: Mapping[str, Tensor], layer: str) -> Columns | None:
+        """What ``embed`` interpolates to give ``layer`` (without windows); None where it interpolates nothing."""
+        return None
 
     def output_frames(self, feature_frames: Mapping[str, int]) -> int:
         """Exact number of frames :meth:`forward` returns for features of these lengths (name -> frames)."""

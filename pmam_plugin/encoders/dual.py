@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Windows
 from pmam_plugin.nn.interpolate import interpolate_frames
 
 
@@ -39,6 +39,10 @@ class DualBranchEncoder(FrameEncoder):
     def output_frames(self, feature_frames: Mapping[str, int]) -> int:
         """Frames of the Transformer."""
         return self.transformer.output_frames(feature_frames)
+
+    def columns(self, features: Mapping[str, Tensor], layer: str) -> Columns | None:
+        """The Transformer's."""
+        return self.transformer.columns(features, layer)
 
     def forward(
         self,

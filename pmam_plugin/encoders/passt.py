@@ -12,10 +12,10 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Windows
 from pmam_plugin.encoders.windows import encode_windows
 from pmam_plugin.errors import InputError
-from pmam_plugin.nn.interpolate import interpolate_frames
+from pmam_plugin.nn.interpolate import Grid, interpolate_frames
 from pmam_plugin.nn.pooling import FrequencyAttentionPool
 
 PATCH = 16  # mel bins and mel frames of a patch
@@ -172,8 +172,9 @@ class PaSST(nn.Module):
 class PaSSTEncoder(FrameEncoder):
     """Frames from a hidden layer of PaSST: pool over frequency, then interpolate to the mel's own frame rate.
 
-    Layers for ``embed``: ``stream`` (what the frames are made of; the same tensor) and ``block_1 ... block_n`` (mean
-    over frequency of that block's tokens, on the same time grid).
+    Layers for ``embed``, on one time grid: ``stream`` (what the frames are made of; the same tensor), ``normalised``
+    (the same tokens after the final normalisation, mean over frequency: what the reference clusters first) and
+    ``block_1 ... block_n`` (mean over frequency of that block's tokens).
 
     Args:
         feature: name of the log-mel it reads, 100 frames/s.
@@ -210,12 +211,12 @@ class PaSSTEncoder(FrameEncoder):
         self.feature, self.layer = feature, layer
         self.dim = self.token_dim = dim
         self.frame_rate = 100.0
-        self.layers = ("stream", *(f"block_{number}" for number in range(1, depth + 1)))
+        self.layers = ("stream", "normalised", *(f"block_{number}" for number in range(1, depth + 1)))
         self.transformer = PaSST(depth, dim, heads, mel_bins, time_patches, classes=0)
         self.out_norm = nn.LayerNorm(dim)
         self.pool = FrequencyAttentionPool(dim, pooling_heads) if frequency_pooling == "attention" else None
         # The middle of a patch, less the place interpolation gives it anyway.
-        self.delay = (PATCH - STRIDE) / 2 if centred_patches else 0.0
+        self.grid = Grid(STRIDE, (PATCH - STRIDE) / 2 if centred_patches else 0.0)
 
     def output_frames(self, feature_frames: Mapping[str, int]) -> int:
         """One frame for every mel frame."""
@@ -232,25 +233,38 @@ class PaSSTEncoder(FrameEncoder):
         self.check_layers(embed)
         mel = features[self.feature]
         length = mel.shape[-1]
-        blocks = {name: int(name.removeprefix("block_")) for name in embed if name != "stream"}
-        hidden = self.transformer(mel, layers={self.layer, *blocks.values()}, final=tokens)
-        frames = self._stream(hidden.layers[self.layer], length)
+        wanted = {self.layer, *(self._block(name) for name in embed)}
+        hidden = self.transformer(mel, layers=wanted, final=tokens)
+        frames = self._to_frames(self._pooled(hidden, "stream"), length)
         if windows is not None and length > round(windows.length_seconds * self.frame_rate):
             local = encode_windows(self._encode_window, mel, windows, self.frame_rate, STRIDE)
             frames = torch.lerp(frames, local.to(frames.dtype), windows.mix)
-        embeddings = {name: self._to_frames(hidden.layers[block].mean(1), length) for name, block in blocks.items()}
-        if "stream" in embed:
-            embeddings["stream"] = frames
+        embeddings = {
+            name: frames if name == "stream" else self._to_frames(self._pooled(hidden, name), length) for name in embed
+        }
         clip_tokens = None if hidden.final is None else hidden.final[:, SPECIAL_TOKENS:]
         return EncoderOutput(frames, clip_tokens, embeddings)
 
+    def columns(self, features: Mapping[str, Tensor], layer: str) -> Columns:
+        """Pooled patches, ten mel frames apart."""
+        self.check_layers([layer])
+        hidden = self.transformer(features[self.feature], layers={self._block(layer)}, final=False)
+        return Columns(self._pooled(hidden, layer), self.grid)
+
+    def _block(self, name: str) -> int:
+        return int(name.removeprefix("block_")) if name.startswith("block_") else self.layer
+
+    def _pooled(self, hidden: PatchTokens, name: str) -> Tensor:
+        """Columns of a layer, ``(batch, time patches, dim)``."""
+        tokens = hidden.layers[self._block(name)]
+        if name.startswith("block_"):
+            return tokens.mean(1)
+        tokens = self.out_norm(tokens)
+        return tokens.mean(1) if name == "normalised" or self.pool is None else self.pool(tokens)
+
     def _encode_window(self, mel: Tensor) -> Tensor:
         hidden = self.transformer(mel, layers={self.layer}, final=False)
-        return self._stream(hidden.layers[self.layer], mel.shape[-1])
-
-    def _stream(self, grid: Tensor, length: int) -> Tensor:
-        grid = self.out_norm(grid)
-        return self._to_frames(grid.mean(1) if self.pool is None else self.pool(grid), length)
+        return self._to_frames(self._pooled(hidden, "stream"), mel.shape[-1])
 
     def _to_frames(self, columns: Tensor, length: int) -> Tensor:
-        return interpolate_frames(columns, length, ratio=STRIDE, offset=self.delay)
+        return self.grid.interpolate(columns, length)

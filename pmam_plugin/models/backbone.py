@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import FrameEncoder, Windows
+from pmam_plugin.encoders.base import Columns, FrameEncoder, Windows
 from pmam_plugin.features import FrontEnds
 from pmam_plugin.nn.context import Context
 
@@ -88,6 +88,10 @@ class Backbone(nn.Module):
         """
         encoded = self.encoder(features, windows=windows, tokens=tokens)
         return BackboneOutput(self.context(encoded.frames), encoded.tokens)
+
+    def columns(self, features: Mapping[str, Tensor], layer: str) -> Columns | None:
+        """What :meth:`embed` interpolates to give ``layer``, if the encoder does so; see :class:`FrameEncoder`."""
+        return self.encoder.columns(features, layer) if layer in self.encoder.layers else None
 
     def embed(self, features: Mapping[str, Tensor], layer: str, windows: Windows | None = None) -> Tensor:
         """One layer's frame embeddings, ``(batch, frames, that layer's width)``; nothing is ever masked here.

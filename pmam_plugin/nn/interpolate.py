@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -33,3 +35,20 @@ def interpolate_frames(frames: Tensor, length: int, ratio: float | None = None, 
     right = (left + 1).clamp(max=last)
     weight = (position - left).to(frames.dtype)[:, None]
     return torch.lerp(frames[:, left], frames[:, right], weight)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How the columns of a slower grid lie among the frames; see :func:`interpolate_frames`.
+
+    Attributes:
+        ratio: frames per column.
+        offset: frames by which the columns stand later.
+    """
+
+    ratio: float
+    offset: float = 0.0
+
+    def interpolate(self, columns: Tensor, frames: int) -> Tensor:
+        """Columns ``(batch, columns, dim)`` at ``frames`` frames, ``(batch, frames, dim)``."""
+        return interpolate_frames(columns, frames, self.ratio, self.offset)

@@ -1,24 +1,20 @@
 """Prototypes: the E-step of PMAM, from frame embeddings to soft pseudo-labels on disk."""
 
-from pmam_plugin.prototypes.embedding_store import EmbeddingStore
-from pmam_plugin.prototypes.estimator import FitProgress
-from pmam_plugin.prototypes.first_embeddings import context_windows, first_embeddings
+from pmam_plugin.prototypes.first_embeddings import first_embeddings
+from pmam_plugin.prototypes.frames import draw_frames
 from pmam_plugin.prototypes.kmeans import KMeans
 from pmam_plugin.prototypes.mixture import GaussianMixture
-from pmam_plugin.prototypes.posterior_store import PosteriorStore
-from pmam_plugin.prototypes.principal import PrincipalComponents
-from pmam_plugin.prototypes.prototype_set import PosteriorSummary, PrototypeSet, load_published_means
+from pmam_plugin.prototypes.projection import Projection
+from pmam_plugin.prototypes.prototype_set import PosteriorSummary, PrototypeSet
+from pmam_plugin.prototypes.store import ArrayStore
 
 __all__ = [
-    "EmbeddingStore",
-    "FitProgress",
+    "ArrayStore",
     "GaussianMixture",
     "KMeans",
-    "PosteriorStore",
     "PosteriorSummary",
-    "PrincipalComponents",
+    "Projection",
     "PrototypeSet",
-    "context_windows",
+    "draw_frames",
     "first_embeddings",
-    "load_published_means",
 ]

@@ -30,27 +30,6 @@ def standardise(mel: Tensor) -> Tensor:
     return centred / deviation.clamp_min(1e-5)
 
 
-def context_windows(mel: Tensor, left: int, right: int, stride: int) -> Tensor:
-    """Stack every frame's neighbours into one vector, after averaging runs of ``stride`` mel frames.
-
-    Args:
-        mel: ``(batch, mel, frames)``.
-        left: averaged frames stacked before each one; the first frame repeats beyond the start.
-        right: averaged frames stacked after each one; the last frame repeats beyond the end.
-        stride: mel frames averaged into one; a shorter run at the end is averaged over what it has.
-
-    Returns:
-        ``(batch, ceil(frames / stride), (left + 1 + right) * mel)``, oldest frame first.
-
-    Raises:
-        InputError: negative context, a stride below one, or no frames.
-    """
-    if left < 0 or right < 0 or stride < 1 or mel.shape[-1] == 0:
-        raise InputError("context windows need frames, left and right of at least 0 and a stride of at least 1")
-    averaged = F.avg_pool1d(mel, stride, ceil_mode=True) if stride > 1 else mel
-    return _stacked(averaged, left, right)
-
-
 def first_embeddings(mel: Tensor, frames: int, left: int = 2, right: int = 2) -> Tensor:
     """Standardised context windows on a given number of frames per clip.
 
@@ -58,8 +37,8 @@ def first_embeddings(mel: Tensor, frames: int, left: int = 2, right: int = 2) ->
         mel: log-mel spectrograms, ``(batch, mel, mel frames)``.
         frames: embeddings per clip; mel frames are averaged in as many equal parts (neighbouring parts share a mel
             frame where the numbers do not divide).
-        left: neighbours stacked before each frame.
-        right: neighbours stacked after each frame.
+        left: neighbours stacked before each frame; the first frame repeats beyond the start.
+        right: neighbours stacked after each frame; the last frame repeats beyond the end.
 
     Returns:
         ``(batch, frames, (left + 1 + right) * mel)``.
@@ -71,10 +50,6 @@ def first_embeddings(mel: Tensor, frames: int, left: int = 2, right: int = 2) ->
         raise InputError(f"{frames} embeddings cannot be made of {mel.shape[-1]} mel frames; ask for fewer")
     if left < 0 or right < 0:
         raise InputError("the context of first embeddings must not be negative")
-    return _stacked(F.adaptive_avg_pool1d(standardise(mel), frames), left, right)
-
-
-def _stacked(frames: Tensor, left: int, right: int) -> Tensor:
-    count = frames.shape[-1]
-    padded = F.pad(frames, (left, right), mode="replicate")
-    return torch.cat([padded[..., shift : shift + count] for shift in range(left + 1 + right)], dim=1).mT
+    averaged = F.adaptive_avg_pool1d(standardise(mel), frames)
+    padded = F.pad(averaged, (left, right), mode="replicate")
+    return torch.cat([padded[..., shift : shift + frames] for shift in range(left + 1 + right)], dim=1).mT

@@ -1,87 +1,70 @@
-"""Gaussian mixtures for frames that need not fit in memory: exact and sparse EM."""
+"""Gaussian mixtures for frames that need not fit in memory."""
 
 from __future__ import annotations
 
+import json
 import logging
-import math
-from typing import Any, TypeVar
+import os
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pmam_plugin.errors import InputError
-from pmam_plugin.prototypes.estimator import Estimator, FitProgress, ProgressHook, as_frames, like
-from pmam_plugin.prototypes.frames import FrameBatches, frames_of_all_processes, sample_frames
-from pmam_plugin.prototypes.gaussians import FAMILIES, Gaussians, Moments, factors_from_precisions
-from pmam_plugin.prototypes.kmeans import SAMPLE_PER_CLUSTER, KMeans, seed_centres, shared_seed
-from pmam_plugin.prototypes.processes import sum_over_processes
+from pmam_plugin.files import atomic_path
+from pmam_plugin.prototypes.frames import Frames, as_frames
+from pmam_plugin.prototypes.gaussians import FAMILIES, Gaussians, Moments, covariances, factors_from_precisions
+from pmam_plugin.prototypes.kmeans import KMeans
+from pmam_plugin.prototypes.processes import share, sum_over_processes, wait_for_all
+from pmam_plugin.prototypes.tensors import read_tensors
 
 logger = logging.getLogger(__name__)
 
-SelfMixture = TypeVar("SelfMixture", bound="GaussianMixture")
-
 # A component whose responsibilities sum to less than one frame is lost; it restarts beside the heaviest one.
 _LOST = 1.0
-# Sparse steps look only at the components that had at least this posterior in the last full step.
-_LIVE = 1e-6
-# The first steps move posteriors the most, so they are full whatever the interval.
-_FULL_AT_FIRST = 2
+# Frames per component of the sample whose k-means starts the mixture.
+_SAMPLE_PER_COMPONENT = 512
 
 
-class GaussianMixture(Estimator):
-    """A mixture of K Gaussians with scikit-learn's parameters and attributes, on arrays, files or batches.
+class GaussianMixture:
+    """A mixture of K Gaussians with scikit-learn's names, on arrays or memory-mapped files.
 
     EM alternates
 
         E:  r_nk = pi_k N(x_n | mu_k, Sigma_k) / sum_l pi_l N(x_n | mu_l, Sigma_l)     (in the log domain)
         M:  pi_k = N_k / N, and mu_k, Sigma_k from the moments in :mod:`~pmam_plugin.prototypes.gaussians`
 
-    batch by batch, so that only the statistics stay in memory; under torch.distributed each process holds its own part
+    batch by batch, so that only the statistics stay in memory; under torch.distributed each process reads its own part
     of the frames and the statistics are summed. From the same start the log-likelihood follows scikit-learn's.
-
-    With ``full_every > 1`` EM is sparse (Neal & Hinton 1998): a full E-step every so often finds each frame's few live
-    components, the steps in between evaluate only those. The objective of a sparse step is a lower bound of the
-    log-likelihood; convergence is declared on full steps only. Only ``covariance_type="full"`` gains from it, the other
-    families take full steps always.
 
     Args:
         n_components: number of components K.
-        covariance_type: ``"full"``, ``"tied"``, ``"diag"`` or ``"spherical"``.
+        covariance_type: ``"full"`` or ``"diag"``.
         tol: stop when the mean log-likelihood per frame changes by less (nats).
         reg_covar: added to the diagonal of every covariance.
         max_iter: most EM iterations.
-        init_params: where the first hard assignment comes from: ``"kmeans"`` (k-means on a sample), ``"k-means++"``
-            (its seeds) or ``"random"`` (random frames, scikit-learn's ``random_from_data`` with every frame assigned).
-        weights_init: ``(K,)``; given together with the other two, no initialisation runs.
-        means_init: ``(K, D)``.
-        precisions_init: in scikit-learn's shape for the covariance type.
-        random_state: seed of the start; None draws one from the global generator.
-        progress: called with a :class:`FitProgress` after every iteration.
+        random_state: seed of the start, scikit-learn's k-means on a sample of the frames.
         device: where the fit runs.
-        batch_frames: frames processed at a time; smaller batches of an iterable are joined.
-        full_every: 1 for exact EM, n for a full E-step in every n-th iteration.
+        batch_frames: frames processed at a time.
 
     Attributes:
-        weights_: ``(K,)`` float32, as all of the following.
+        weights_: ``(K,)`` float32, as the following.
         means_: ``(K, D)``.
-        covariances_: full ``(K, D, D)``, tied ``(D, D)``, diag ``(K, D)``, spherical ``(K,)``.
-        precisions_cholesky_: same shape; upper triangular ``U`` with ``Sigma^-1 = U U^T``.
+        precisions_cholesky_: upper triangular ``U`` with ``Sigma^-1 = U U^T``, ``(K, D, D)``; for diagonal covariances
+            their inverse roots, ``(K, D)``.
         converged_: whether ``tol`` was reached.
-        n_iter_: iterations run.
-        lower_bound_: mean log-likelihood per frame before the last M-step (nats).
-        history_: one :class:`FitProgress` per iteration.
+        history_: mean log-likelihood per frame (nats) before every M-step.
     """
+
+    kind = "gmm"
 
     weights_: Tensor
     means_: Tensor
-    covariances_: Tensor
     precisions_cholesky_: Tensor
     converged_: bool
-    n_iter_: int
-    lower_bound_: float
-    history_: list[FitProgress]
-    n_features_in_: int
+    history_: list[float]
 
     def __init__(
         self,
@@ -91,128 +74,116 @@ class GaussianMixture(Estimator):
         tol: float = 1e-3,
         reg_covar: float = 1e-6,
         max_iter: int = 100,
-        init_params: str = "kmeans",
-        weights_init: Tensor | np.ndarray | None = None,
-        means_init: Tensor | np.ndarray | None = None,
-        precisions_init: Tensor | np.ndarray | None = None,
-        random_state: int | None = None,
-        progress: ProgressHook | None = None,
+        random_state: int = 0,
         device: str | torch.device = "cpu",
         batch_frames: int = 32768,
-        full_every: int = 1,
     ):
-        self.n_components = n_components
-        self.covariance_type = covariance_type
-        self.tol = tol
-        self.reg_covar = reg_covar
-        self.max_iter = max_iter
-        self.init_params = init_params
-        self.weights_init = weights_init
-        self.means_init = means_init
-        self.precisions_init = precisions_init
-        self.random_state = random_state
-        self.progress = progress
-        self.device = device
-        self.batch_frames = batch_frames
-        self.full_every = full_every
+        if n_components < 1 or max_iter < 1 or reg_covar < 0:
+            raise InputError("a mixture needs n_components and max_iter of at least 1 and reg_covar not negative")
+        if covariance_type not in FAMILIES:
+            raise InputError(f"unknown covariance_type {covariance_type!r}; choose {' or '.join(FAMILIES)}")
+        self.n_components, self.covariance_type = n_components, covariance_type
+        self.tol, self.reg_covar, self.max_iter = tol, reg_covar, max_iter
+        self.random_state, self.device, self.batch_frames = random_state, torch.device(device), batch_frames
 
-    def fit(self: SelfMixture, frames: Any, y: object = None) -> SelfMixture:
-        """Fit on ``frames`` (see :class:`FrameBatches` for what they may be; ``y`` is ignored).
+    def fit(
+        self,
+        frames: Any,
+        start: tuple[Any, Any, Any] | None = None,
+        state: str | os.PathLike[str] | None = None,
+    ) -> GaussianMixture:
+        """Fit on ``frames`` (an array or :class:`Frames`).
+
+        Args:
+            frames: ``(n, D)``, the same in every process.
+            start: weights ``(K,)``, means ``(K, D)`` and precisions to start from; by default k-means of a sample.
+            state: a file that keeps the fit after every iteration; where it exists, the fit goes on from it and ends
+                as one that was never stopped, to the last bit.
 
         Raises:
-            InputError: bad frames or parameters, fewer frames than components, or a component that collapsed.
+            InputError: bad frames, fewer frames than components, a component that collapsed, or the state of another
+                fit.
         """
-        self._check_parameters()
-        batches = FrameBatches(frames, self.batch_frames, torch.device(self.device))
-        weights, densities = self._start(batches)
+        transform = frames.transform if isinstance(frames, Frames) else None
+        data = frames.frames if isinstance(frames, Frames) else frames
+        data = Frames(data, self.device, self.batch_frames, self.n_components, transform)
+        weights, densities = self._resume(state, data) or self._start(data, start)
         moments = densities.new_moments()
-        self.history_, self.converged_ = [], False
-        live: list[Tensor] = []
-        full_next = True
-        for iteration in range(1, self.max_iter + 1):
-            full = full_next or iteration <= _FULL_AT_FIRST or (iteration - 1) % self.full_every == 0
+        while not self.converged_ and len(self.history_) < self.max_iter:
             moments.reset()
-            bound = self._pass(batches, weights, densities, moments, live, full)
-            weights = self._m_step(densities, moments)
-            change = self._report(iteration, round(float(bound[1])), float(bound[0] / bound[1]), full)
-            self.converged_ = full and abs(change) < self.tol
-            if self.converged_:
-                break
-            full_next = abs(change) < self.tol  # a sparse step that stalls asks for a full one
-        covariances = densities.covariances(moments, self.reg_covar)
-        del moments
-        self._set_fitted(weights, densities, covariances)
+            bound = self._expect(data, weights, densities, moments) / len(data)
+            weights = self._maximise(densities, moments)
+            self.converged_ = bool(self.history_) and abs(bound - self.history_[-1]) < self.tol
+            self.history_.append(bound)
+            logger.info("EM iteration %d: log-likelihood %.6g nats a frame", len(self.history_), bound)
+            self._keep(state, data, weights, densities)
+        self._set_fitted(weights, densities)
         return self
 
-    def predict(self, frames: Any) -> Any:
-        """Most probable component of every frame, ``(n,)`` integers."""
-        return like(self._joint(frames).argmax(dim=0), frames)
+    @property
+    def covariances_(self) -> Tensor:
+        """``(K, D, D)`` float64, whatever the covariance type."""
+        return covariances(self.precisions_cholesky_)
 
-    def predict_proba(self, frames: Any, temperature: float = 1.0) -> Any:
+    def predict_proba(self, frames: Any, temperature: float = 1.0) -> Tensor:
         """Posterior of every component given each frame, ``(n, K)``; rows sum to one.
 
         Args:
-            frames: ``(n, D)``.
+            frames: array or tensor ``(n, D)``.
             temperature: posteriors proportional to ``(pi_k N(x | mu_k, Sigma_k)) ** (1 / temperature)``: above one
                 they are softer than the mixture's own, which in many dimensions are nearly one-hot.
         """
         if temperature <= 0:
             raise InputError(f"temperature must be positive, got {temperature}")
-        return like((self._joint(frames) / temperature).softmax(dim=0).T, frames)
+        return (self._joint(frames) / temperature).softmax(dim=0).T
 
-    def score_samples(self, frames: Any) -> Any:
-        """Log-likelihood of every frame in nats, ``(n,)``."""
-        return like(self._joint(frames).logsumexp(dim=0), frames)
+    def score(self, frames: Any) -> float:
+        """Mean log-likelihood per frame of an array or tensor ``(n, D)``, in nats."""
+        return float(self._joint(frames).logsumexp(dim=0).double().mean())
 
-    def score(self, frames: Any, y: object = None) -> float:
-        """Mean log-likelihood per frame in nats; ``frames`` may be anything ``fit`` takes."""
-        self._require_fitted("weights_")
-        total, count = 0.0, 0
-        for batch in FrameBatches(frames, self.batch_frames, self.means_.device):
-            batch = as_frames(batch, self.means_.device, self.n_features_in_)
-            total += float(self._joint(batch).logsumexp(dim=0).double().sum())
-            count += len(batch)
-        if not count:
-            raise InputError("there are no frames to score")
-        return total / count
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything :meth:`restore` needs."""
+        return {"weights": self.weights_, "means": self.means_, "precisions_cholesky": self.precisions_cholesky_}
 
-    def restore(
-        self: SelfMixture, weights: Tensor, means: Tensor, covariances: Tensor, precisions_cholesky: Tensor
-    ) -> SelfMixture:
+    def restore(self, weights: Tensor, means: Tensor, precisions_cholesky: Tensor) -> GaussianMixture:
         """Become the fitted mixture with these parameters (shapes as in the attributes)."""
-        densities = FAMILIES[self.covariance_type](means.to(torch.device(self.device)))
-        densities.whiten(precisions_cholesky.to(densities.means.device))
-        self._set_fitted(weights.to(densities.means), densities, covariances.to(densities.means.device))
+        densities = FAMILIES[self.covariance_type](means.to(self.device))
+        densities.whiten(precisions_cholesky.to(self.device))
+        self._set_fitted(weights.to(self.device), densities)
         return self
 
-    def _pass(
-        self,
-        batches: FrameBatches,
-        weights: Tensor,
-        densities: Gaussians,
-        moments: Moments,
-        live: list[Tensor],
-        full: bool,
-    ) -> Tensor:
-        """E-step of every batch into the moments, summed over processes; (log-likelihood, frames), float64."""
-        bound = weights.new_zeros(2)
-        log_weights = weights.log().float()[:, None]
-        sparse = self.full_every > 1 and self.covariance_type == "full"
-        first = batches.count == 0
-        for position, batch in enumerate(batches):
-            mask = live[position] if sparse and not full else None
-            joint = densities.log_densities(batch, mask).add_(log_weights)
-            bound[0] += _normalise(joint)
-            bound[1] += len(batch)
-            densities.accumulate(moments, batch, joint)
-            if sparse and full:
-                live[position : position + 1] = [joint > _LIVE]
-        if first:
-            frames_of_all_processes(batches, self.n_components, "components")
-        sum_over_processes([bound, *moments.tensors()])
-        return bound
+    def _start(self, data: Frames, start: tuple[Any, Any, Any] | None) -> tuple[Tensor, Gaussians]:
+        self.history_, self.converged_ = [], False
+        if start is not None:
+            weights, means, precisions = (
+                torch.as_tensor(value).to(device=self.device, dtype=torch.float64) for value in start
+            )
+            densities = FAMILIES[self.covariance_type](means)
+            densities.whiten(factors_from_precisions(precisions))
+            return weights, densities
+        # M-step on the hard assignment of every frame to its nearest centre.
+        count = self.n_components
+        clusters = KMeans(count, random_state=self.random_state, device=self.device)
+        clusters.fit(data, sample=_SAMPLE_PER_COMPONENT * count)
+        densities = FAMILIES[self.covariance_type](clusters.means_)
+        moments = densities.new_moments()
+        for batch in data:
+            densities.accumulate(moments, batch, clusters.predict_proba(batch).T.contiguous())
+        sum_over_processes(moments.tensors())
+        return self._maximise(densities, moments), densities
 
-    def _m_step(self, densities: Gaussians, moments: Moments) -> Tensor:
+    def _expect(self, data: Frames, weights: Tensor, densities: Gaussians, moments: Moments) -> float:
+        """E-step of every batch into the moments; the log-likelihood summed over frames and processes."""
+        bound = weights.new_zeros(())
+        log_weights = weights.log().float()[:, None]
+        for batch in data:
+            joint = densities.log_densities(batch).add_(log_weights)
+            bound += _normalise(joint)
+            densities.accumulate(moments, batch, joint)
+        sum_over_processes([bound, *moments.tensors()])
+        return float(bound)
+
+    def _maximise(self, densities: Gaussians, moments: Moments) -> Tensor:
         """Update the densities in place; new weights, float64 ``(K,)``."""
         counts = moments.counts.clone()
         for component in (counts < _LOST).nonzero().squeeze(1).tolist():
@@ -223,96 +194,43 @@ class GaussianMixture(Estimator):
         densities.update(moments, self.reg_covar)
         return counts / counts.sum()
 
-    def _start(self, batches: FrameBatches) -> tuple[Tensor, Gaussians]:
-        weights, means, precisions = self._given_start()
-        if weights is None or means is None or precisions is None:
-            found, densities = self._assign(batches)
-            weights = found if weights is None else weights
-            densities.means = densities.means if means is None else means
-        else:
-            densities = FAMILIES[self.covariance_type](means)
-        if precisions is not None:
-            densities.whiten(factors_from_precisions(precisions, self.covariance_type))
-        return weights, densities
+    def _signature(self, data: Frames) -> str:
+        settings = (self.n_components, self.covariance_type, self.reg_covar, self.random_state, len(data))
+        return json.dumps([*settings, data.frames.shape[1]])
 
-    def _assign(self, batches: FrameBatches) -> tuple[Tensor, Gaussians]:
-        """M-step on the hard assignment of every frame to its nearest starting centre."""
-        seed = shared_seed(self.random_state)
-        count = self.n_components
-        sample = sample_frames(batches, SAMPLE_PER_CLUSTER * count, seed, count, "components")
-        if self.init_params == "kmeans":
-            start = KMeans(count, random_state=seed, device=self.device, batch_frames=self.batch_frames)
-            centres = start.fit(sample).cluster_centers_
-        else:
-            centres = seed_centres(sample, count, self.init_params, seed)
-            start = KMeans(count, init=centres, device=self.device, max_iter=0).fit(sample)
-        del sample
-        densities = FAMILIES[self.covariance_type](centres)
-        moments = densities.new_moments()
-        for batch in batches:
-            nearest = start.predict(batch)
-            hard = batch.new_zeros(count, len(batch)).scatter_(0, nearest[None], 1.0)
-            densities.accumulate(moments, batch, hard)
-        sum_over_processes(moments.tensors())
-        return self._m_step(densities, moments), densities
+    def _keep(self, state: str | os.PathLike[str] | None, data: Frames, weights: Tensor, densities: Gaussians) -> None:
+        if state is None or share()[0] != 0:
+            return
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in densities.state().items()}
+        tensors |= {"weights": weights.cpu(), "history": torch.tensor(self.history_, dtype=torch.float64)}
+        metadata = {"fit": self._signature(data), "converged": str(int(self.converged_))}
+        with atomic_path(state) as temporary:
+            save_file(tensors, temporary, metadata)
 
-    def _check_parameters(self) -> None:
-        if self.n_components < 1:
-            raise InputError(f"n_components must be at least 1, got {self.n_components}")
-        if self.covariance_type not in FAMILIES:
-            raise InputError(f"unknown covariance_type {self.covariance_type!r}; choose one of {', '.join(FAMILIES)}")
-        if self.init_params not in ("kmeans", "k-means++", "random"):
-            raise InputError(f"unknown init_params {self.init_params!r}; choose 'kmeans', 'k-means++' or 'random'")
-        if self.max_iter < 1 or self.full_every < 1 or self.reg_covar < 0:
-            raise InputError("max_iter and full_every must be at least 1, reg_covar not negative")
+    def _resume(self, state: str | os.PathLike[str] | None, data: Frames) -> tuple[Tensor, Gaussians] | None:
+        if state is None or not Path(state).exists():
+            wait_for_all()
+            return None
+        tensors, metadata = read_tensors(state, ("weights", "means", "centre", "factors", "history"))
+        wait_for_all()  # nobody writes the next state while others still look for this one
+        if metadata.get("fit") != self._signature(data):
+            raise InputError(f"{state}: is the state of another fit; delete it")
+        densities = FAMILIES[self.covariance_type](tensors["means"].to(self.device))
+        densities.restore(tensors)
+        self.history_, self.converged_ = tensors["history"].tolist(), metadata["converged"] == "1"
+        logger.info("the fit goes on after EM iteration %d", len(self.history_))
+        return tensors["weights"].to(self.device), densities
 
-    def _given_start(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Weights, means and precisions from the constructor, checked, float64."""
-        device = torch.device(self.device)
-        weights, means, precisions = (
-            None if value is None else torch.as_tensor(value).to(device=device, dtype=torch.float64)
-            for value in (self.weights_init, self.means_init, self.precisions_init)
-        )
-        count = self.n_components
-        if weights is not None and (
-            weights.shape != (count,) or (weights < 0).any() or abs(float(weights.sum()) - 1) > 1e-4
-        ):
-            raise InputError(f"weights_init must hold {count} weights, none negative, that sum to one")
-        if means is not None and (means.ndim != 2 or len(means) != count):
-            raise InputError(f"means_init must have the shape ({count}, D), got {tuple(means.shape)}")
-        if precisions is not None:
-            width = means.shape[1] if means is not None else precisions.shape[-1]
-            full = {"full": (count, width, width), "tied": (width, width), "diag": (count, width)}
-            expected = full.get(self.covariance_type, (count,))
-            if precisions.shape != expected:
-                raise InputError(f"precisions_init must have the shape {expected}, got {tuple(precisions.shape)}")
-        return weights, means, precisions
-
-    def _report(self, iteration: int, frames: int, bound: float, full: bool) -> float:
-        change = bound - self.history_[-1].objective if self.history_ else math.inf
-        step = FitProgress(iteration, self.max_iter, frames, bound, change, exact=full or self.full_every == 1)
-        self.history_.append(step)
-        kind = "" if step.exact else " (sparse)"
-        logger.info("EM iteration %d%s: log-likelihood %.6g nats a frame, %d frames", iteration, kind, bound, frames)
-        if self.progress is not None:
-            self.progress(step)
-        return change
-
-    def _set_fitted(self, weights: Tensor, densities: Gaussians, covariances: Tensor) -> None:
+    def _set_fitted(self, weights: Tensor, densities: Gaussians) -> None:
         self._densities = densities
-        self.weights_ = weights.float()
-        self.means_ = densities.means.float()
-        self.covariances_ = covariances
+        self.weights_, self.means_ = weights.float(), densities.means.float()
         self.precisions_cholesky_ = densities.factors()
-        self.n_features_in_ = densities.width
-        history = getattr(self, "history_", [])
-        self.n_iter_ = len(history)
-        self.lower_bound_ = history[-1].objective if history else math.nan
 
     def _joint(self, frames: Any) -> Tensor:
         """``log pi_k + log N(x_n | mu_k, Sigma_k)``, float32 ``(K, n)``."""
-        self._require_fitted("weights_")
-        tensor = as_frames(frames, self.means_.device, self.n_features_in_)
+        if not hasattr(self, "weights_"):
+            raise InputError("this mixture is not fitted yet; call fit or load a saved one first")
+        tensor = as_frames(frames, self.means_.device, self.means_.shape[1])
         parts = [self._densities.log_densities(part) for part in tensor.split(self.batch_frames)]
         return torch.cat(parts, dim=1).add_(self.weights_.log()[:, None])
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -16,26 +15,19 @@ from torch import Tensor
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path, read_json, write_json
-from pmam_plugin.prototypes.estimator import as_frames, like
-from pmam_plugin.prototypes.frames import FrameBatches
+from pmam_plugin.prototypes.frames import Frames, as_frames
 from pmam_plugin.prototypes.kmeans import KMeans
 from pmam_plugin.prototypes.mixture import GaussianMixture
-from pmam_plugin.prototypes.principal import PrincipalComponents, TransformedBatches
+from pmam_plugin.prototypes.projection import Projection
 from pmam_plugin.prototypes.tensors import read_tensors
 
-logger = logging.getLogger(__name__)
-
-SelfSet = TypeVar("SelfSet", bound="PrototypeSet")
-
-_FORMAT = 1
-# Settings that a loaded model needs again; the rest describes how it was fitted.
-_MIXTURE_TENSORS = ("weights", "means", "covariances", "precisions_cholesky")
-_PCA = "pca."
+_FORMAT = 2
+_PROJECTION = "projection."
 
 
 @dataclass(frozen=True)
 class PosteriorSummary:
-    """How soft and how evenly used the pseudo-labels are.
+    """How soft and how evenly used the pseudo-labels are, and how far apart the prototypes point.
 
     Attributes:
         frames: frames summarised.
@@ -44,6 +36,8 @@ class PosteriorSummary:
         active: prototypes that hold at least a tenth of an even share of the posterior mass.
         components: K.
         sure_share: share of frames whose largest posterior exceeds 0.99.
+        cosine: mean cosine between the means of two different prototypes. Losses that look at directions cannot tell
+            apart what points the same way.
     """
 
     frames: int
@@ -52,6 +46,7 @@ class PosteriorSummary:
     active: int
     components: int
     sure_share: float
+    cosine: float
 
     def as_dict(self) -> dict[str, float]:
         """Plain numbers, for metrics.json."""
@@ -59,39 +54,36 @@ class PosteriorSummary:
 
 
 class PrototypeSet:
-    """Optional principal components, then a mixture or k-means.
+    """Optional centring or principal components, then a mixture or k-means.
 
     Args:
         model: the estimator, fitted or not.
-        transform: principal components in front of it; the prototypes and the loss then live in their space.
+        projection: in front of it; the prototypes and the loss then live in its space.
     """
 
-    def __init__(self, model: GaussianMixture | KMeans, transform: PrincipalComponents | None = None):
-        self.model = model
-        self.transform = transform
+    def __init__(self, model: GaussianMixture | KMeans, projection: Projection | None = None):
+        self.model, self.projection = model, projection
 
-    def fit(self: SelfSet, frames: Any) -> SelfSet:
-        """Fit the transform, then the model on what it returns; ``frames`` is anything the estimators take."""
-        if self.transform is None:
-            self.model.fit(frames)
-            return self
-        self.transform.fit(frames)
-        device = torch.device(self.transform.device)
-        batches = FrameBatches(frames, self.transform.batch_frames, device)
-        self.model.fit(TransformedBatches(batches, self.transform))
+    def fit(self, frames: Any, state: str | os.PathLike[str] | None = None) -> PrototypeSet:
+        """Fit the projection, then the model on what it returns.
+
+        Args:
+            frames: array or memory map ``(n, D)``.
+            state: file that keeps a mixture's fit after every iteration (see :meth:`GaussianMixture.fit`).
+        """
+        transform = None if self.projection is None else self.projection.fit(frames).transform
+        self.model.fit(Frames(frames, self.model.device, transform=transform), state=state)
         return self
 
     @property
     def means(self) -> Tensor:
         """Prototypes, float32 ``(K, D')``, in the space the loss works in."""
-        return self.model.means_ if isinstance(self.model, GaussianMixture) else self.model.cluster_centers_
+        return self.model.means_
 
     @property
     def weights(self) -> Tensor:
         """Prior of every prototype, ``(K,)``; uniform for k-means."""
-        if isinstance(self.model, GaussianMixture):
-            return self.model.weights_
-        return torch.full_like(self.means[:, 0], 1 / len(self.means))
+        return self.model.weights_
 
     @property
     def components(self) -> int:
@@ -101,26 +93,28 @@ class PrototypeSet:
     @property
     def input_dim(self) -> int:
         """Dimensions of the frames that :meth:`posteriors` takes."""
-        return self.model.n_features_in_ if self.transform is None else self.transform.n_features_in_
+        return self.means.shape[1] if self.projection is None else self.projection.input_dim
 
-    def embed(self, frames: Any) -> Any:
-        """Frames ``(n, D)`` in the prototypes' space, ``(n, D')``."""
-        return frames if self.transform is None else self.transform.transform(frames)
+    def embed(self, frames: Any) -> Tensor:
+        """Frames ``(n, D)``, array or tensor, in the prototypes' space, ``(n, D')``."""
+        frames = as_frames(frames, self.means.device, self.input_dim)
+        return frames if self.projection is None else self.projection.transform(frames)
 
-    def posteriors(self, frames: Any, temperature: float = 1.0) -> Any:
-        """Soft pseudo-labels of frames ``(n, D)``: ``(n, K)``, rows sum to one.
-
-        For k-means they are one-hot; a temperature has no meaning there.
+    def posteriors(self, frames: Any, temperature: float = 1.0) -> Tensor:
+        """Soft pseudo-labels of frames ``(n, D)``: ``(n, K)``, rows sum to one; one-hot for k-means.
 
         Args:
             frames: array or tensor.
             temperature: above one softens the mixture's posteriors (see :meth:`GaussianMixture.predict_proba`).
         """
-        space = self.embed(as_frames(frames, self.means.device, self.input_dim))
-        if isinstance(self.model, GaussianMixture):
-            return like(self.model.predict_proba(space, temperature), frames)
-        labels = self.model.predict(space)
-        return like(torch.nn.functional.one_hot(labels, self.components).float(), frames)
+        return self.model.predict_proba(self.embed(frames), temperature)
+
+    def cosine(self) -> float:
+        """Mean cosine between two different prototypes' means; zero for a single one."""
+        directions = torch.nn.functional.normalize(self.means.double(), dim=1)
+        count = len(directions)
+        # The squared length of the sum holds every pair twice, and each direction with itself.
+        return float((directions.sum(dim=0).square().sum() - count) / max(count * (count - 1), 1))
 
     def summary(self, posteriors: Iterable[Any]) -> PosteriorSummary:
         """Summarise batches of posteriors ``(n, K)``.
@@ -141,24 +135,20 @@ class PrototypeSet:
         count = self.components
         active = int((mass / frames > 0.1 / count).sum())
         share = entropy / frames / math.log(count) if count > 1 else 0.0
-        return PosteriorSummary(frames, entropy / frames, share, active, count, sure / frames)
+        return PosteriorSummary(frames, entropy / frames, share, active, count, sure / frames, self.cosine())
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``prototypes.safetensors`` and ``prototypes.json``; the JSON last, so that it vouches for the rest."""
+        tensors, projection = dict(self.model.tensors()), self.projection
+        config: dict[str, Any] = {"format": _FORMAT, "model": self.model.kind, "components": self.components}
         if isinstance(self.model, GaussianMixture):
-            tensors = {name: getattr(self.model, f"{name}_") for name in _MIXTURE_TENSORS}
-            kind, settings = "gmm", {"covariance_type": self.model.covariance_type}
-        else:
-            tensors = {"means": self.model.cluster_centers_}
-            kind, settings = "kmeans", {}
-        config: dict[str, Any] = {"format": _FORMAT, "model": kind, "components": self.components, **settings}
-        if self.transform is not None:
-            tensors |= {f"{_PCA}{name}": tensor for name, tensor in self.transform.tensors().items()}
-            config["pca"] = {"components": self.transform.n_components, "whiten": self.transform.whiten}
-        target = Path(folder)
-        with atomic_path(target / "prototypes.safetensors") as temporary:
+            config["covariance_type"] = self.model.covariance_type
+        if projection is not None:
+            tensors |= {f"{_PROJECTION}{name}": tensor for name, tensor in projection.tensors().items()}
+        config["projection"] = None if projection is None else projection.components or "centre"
+        with atomic_path(Path(folder) / "prototypes.safetensors") as temporary:
             save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, temporary)
-        write_json(target / "prototypes.json", config)
+        write_json(Path(folder) / "prototypes.json", config)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> PrototypeSet:
@@ -171,40 +161,16 @@ class PrototypeSet:
         config = read_json(path)
         if not isinstance(config, dict) or config.get("format") != _FORMAT:
             raise InputError(f"{path}: not prototypes this version reads; fit them again")
-        mixture = config.get("model") == "gmm"
-        needed = _MIXTURE_TENSORS if mixture else ("means",)
-        tensors, _ = read_tensors(Path(folder) / "prototypes.safetensors", needed)
-        own = {name: tensor for name, tensor in tensors.items() if not name.startswith(_PCA)}
-        if mixture:
-            model: GaussianMixture | KMeans = GaussianMixture(
-                len(own["means"]), covariance_type=config["covariance_type"], device=device
-            ).restore(**own)
+        tensors, _ = read_tensors(Path(folder) / "prototypes.safetensors", ("means",))
+        own = {name: tensor for name, tensor in tensors.items() if not name.startswith(_PROJECTION)}
+        model: GaussianMixture | KMeans
+        if config["model"] == GaussianMixture.kind:
+            covariance_type = config["covariance_type"]
+            model = GaussianMixture(config["components"], covariance_type=covariance_type, device=device)
         else:
-            model = KMeans(len(own["means"]), device=device).restore(own["means"])
-        transform = None
-        if "pca" in config:
-            parts = {name[len(_PCA) :]: tensor for name, tensor in tensors.items() if name.startswith(_PCA)}
-            settings = config["pca"]
-            transform = PrincipalComponents(settings["components"], whiten=settings["whiten"], device=device)
-            transform.restore(parts)
-        return cls(model, transform)
-
-
-def load_published_means(path: str | os.PathLike[str]) -> Tensor:
-    """Read prototypes published as one pickled tensor (``gmm_means.pt``), without running anything in the file.
-
-    Returns:
-        float32 ``(K, D)``.
-
-    Raises:
-        InputError: missing, not a tensor file, or anything else than one two-dimensional finite tensor.
-    """
-    try:
-        means = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except Exception as error:
-        raise InputError(f"{path}: not a plain tensor file; expected one tensor of prototype means") from error
-    if not isinstance(means, Tensor) or means.ndim != 2 or not torch.isfinite(means).all():
-        raise InputError(f"{path}: expected one finite tensor of shape (prototypes, dimensions)")
-    return means.float()
+            model = KMeans(config["components"], device=device)
+        model.restore(**own)
+        if config["projection"] is None:
+            return cls(model)
+        parts = {name.removeprefix(_PROJECTION): tensor for name, tensor in tensors.items() if name not in own}
+        return cls(model, Projection(device=device).restore(parts))

@@ -20,8 +20,6 @@ BLOCK = 64
 # Frames whitened at a time: on a CPU the (frames, K * BLOCK) product then stays in the last-level cache.
 _TILE = {"cpu": 512}
 _TILE_ELSEWHERE = 16384
-# Columns per product when a single component is whitened: narrower ones are not worth their overhead.
-_STRIP = 256
 # Rows of a scatter matrix per product: few enough to skip most of the lower triangle.
 _ROWS = 128
 # Frames of a product on a CPU are rounded up to a multiple of this.
@@ -65,16 +63,6 @@ class Whiteners:
         for weight, (start, end) in zip(self._weights, blocks(self.width)):
             matrix[:end, start:end] = weight[component].T
         return matrix
-
-    def squared_norms(self, offsets: Tensor, component: int) -> Tensor:
-        """``|x U_component|^2`` of frames ``(n, D)`` already centred on the component, ``(n,)``."""
-        matrix = self[component]
-        total = offsets.new_zeros(len(offsets))
-        for start in range(0, self.width, _STRIP):
-            end = min(start + _STRIP, self.width)
-            whitened = _affine(offsets[:, :end], matrix[:end, start:end].T)
-            total += torch.linalg.vector_norm(whitened, dim=1).square_()
-        return total
 
     def squared_distances(self, frames: Tensor, means: Tensor, centre: Tensor) -> Tensor:
         """Squared Mahalanobis distances of all frames to all components.

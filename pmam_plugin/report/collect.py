@@ -17,7 +17,7 @@ from pmam_plugin.data import Clip, Prepared, load_prepared, read_clip
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import read_json
 from pmam_plugin.labels import LabelEncoder
-from pmam_plugin.prototypes import GaussianMixture, PosteriorStore, PrototypeSet
+from pmam_plugin.prototypes import ArrayStore, GaussianMixture, PrototypeSet
 from pmam_plugin.report.media import SAMPLE_RATE
 from pmam_plugin.report.prototype_statistics import (
     MeansMap,
@@ -80,20 +80,6 @@ def collect(
     return PrototypeReport("What the prototypes stand for", iterations, provenance)
 
 
-def full_covariances(model: Any) -> np.ndarray | None:
-    """Covariances of a mixture of any type as ``(K, D, D)`` float64; None for k-means, which has none."""
-    if not isinstance(model, GaussianMixture):
-        return None
-    means, given = model.means_.double().cpu().numpy(), model.covariances_.double().cpu().numpy()
-    count, width = means.shape
-    if model.covariance_type == "full":
-        return given
-    if model.covariance_type == "tied":
-        return np.broadcast_to(given, (count, width, width))
-    diagonals = given if given.ndim == 2 else np.broadcast_to(given[:, None], (count, width))
-    return diagonals[:, :, None] * np.eye(width)
-
-
 class _Iteration:
     """One E-step while it is being read."""
 
@@ -101,7 +87,7 @@ class _Iteration:
         self.folder, self.prepared, self.progress = folder, prepared, progress
         self.name = f"iteration {folder.name}"
         self.prototypes = PrototypeSet.load(folder)
-        self.store = PosteriorStore.open(folder / "posteriors")
+        self.store = ArrayStore.open(folder / "posteriors")
         self.frames, self.count = self.store.frames, len(self.prototypes.means)
         self.frame_rate = self.frames / prepared.clip_seconds
         self.encoder = LabelEncoder(prepared.labels, self.frame_rate, self.frames, prepared.clip_seconds)
@@ -149,7 +135,8 @@ class _Iteration:
 
     def _maps(self, shares: np.ndarray) -> dict[str, MeansMap]:
         means = self.prototypes.means.double().cpu().numpy()
-        covariances = full_covariances(self.prototypes.model)
+        model = self.prototypes.model
+        covariances = model.covariances_.cpu().numpy() if isinstance(model, GaussianMixture) else None
         maps = {} if covariances is None else {"Discriminant": discriminant_map(means, covariances, shares)}
         return {**maps, "Principal": principal_map(means, covariances, shares)}
 

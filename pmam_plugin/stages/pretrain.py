@@ -16,7 +16,7 @@ from pmam_plugin.config import configurable
 from pmam_plugin.models import Backbone, MaskedModel, PredictionHead, TagHead
 from pmam_plugin.nn.lora import add_lora, merge_lora
 from pmam_plugin.nn.masking import BlockMasking
-from pmam_plugin.prototypes import PosteriorStore, PrototypeSet
+from pmam_plugin.prototypes import ArrayStore, PrototypeSet
 from pmam_plugin.stages.loading import training_batches, validation_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
 from pmam_plugin.stages.runner import RunContext, StageResult
@@ -65,7 +65,7 @@ class Pretrain:
             model,
             self.loss,
             torch.as_tensor(prototypes.means, dtype=torch.float32),
-            PosteriorStore.open(context.artifacts["posteriors"]),
+            ArrayStore.open(context.artifacts["posteriors"]),
             self.augmentation,
             self.plan,
             folder,

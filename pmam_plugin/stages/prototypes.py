@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -10,25 +12,23 @@ from typing import Any
 
 import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
-from torch import Tensor
+from torch import Tensor, nn
 
 from pmam_plugin.brains.base import fold_seed
 from pmam_plugin.config import configurable
 from pmam_plugin.data import Batch
-from pmam_plugin.encoders import Windows
+from pmam_plugin.encoders import Columns, Windows
 from pmam_plugin.models import Backbone
-from pmam_plugin.prototypes import (
-    EmbeddingStore,
-    PosteriorStore,
-    PrincipalComponents,
-    PrototypeSet,
-    first_embeddings,
-)
+from pmam_plugin.prototypes import ArrayStore, Projection, PrototypeSet, draw_frames, first_embeddings
 from pmam_plugin.stages.loading import clip_batches, distributed_share
 from pmam_plugin.stages.prepare import copy_with_artifact
-from pmam_plugin.stages.runner import RunContext, StageResult
+from pmam_plugin.stages.runner import RunContext, StageResult, describe
 
 logger = logging.getLogger(__name__)
+
+# With 30 prototypes at a cosine of .9 to each other, the minimum of PrototypeBCE for a frame of one of them is at a
+# probability of .77 for it; at .96 it is .45.
+_ALIKE = 0.9
 
 
 @configurable
@@ -45,14 +45,13 @@ class EStep:
         layer: embedding that is clustered: ``encoder``, ``context_<n>`` or a layer of the encoder.
         first_layer: the same for iteration 1, where some layers are not trained yet; None is ``layer``.
         mel_context: frames of the model's grid on each side of a log-mel window.
-        components: dimensions PCA keeps; None clusters the embeddings themselves.
-        whiten: give the kept components unit variance.
+        components: dimensions PCA keeps (about the mean); None clusters the embeddings in all their dimensions.
+        centre: subtract the embeddings' mean first, because the loss looks at directions only; the reference does not.
         frame_subsampling: one random frame of so many takes part in the fit.
         temperature: of the posteriors; above 1 softens them (they are nearly one-hot in many dimensions).
         windows: encode with sliding windows.
         batch_clips: clips encoded at a time.
         dtype: of the stored posteriors, ``float16`` or ``uint8``.
-        keep_embeddings: leave the embeddings on disk.
     """
 
     always = False
@@ -68,13 +67,12 @@ class EStep:
         first_layer: str | None = None,
         mel_context: int = 2,
         components: int | None = None,
-        whiten: bool = False,
+        centre: bool = True,
         frame_subsampling: int = 10,
         temperature: float = 1.0,
         windows: Windows | None = None,
         batch_clips: int = 16,
         dtype: str = "float16",
-        keep_embeddings: bool = False,
     ) -> None:
         if first_embeddings not in ("mel", "encoder"):
             raise ValueError(f"first_embeddings is mel or encoder, not {first_embeddings!r}")
@@ -82,101 +80,127 @@ class EStep:
         self.subsets, self.mel_context = tuple(subsets), mel_context
         self.layer = first_layer if iteration == 1 and first_layer is not None else layer
         self.from_mel = first_embeddings == "mel" and iteration == 1
-        self.components, self.whiten, self.frame_subsampling = components, whiten, frame_subsampling
+        self.components, self.centre, self.frame_subsampling = components, centre, frame_subsampling
         self.temperature, self.windows, self.batch_clips = temperature, windows, batch_clips
-        self.dtype, self.keep_embeddings = dtype, keep_embeddings
+        self.dtype = dtype
         self.name, self.folder = f"estep_{iteration}", f"prototypes/{iteration}"
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
-        store = self._embed(context, folder / "embeddings")
+        store = self._embed(context, folder)
         prototypes = self._fit(context, store, folder)
         posteriors = self._label(store, prototypes, folder / "posteriors")
         fitted = context.data.seconds_by_clip(self.subsets)
         # The summary is of the posteriors themselves: uint8 rounds a zero up to 1/512, which would look like entropy.
         exact = self.dtype == "float16"
         summary = prototypes.summary(
-            posteriors[clip] if exact else prototypes.posteriors(torch.from_numpy(store[clip]), self.temperature)
-            for clip in fitted
+            posteriors[clip] if exact else prototypes.posteriors(store[clip], self.temperature) for clip in fitted
         )
         ddp_barrier()
-        if if_main_process() and not self.keep_embeddings:
-            shutil.rmtree(folder / "embeddings")
+        if if_main_process():
+            shutil.rmtree(folder / "embeddings", ignore_errors=True)
+            (folder / "drawn.npy").unlink(missing_ok=True)
+            (folder / "fit.safetensors").unlink(missing_ok=True)
         logger.info(
-            "E-step %d: %d of %d prototypes active, mean posterior entropy %.3f nats",
+            "E-step %d: %d of %d prototypes active, mean posterior entropy %.3f nats, mean cosine between prototypes "
+            "%.3f",
             self.iteration,
             summary.active,
             summary.components,
             summary.entropy,
+            summary.cosine,
         )
+        if summary.cosine > _ALIKE:
+            logger.warning(
+                "E-step %d: the prototypes point almost the same way (mean cosine %.3f): no prediction can be near one "
+                "and far from the others; use centre: true, a normalised layer or components",
+                self.iteration,
+                summary.cosine,
+            )
         weights = [round(float(weight), 6) for weight in prototypes.weights]
         notes = {**summary.as_dict(), "weights": weights, "embeddings": "mel" if self.from_mel else self.layer}
         return StageResult({"prototypes": folder, "posteriors": folder / "posteriors"}, notes)
 
-    def _embed(self, context: RunContext, folder: Path) -> EmbeddingStore:
+    def _embed(self, context: RunContext, folder: Path) -> ArrayStore:
         backbone = copy_with_artifact(self.backbone, context)
         backbone.to(context.device).eval()
         subsets, share = [*self.subsets, "selection"], distributed_share()
+        if context.shared is None:
+            folder = folder / "embeddings"
+        else:  # other runs may cluster the same embeddings, whatever their seed, in other ways
+            folder = context.shared / "embeddings" / self._identity(context, backbone)
         example = next(clip_batches(context, backbone, subsets, 1))
-        frames, dim = self._embeddings(backbone, example.to(context.device)).shape[1:]
+        frames, values = self._embeddings(backbone, example.to(context.device))
         if if_main_process():
-            EmbeddingStore(folder, frames, dim)
+            own = (values.shape[1], values.grid) if isinstance(values, Columns) else ()
+            ArrayStore(folder, frames, values.shape[2], "float16", *own)
         ddp_barrier()
-        store = EmbeddingStore.open(folder)
+        store = ArrayStore.open(folder)
         for batch in clip_batches(context, backbone, subsets, self.batch_clips, skip=set(store.ids()), share=share):
-            embeddings = self._embeddings(backbone, batch.to(context.device)).float().cpu()
+            _, values = self._embeddings(backbone, batch.to(context.device))
+            # Padding is no sound: it is neither fitted nor labelled.
             lengths = (~batch.padding(frames)).sum(dim=1).tolist()
-            # Padding is no sound: it is neither stored nor fitted nor labelled.
-            store.extend((clip, embeddings[index, : lengths[index]]) for index, clip in enumerate(batch.ids))
+            store.extend(batch.ids, values.values if isinstance(values, Columns) else values, lengths)
         ddp_barrier()
         store.refresh()
         return store
 
+    def _identity(self, context: RunContext, backbone: Backbone) -> str:
+        """A digest of all that the embeddings depend on: sound, settings and the weights that they pass."""
+        parts = [backbone.frontend, *(() if self.from_mel else (backbone.encoder,))]
+        parts += [backbone.context] if self.layer.startswith("context_") and not self.from_mel else []
+        layer = ["mel", self.mel_context] if self.from_mel else [self.layer, describe(self.windows)]
+        data = context.data
+        clips = sorted(
+            (clip.id, str(clip.path), clip.seconds)
+            for name in (*self.subsets, "selection")
+            for clip in data.manifests.get(name, ())
+        )
+        settings = [layer, describe(parts), clips, data.clip_seconds, backbone.sample_rate]
+        digest = hashlib.sha256(json.dumps(settings, default=str).encode())
+        for name, tensor in nn.ModuleList(parts).state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()[:32]
+
     @torch.inference_mode()
-    def _embeddings(self, backbone: Backbone, batch: Batch) -> Tensor:
+    def _embeddings(self, backbone: Backbone, batch: Batch) -> tuple[int, Tensor | Columns]:
+        """Frames per clip, and the embeddings on them or on a slower grid of the encoder's own."""
+        frames = backbone.output_frames(batch.waves.shape[1])
         features = backbone.frontend(batch.waves)
         if self.from_mel:
             mel = next(iter(features.values()))
-            frames = backbone.output_frames(batch.waves.shape[1])
-            return first_embeddings(mel, frames, self.mel_context, self.mel_context)
-        return backbone.embed(features, self.layer, windows=self.windows)
+            return frames, first_embeddings(mel, frames, self.mel_context, self.mel_context)
+        columns = None if self.windows else backbone.columns(features, self.layer)
+        return frames, backbone.embed(features, self.layer, windows=self.windows) if columns is None else columns
 
-    def _fit(self, context: RunContext, store: EmbeddingStore, folder: Path) -> PrototypeSet:
-        if (folder / "prototypes.json").exists():
-            return PrototypeSet.load(folder, context.device)
-        rank, world = distributed_share()
-        frames = store.batches(
-            subsample=self.frame_subsampling,
-            seed=fold_seed(context.seed, self.name) % 2**31,
-            rank=rank,
-            world=world,
-            clips=context.data.seconds_by_clip(self.subsets),
-        )
-        # On the models' device, which is also the one that processes can exchange sums from.
-        transform = None
-        if self.components is not None:
-            transform = PrincipalComponents(self.components, whiten=self.whiten, device=context.device)
-        model = self.estimator(random_state=fold_seed(context.seed, self.name, "fit") % 2**31, device=context.device)
-        prototypes = PrototypeSet(model, transform).fit(frames)
-        if if_main_process():
-            prototypes.save(folder)
-        ddp_barrier()
+    def _fit(self, context: RunContext, store: ArrayStore, folder: Path) -> PrototypeSet:
+        if not (folder / "prototypes.json").exists():
+            clips = list(context.data.seconds_by_clip(self.subsets))
+            seed = fold_seed(context.seed, self.name) % 2**31
+            frames = draw_frames(store, clips, self.frame_subsampling, seed, folder / "drawn.npy")
+            # On the models' device, which is also the one that processes can exchange sums from.
+            seed, device = fold_seed(context.seed, self.name, "fit") % 2**31, context.device
+            projection = Projection(self.components, device) if self.components or self.centre else None
+            prototypes = PrototypeSet(self.estimator(random_state=seed, device=device), projection)
+            prototypes.fit(frames, folder / "fit.safetensors")
+            if if_main_process():
+                prototypes.save(folder)
+            ddp_barrier()
         # Read back, as a resumed run does: both then label with the same numbers to the last bit.
         return PrototypeSet.load(folder, context.device)
 
-    def _label(self, store: EmbeddingStore, prototypes: PrototypeSet, folder: Path) -> PosteriorStore:
+    def _label(self, store: ArrayStore, prototypes: PrototypeSet, folder: Path) -> ArrayStore:
         if if_main_process():
-            PosteriorStore(folder, store.frames, prototypes.components, dtype=self.dtype)
+            ArrayStore(folder, store.frames, prototypes.components, self.dtype)
         ddp_barrier()
-        posteriors = PosteriorStore.open(folder)
+        posteriors = ArrayStore.open(folder)
         rank, world = distributed_share()
         # Shares are cut before what is done is taken out: others may be writing already.
         clips = posteriors.missing(store.ids()[rank::world])
         for start in range(0, len(clips), self.batch_clips):
-            posteriors.extend(
-                (clip, prototypes.posteriors(torch.from_numpy(store[clip]), self.temperature).cpu())
-                for clip in clips[start : start + self.batch_clips]
-            )
+            some = clips[start : start + self.batch_clips]
+            posteriors.extend(some, [prototypes.posteriors(store[clip], self.temperature) for clip in some])
         ddp_barrier()
         posteriors.refresh()
         return posteriors

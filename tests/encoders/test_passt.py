@@ -205,3 +205,12 @@ def test_a_patch_stands_at_the_middle_of_what_it_saw() -> None:
         response = encoder({"mel": click}, tokens=False).frames[0, :, 0]
         centres.append(float((response * torch.arange(400)).sum() / response.sum()))
     assert centres == pytest.approx([197.5, 194.5], abs=0.01)
+
+
+def test_the_normalised_layer_has_no_level_of_its_own() -> None:
+    """What the first prototypes are made of: every patch of unit variance, then the mean over frequency."""
+    encoder = tiny()
+    columns = encoder.columns(mel(), "normalised").values
+    tokens = encoder.transformer(mel()["mel"], layers={2}, final=False).layers[2] * 1000
+    expected = torch.nn.functional.layer_norm(tokens, (24,)).mean(dim=1)
+    torch.testing.assert_close(columns, expected, atol=1e-3, rtol=1e-3)

@@ -17,21 +17,13 @@ def clusters(frames: int = 600, width: int = 6, count: int = 4, seed: int = 0) -
     return (means[label] + offsets + 0.2 * random.normal(size=(frames, width))).astype(np.float32)
 
 
-def start(data: NDArray[Any], count: int, covariance_type: str, seed: int = 0) -> dict[str, NDArray[np.float64]]:
-    """Unequal weights, random frames as means, and precisions in scikit-learn's shapes."""
+def start(data: NDArray[Any], count: int, covariance_type: str, seed: int = 0) -> tuple[NDArray[np.float64], ...]:
+    """Unequal weights, random frames as means, and precisions ``(count, width, width)`` or ``(count, width)``."""
     random = np.random.default_rng(seed)
     width = data.shape[1]
     weights = random.uniform(0.5, 1.5, count)
     root = random.normal(size=(count, width, width)) * 0.2 + np.eye(width)
-    full = np.einsum("kij,klj->kil", root, root)
-    precisions = {
-        "full": full,
-        "tied": full[0],
-        "diag": random.uniform(0.3, 2.0, (count, width)),
-        "spherical": random.uniform(0.3, 2.0, count),
-    }[covariance_type]
-    return {
-        "weights_init": weights / weights.sum(),
-        "means_init": data[random.permutation(len(data))[:count]].astype(np.float64),
-        "precisions_init": precisions,
-    }
+    means = data[random.permutation(len(data))[:count]].astype(np.float64)
+    diagonal = random.uniform(0.3, 2.0, (count, width))
+    precisions = np.einsum("kij,klj->kil", root, root) if covariance_type == "full" else diagonal
+    return weights / weights.sum(), means, precisions

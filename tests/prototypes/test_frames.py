@@ -5,97 +5,95 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pmam_plugin.errors import InputError
-from pmam_plugin.prototypes.frames import FrameBatches, sample_frames
+from pmam_plugin.prototypes import ArrayStore, draw_frames
+from pmam_plugin.prototypes.frames import Frames, one_of_every_run
 
-CPU = torch.device("cpu")
 
-
-def test_arrays_files_tensors_and_batches_hold_the_same_frames(tmp_path: Path) -> None:
+def test_arrays_files_and_tensors_hold_the_same_frames(tmp_path: Path) -> None:
     data = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    data.tofile(tmp_path / "frames.bin")
-    sources = [
-        data,
-        data.astype(np.float64),
-        torch.from_numpy(data),
-        np.memmap(tmp_path / "frames.bin", np.float32, mode="r", shape=data.shape),
-        [data[:7], torch.from_numpy(data[7:40]), data[40:]],
-    ]
-    for source in sources:
-        batches = FrameBatches(source, 16, CPU)
+    np.save(tmp_path / "frames.npy", data)
+    for source in (data, data.astype(np.float64), torch.from_numpy(data), np.load(tmp_path / "frames.npy", "r")):
+        frames = Frames(source, batch_frames=16)
         for _ in range(2):
-            parts = list(batches)
-            assert all(part.dtype == torch.float32 and len(part) <= 16 for part in parts)
-            assert np.allclose(torch.cat(parts).numpy(), data)
-        assert batches.count == 50
+            parts = list(frames)
+            assert [len(part) for part in parts] == [16, 16, 16, 2]
+            assert torch.equal(torch.cat(parts), torch.from_numpy(data))
+        assert torch.equal(torch.cat(list(Frames(source, transform=lambda x: 2 * x))), 2 * torch.from_numpy(data))
 
 
-def test_small_batches_are_joined() -> None:
-    batches = FrameBatches([torch.zeros(3, 2)] * 10, 12, CPU)
-    assert [len(batch) for batch in batches] == [12, 12, 6]
-
-
-def test_a_nan_is_named_by_frame_and_dimension() -> None:
-    data = np.zeros((10, 3), dtype=np.float32)
-    data[7, 1] = np.nan
-    with pytest.raises(InputError, match=r"frame 7, dimension 1 is nan"):
-        list(FrameBatches(data, 4, CPU))
+def test_the_sample_is_distinct_uniform_and_repeats_itself() -> None:
+    data = np.arange(400.0)[:, None].repeat(2, axis=1)
+    times = np.zeros(400)
+    for seed in range(200):
+        sample = Frames(data, batch_frames=64).sample(40, seed)[:, 0].astype(int)
+        assert len(set(sample)) == 40
+        times[sample] += 1
+    assert abs(times[:200].sum() / times.sum() - 0.5) < 0.02
+    assert times.std() < 2 * (200 * 0.1 * 0.9) ** 0.5
+    assert np.array_equal(Frames(data).sample(40, 3), Frames(data, batch_frames=7).sample(40, 3))
+    assert len(Frames(data).sample(1000, 0)) == 400
 
 
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
         (np.zeros(5), r"shape \(n, dimensions\)"),
-        (np.zeros((0, 3)), "no frames to fit on"),
-        (iter([np.zeros((4, 3))]), "only once"),
-        ("frames.npy", "cannot fit on str"),
-        ([np.zeros((4, 3)), np.zeros((4, 2))], "2 dimensions where the ones before had 3"),
-        ([], "no frames to fit on"),
+        (np.zeros((0, 3)), "0 frames to fit on where at least 4"),
+        (np.zeros((3, 3)), "3 frames to fit on where at least 4"),
+        (np.full((9, 2), np.nan), "frame 0, dimension 0 is nan"),
     ],
 )
-def test_what_holds_no_frames_is_refused_in_one_sentence(frames: object, message: str) -> None:
+def test_what_holds_no_frames_is_refused_in_one_sentence(frames: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        sample_frames(FrameBatches(frames, 8, CPU), 4, 0, 1, "clusters")
+        list(Frames(frames, at_least=4))
 
 
-def test_batches_that_change_between_passes_are_noticed() -> None:
-    class Shrinking:
-        passes = 0
-
-        def __iter__(self):  # type: ignore[no-untyped-def]
-            self.passes += 1
-            yield torch.zeros(10 - self.passes, 2)
-
-    batches = FrameBatches(Shrinking(), 8, CPU)
-    list(batches)
-    with pytest.raises(InputError, match="9 frames in one pass and 8 in the next"):
-        list(batches)
+@pytest.fixture
+def store(tmp_path: Path) -> ArrayStore:
+    """Frame ``f`` of clip ``c`` is ``[c, f]``; clip 3 is shorter."""
+    store = ArrayStore(tmp_path / "store", 10, 2)
+    for clip in (5, 3, 4, 1, 2):
+        frames = 7 if clip == 3 else 10
+        store.extend([f"clip{clip}"], [torch.stack([torch.full((frames,), clip), torch.arange(frames)], dim=1)])
+    return store
 
 
-def test_the_sample_does_not_depend_on_order_or_batches() -> None:
-    data = torch.randn(500, 4)
-    first = sample_frames(FrameBatches(data, 500, CPU), 50, 3, 1, "clusters")
-    shuffled = data[torch.randperm(500)]
-    again = sample_frames(FrameBatches(list(shuffled.split(13)), 64, CPU), 50, 3, 1, "clusters")
-    assert first.shape == (50, 4)
-    assert torch.equal(first, again)
-    other = sample_frames(FrameBatches(data, 500, CPU), 50, 4, 1, "clusters")
-    assert not torch.equal(first, other)
+def test_one_frame_of_every_run_is_drawn_once_into_a_file(store: ArrayStore, tmp_path: Path) -> None:
+    drawn = draw_frames(store, store.ids(), 4, 0, tmp_path / "drawn.npy")
+    assert isinstance(drawn, np.memmap)
+    runs = [(clip, frame // 4) for clip, frame in drawn.tolist()]
+    assert runs == [(clip, run) for clip in range(1, 6) for run in range(2 if clip == 3 else 3)]
+    other = draw_frames(store, store.ids(), 4, 1, tmp_path / "other.npy")
+    assert not np.array_equal(drawn, other)
+    # A finished file is taken as it is, and the draws of a clip do not depend on the other clips.
+    assert np.array_equal(draw_frames(store, [], 4, 1, tmp_path / "drawn.npy"), drawn)
+    assert np.array_equal(draw_frames(store, ["clip2"], 4, 0, tmp_path / "two.npy"), drawn[3:6])
 
 
-def test_the_sample_is_uniform() -> None:
-    data = torch.arange(400.0)[:, None].repeat(1, 2)
-    times = torch.zeros(400)
-    for seed in range(200):
-        times[sample_frames(FrameBatches(data, 64, CPU), 40, seed, 1, "clusters")[:, 0].long()] += 1
-    assert abs(float(times[:200].sum()) / float(times.sum()) - 0.5) < 0.02
-    assert times.std() < 2 * (200 * 0.1 * 0.9) ** 0.5
+def test_every_frame_is_drawn_without_subsampling(store: ArrayStore, tmp_path: Path) -> None:
+    assert len(draw_frames(store, store.ids(), 1, 0, tmp_path / "drawn.npy")) == 47
 
 
-def test_copies_of_a_frame_count_once_in_the_sample() -> None:
-    data = torch.cat([torch.zeros(900, 2), torch.randn(100, 2)])
-    sample = sample_frames(FrameBatches(data, 64, CPU), 101, 0, 1, "clusters")
-    assert len(sample) == 101
-    with pytest.raises(InputError, match="only 1 different frames for 3 clusters"):
-        sample_frames(FrameBatches(torch.zeros(50, 2), 64, CPU), 10, 0, 3, "clusters")
+def test_clips_without_embeddings_are_named(store: ArrayStore, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no row for 'clip9'"):
+        draw_frames(store, ["clip9"], 4, 0, tmp_path / "drawn.npy")
+    with pytest.raises(InputError, match="at least 1"):
+        draw_frames(store, ["clip1"], 0, 0, tmp_path / "drawn.npy")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 60), st.integers(1, 20), st.integers(0, 5))
+def test_a_draw_never_leaves_its_run_nor_the_clip(frames: int, run: int, seed: int) -> None:
+    drawn = one_of_every_run(frames, run, np.random.default_rng(seed))
+    assert list(drawn // run) == list(range(-(-frames // run)))
+    assert (drawn < frames).all()
+
+
+def test_draws_are_uniform_in_their_run() -> None:
+    random = np.random.default_rng(0)
+    drawn = np.concatenate([one_of_every_run(100, 5, random) for _ in range(500)])
+    assert abs(np.bincount(drawn, minlength=100) - 100).max() < 60

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,25 +9,19 @@ import pytest
 import torch
 
 from pmam_plugin.errors import InputError
-from pmam_plugin.prototypes import (
-    GaussianMixture,
-    KMeans,
-    PrincipalComponents,
-    PrototypeSet,
-    load_published_means,
-)
+from pmam_plugin.prototypes import GaussianMixture, KMeans, Projection, PrototypeSet
 from tests.prototypes.clusters import clusters
 
 
-def build(kind: str, pca: bool) -> PrototypeSet:
+def build(kind: str, projection: Projection | None = None) -> PrototypeSet:
     model = KMeans(4, random_state=0) if kind == "kmeans" else GaussianMixture(4, covariance_type=kind, random_state=0)
-    return PrototypeSet(model, PrincipalComponents(3) if pca else None).fit(clusters(400))
+    return PrototypeSet(model, projection).fit(clusters(400))
 
 
-@pytest.mark.parametrize("pca", [False, True])
-@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical", "kmeans"])
-def test_comes_back_from_disk_as_it_was(kind: str, pca: bool, tmp_path: Path) -> None:
-    prototypes = build(kind, pca)
+@pytest.mark.parametrize("projection", [None, Projection(), Projection(3)], ids=["none", "centre", "pca"])
+@pytest.mark.parametrize("kind", ["full", "diag", "kmeans"])
+def test_comes_back_from_disk_as_it_was(kind: str, projection: Projection | None, tmp_path: Path) -> None:
+    prototypes = build(kind, projection)
     frames = clusters(30, seed=1)
     prototypes.save(tmp_path / "prototypes")
     loaded = PrototypeSet.load(tmp_path / "prototypes")
@@ -39,13 +32,13 @@ def test_comes_back_from_disk_as_it_was(kind: str, pca: bool, tmp_path: Path) ->
     np.testing.assert_allclose(loaded.posteriors(frames), prototypes.posteriors(frames), atol=1e-5)
     assert torch.equal(loaded.means, prototypes.means)
     assert torch.equal(loaded.weights, prototypes.weights)
-    assert loaded.means.shape == (4, 3 if pca else 6)
+    assert loaded.means.shape == (4, 3 if projection is not None and projection.components else 6)
     assert loaded.input_dim == 6
     assert loaded.components == 4
 
 
 def test_means_live_where_the_principal_components_are() -> None:
-    prototypes = build("full", pca=True)
+    prototypes = build("full", Projection(3))
     frames = clusters(400)
     embedded = prototypes.embed(frames)
     posterior = prototypes.posteriors(frames)
@@ -54,7 +47,7 @@ def test_means_live_where_the_principal_components_are() -> None:
 
 
 def test_k_means_gives_one_hot_labels_and_even_weights() -> None:
-    prototypes = build("kmeans", pca=False)
+    prototypes = build("kmeans")
     posterior = prototypes.posteriors(torch.from_numpy(clusters(50)))
     assert set(posterior.unique().tolist()) == {0.0, 1.0}
     assert (posterior.sum(dim=1) == 1).all()
@@ -62,7 +55,7 @@ def test_k_means_gives_one_hot_labels_and_even_weights() -> None:
 
 
 def test_the_summary_tells_hard_labels_from_soft_ones_and_unused_prototypes() -> None:
-    prototypes = build("full", pca=False)
+    prototypes = build("full")
     hard = torch.eye(4)[torch.tensor([0, 0, 1, 1, 1, 2])]
     summary = prototypes.summary([hard[:2], hard[2:]])
     assert (summary.frames, summary.entropy, summary.active, summary.sure_share) == (6, 0.0, 3, 1.0)
@@ -78,7 +71,7 @@ def test_the_summary_tells_hard_labels_from_soft_ones_and_unused_prototypes() ->
 def test_what_is_no_prototypes_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         PrototypeSet.load(tmp_path)
-    build("full", pca=False).save(tmp_path)
+    build("full").save(tmp_path)
     (tmp_path / "prototypes.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match="not a safetensors file"):
         PrototypeSet.load(tmp_path)
@@ -87,18 +80,10 @@ def test_what_is_no_prototypes_is_refused_in_one_sentence(tmp_path: Path) -> Non
         PrototypeSet.load(tmp_path)
 
 
-def test_published_means_are_read_as_plain_tensors_only(tmp_path: Path) -> None:
-    means = torch.randn(30, 8, dtype=torch.float64)
-    torch.save(means, tmp_path / "gmm_means.pt")
-    torch.testing.assert_close(load_published_means(tmp_path / "gmm_means.pt"), means.float())
-
-    class Surprise:
-        def __reduce__(self):  # type: ignore[no-untyped-def]
-            return (Path.touch, (tmp_path / "executed",))
-
-    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Surprise()))
-    torch.save([means], tmp_path / "list.pt")
-    for name, message in [("evil.pt", "not a plain tensor"), ("list.pt", "one finite tensor"), ("no.pt", "no such")]:
-        with pytest.raises(InputError, match=message):
-            load_published_means(tmp_path / name)
-    assert not (tmp_path / "executed").exists()
+def test_centring_spreads_prototypes_that_point_the_same_way() -> None:
+    data = clusters(400) + 30
+    together, centred = (PrototypeSet(KMeans(4), projection).fit(data) for projection in (None, Projection()))
+    assert together.cosine() > 0.95
+    assert centred.cosine() < 0.2
+    pairs = torch.nn.functional.cosine_similarity(centred.means[:, None], centred.means[None], dim=2)
+    assert centred.cosine() == pytest.approx(float(pairs[~torch.eye(4, dtype=torch.bool)].mean()), abs=1e-5)

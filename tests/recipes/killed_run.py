@@ -13,7 +13,7 @@ import pmam_plugin.stages.evaluate as evaluate
 import pmam_plugin.stages.prepare as prepare
 import pmam_plugin.stages.report as report
 from pmam_plugin.brains.base import StageBrain
-from pmam_plugin.prototypes import EmbeddingStore, PosteriorStore
+from pmam_plugin.prototypes import ArrayStore, GaussianMixture
 from pmam_plugin.stages.prototypes import EStep
 
 
@@ -36,11 +36,15 @@ def main() -> None:
     if kind == "prepare":
         prepare.prepare = dies(prepare.prepare, lambda *a, **k: not k.get("skip_prep"))
     elif kind == "estep":
-        # Once half-way through the embeddings (iteration 1), once half-way through the posteriors (2).
-        store = EmbeddingStore if stage.endswith("1") else PosteriorStore
+        # Once half-way through the embeddings (iteration 1), once in the middle of the fit (2).
         current = {}
         EStep.run = dies_inside(EStep.run, current)
-        store.extend = dies(store.extend, lambda *a, **k: current.get("stage") == stage)
+        if stage.endswith("1"):
+            ArrayStore.extend = dies(ArrayStore.extend, lambda *a: current.get("stage") == stage)
+        else:
+            GaussianMixture._keep = dies(
+                GaussianMixture._keep, lambda fit, *a: current.get("stage") == stage and len(fit.history_) == 2
+            )
     elif kind == "evaluate":
         evaluate.write_scores = dies(evaluate.write_scores, lambda *a, **k: True)
     elif kind == "report":

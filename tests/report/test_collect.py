@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from pmam_plugin.cli import app
 from pmam_plugin.data import Prepared, prepare
 from pmam_plugin.errors import InputError
-from pmam_plugin.prototypes import GaussianMixture, KMeans, PosteriorStore, PrincipalComponents, PrototypeSet
-from pmam_plugin.report.collect import collect, full_covariances
+from pmam_plugin.prototypes import ArrayStore, GaussianMixture, KMeans, Projection, PrototypeSet
+from pmam_plugin.report.collect import collect
 from tests.data.corpus import tiny_corpus
 from tests.report.test_pages import data_of
 
@@ -30,16 +30,16 @@ def posteriors_of(clip: str) -> np.ndarray:
     return gamma
 
 
-def write_iteration(run: Path, prepared: Prepared, number: int, kmeans: bool = False, dtype: str = "float16") -> None:
+def write_iteration(run: Path, prepared: Prepared, number: int, kmeans: bool = False, codec: str = "float16") -> None:
     random = torch.Generator().manual_seed(number)
     frames = torch.randn(300, 4, generator=random) + torch.arange(300)[:, None] % 3 * 5
     model = KMeans(3, random_state=0) if kmeans else GaussianMixture(3, random_state=0)
-    prototypes = PrototypeSet(model, None if kmeans else PrincipalComponents(2)).fit(frames)
+    prototypes = PrototypeSet(model, None if kmeans else Projection(2)).fit(frames)
     prototypes.save(run / f"prototypes/{number}")
-    store = PosteriorStore(run / f"prototypes/{number}/posteriors", FRAMES, 3, dtype=dtype)
+    store = ArrayStore(run / f"prototypes/{number}/posteriors", FRAMES, 3, codec)
     for name in ("strong", "weak", "unlabelled", "selection"):
         for clip in prepared.manifests.get(name, ()):
-            store.append(clip.id, posteriors_of(clip.id))
+            store.extend([clip.id], [posteriors_of(clip.id)])
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpus = tiny_corpus(folder / "corpus")
     prepared = prepare(corpus, folder / "run/manifests", clip_seconds=1.0, hold_out=0.2)
     write_iteration(folder / "run", prepared, 1)
-    write_iteration(folder / "run", prepared, 2, kmeans=True, dtype="uint8")
+    write_iteration(folder / "run", prepared, 2, kmeans=True, codec="uint8")
     (folder / "run/hyperparams.yaml").write_text(f"seed: 1\ndata_folder: '{corpus}'   # where\n")
     return folder / "run"
 
@@ -90,17 +90,6 @@ def test_a_mixture_has_two_maps_and_k_means_one(run: Path) -> None:
     assert first.spectra is not None
     assert first.spectra.shape == (3, 64)
     assert np.isfinite(first.spectra).all()
-
-
-@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
-def test_covariances_of_every_type_become_matrices(kind: str) -> None:
-    frames = torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2.0, 3.0])
-    model = GaussianMixture(2, covariance_type=kind, random_state=0).fit(frames)
-    covariances = full_covariances(model)
-    assert covariances is not None
-    assert covariances.shape == (2, 3, 3)
-    np.testing.assert_allclose(covariances, covariances.transpose(0, 2, 1), atol=1e-6)
-    assert (np.linalg.eigvalsh(covariances) > 0).all()
 
 
 def test_the_command_writes_the_page_and_says_what_it_found(run: Path, tmp_path: Path) -> None:

@@ -1,0 +1,307 @@
+"""Arrays of many clips in one growing memory-mapped file, shared by many processes: embeddings and pseudo-labels.
+
+A folder with three files:
+
+    store.json   what a row is: frames, width, codec and grid; written once, atomically
+    rows.bin     the rows, one after the other
+    index.tsv    one line per finished row: row number, valid frames, checksum of the line, clip
+
+A writer reserves a row under a lock (the file grows), writes it, and only then appends its line to the index. A writer
+that is killed leaves at worst a reserved row that no line names, or the beginning of a line, which readers ignore and
+the next writer ends. When a clip is written again, its last line counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pmam_plugin.errors import InputError
+from pmam_plugin.files import read_json, write_json
+from pmam_plugin.nn.interpolate import Grid
+
+_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How values lie on disk.
+
+    Attributes:
+        dtype: NumPy type.
+        bounds: smallest and largest value it takes.
+        encode: float32 values to stored ones.
+        decode: and back.
+    """
+
+    dtype: type[np.generic]
+    bounds: tuple[float, float]
+    encode: Callable[[NDArray[np.float32]], NDArray[Any]]
+    decode: Callable[[NDArray[Any]], NDArray[np.float32]]
+
+
+_LARGEST = float(np.finfo(np.float16).max)
+CODECS = {
+    # Embeddings, and posteriors within 1/2048; zero and one exactly.
+    "float16": Codec(np.float16, (-_LARGEST, _LARGEST), lambda x: x.astype(np.float16), lambda x: x.astype(np.float32)),
+    # Posteriors within 1/512 in half the space: the midpoints of 256 equal cells. Sums may exceed 1 by rounding.
+    "uint8": Codec(
+        np.uint8,
+        (-1e-4, 1 + 1e-4),
+        lambda x: np.clip(np.floor(x * 256), 0, 255).astype(np.uint8),
+        lambda x: (x.astype(np.float32) + np.float32(0.5)) / np.float32(256),
+    ),
+}
+
+
+class ArrayStore:
+    """Values ``(frames, width)`` under the names of clips.
+
+    Args:
+        folder: where the three files lie; made where there is none.
+        frames: most frames per clip.
+        width: values per frame.
+        codec: ``float16`` or ``uint8`` (values in [0, 1], within 1/512).
+        columns: rows hold so many columns of an encoder's own, slower grid, and are interpolated when they are read.
+        grid: how those columns lie among the frames; needed with ``columns``.
+
+    Raises:
+        InputError: the folder holds a store of other rows, or something that is no store.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        frames: int,
+        width: int,
+        codec: str = "float16",
+        columns: int | None = None,
+        grid: Grid | None = None,
+    ):
+        if codec not in CODECS:
+            raise InputError(f"arrays are stored as {' or '.join(CODECS)}, not {codec!r}")
+        self.folder, self.frames, self.width = Path(folder), int(frames), int(width)
+        self.columns, self.grid, self._codec = columns, grid, CODECS[codec]
+        header = {
+            "format": _FORMAT,
+            "frames": self.frames,
+            "width": self.width,
+            "codec": codec,
+            "columns": columns,
+            "grid": None if grid is None else asdict(grid),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._lock():
+            if not (self.folder / "store.json").exists():
+                (self.folder / "rows.bin").touch()
+                (self.folder / "index.tsv").touch()
+                write_json(self.folder / "store.json", header)
+        found = _read_header(self.folder)
+        if found != header:
+            key = next(name for name in header if found.get(name) != header[name])
+            raise InputError(
+                f"{self.folder}: holds rows with {key} {found.get(key)!r} where {header[key]!r} is asked for; choose "
+                "another folder or delete this one"
+            )
+        self._shape = (self.frames if columns is None else columns, self.width)
+        self._row_bytes = int(np.prod(self._shape)) * np.dtype(self._codec.dtype).itemsize
+        self._rows: dict[str, tuple[int, int]] = {}
+        self._index_read = 0
+        self._map: NDArray[Any] | None = None
+        self.refresh()
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> ArrayStore:
+        """Open a store that exists, as it describes itself.
+
+        Raises:
+            InputError: there is none.
+        """
+        found = _read_header(Path(folder))
+        grid = None if found["grid"] is None else Grid(**found["grid"])
+        return cls(folder, found["frames"], found["width"], found["codec"], found["columns"], grid)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, clip: str) -> bool:
+        return clip in self._rows
+
+    def __getitem__(self, clip: str) -> NDArray[np.float32]:
+        """Values of one clip, float32 ``(valid frames, width)``.
+
+        Raises:
+            InputError: the clip has not been written.
+        """
+        row, length = self._place(clip)
+        stored = self._mapped(row)[row]
+        if self.grid is None:
+            return self._codec.decode(stored[:length])
+        columns = torch.from_numpy(self._codec.decode(stored))
+        return self.grid.interpolate(columns[None], length)[0].numpy()
+
+    def ids(self) -> list[str]:
+        """Clips in the store, sorted, so that their order does not depend on who wrote first."""
+        return sorted(self._rows)
+
+    def length(self, clip: str) -> int:
+        """Valid frames of one clip."""
+        return self._place(clip)[1]
+
+    def missing(self, clips: Iterable[str]) -> list[str]:
+        """Those of ``clips`` not in the store yet, in the order given; asks the disk."""
+        self.refresh()
+        return [clip for clip in clips if clip not in self._rows]
+
+    def refresh(self) -> None:
+        """Read what other processes have finished since."""
+        with open(self.folder / "index.tsv", "rb") as index:
+            index.seek(self._index_read)
+            new = index.read()
+        complete = new.rfind(b"\n") + 1
+        for line in new[:complete].decode("utf-8", errors="replace").split("\n")[:-1]:
+            self._read_line(line)
+        self._index_read += complete
+
+    def extend(
+        self,
+        clips: Sequence[str],
+        values: Sequence[Tensor | NDArray[Any]] | Tensor,
+        lengths: Sequence[int] | None = None,
+    ) -> None:
+        """Write several clips at once; they are on disk and in the index when this returns.
+
+        Args:
+            clips: their names.
+            values: ``(frames, width)`` each, or ``(columns, width)`` in a store of columns.
+            lengths: valid frames of each; by default all of them. What lies behind is padding and not read back.
+
+        Raises:
+            InputError: a wrong shape, NaN or values the codec cannot hold, a name with a line break or tab, or a full
+                disk.
+        """
+        full = self.frames if self.grid is not None else None
+        prepared = []
+        for position, clip in enumerate(clips):
+            length = lengths[position] if lengths is not None else full
+            prepared.append((clip, *self._prepare(clip, values[position], length)))
+        if not prepared:
+            return
+        try:
+            self._append(prepared)
+        except OSError as error:
+            raise InputError(
+                f"{self.folder}: cannot be written ({error.strerror}); free some space or choose another folder"
+            ) from error
+        self.refresh()
+
+    def _prepare(self, clip: str, values: Tensor | NDArray[Any], length: int | None) -> tuple[NDArray[Any], int]:
+        if not clip or any(character in clip for character in "\n\r\t"):
+            raise InputError(f"{clip!r} cannot be a clip's name: it is empty or holds a line break or tab")
+        array = torch.as_tensor(values).detach().float().cpu().numpy()
+        length = len(array) if length is None else int(length)
+        if self.grid is None:
+            array = array[:length]
+        wrong = array.ndim != 2 or array.shape[1] != self.width or not 0 < len(array) <= self._shape[0]
+        if wrong or not 0 < length <= self.frames or (self.grid is not None and len(array) != self._shape[0]):
+            raise InputError(
+                f"{self.folder}: the values of {clip!r} have the shape {array.shape}, expected at most "
+                f"{self._shape[0]} frames of {self.width} values"
+            )
+        low, high = self._codec.bounds
+        if not (np.isfinite(array).all() and array.min() >= low and array.max() <= high):
+            raise InputError(
+                f"the values of {clip!r} are not all numbers between {low:g} and {high:g}; for embeddings, choose a "
+                "layer after a normalisation"
+            )
+        return np.ascontiguousarray(self._codec.encode(array)), length
+
+    def _append(self, prepared: list[tuple[str, NDArray[Any], int]]) -> None:
+        descriptor = os.open(self.folder / "rows.bin", os.O_RDWR)
+        try:
+            with self._lock():
+                first = -(-os.fstat(descriptor).st_size // self._row_bytes)
+                os.ftruncate(descriptor, (first + len(prepared)) * self._row_bytes)
+            for offset, (_, values, _) in enumerate(prepared):
+                _write_all(descriptor, values.tobytes(), (first + offset) * self._row_bytes)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        lines = [_line(first + offset, length, clip) for offset, (clip, _, length) in enumerate(prepared)]
+        with self._lock(), open(self.folder / "index.tsv", "ab+") as index:
+            if index.tell():
+                index.seek(-1, os.SEEK_END)
+                if index.read(1) != b"\n":  # a killed writer's half line: end it, its checksum makes it void
+                    index.write(b"\n")
+            index.write("".join(lines).encode())
+            index.flush()
+            os.fsync(index.fileno())
+
+    def _place(self, clip: str) -> tuple[int, int]:
+        if clip not in self._rows:
+            self.refresh()
+        if clip not in self._rows:
+            raise InputError(f"{self.folder}: has no row for {clip!r}; run the stage that writes it")
+        return self._rows[clip]
+
+    def _read_line(self, line: str) -> None:
+        parts = line.split("\t")
+        if len(parts) == 4 and parts[0].isdigit() and parts[1].isdigit():
+            row, length, clip = int(parts[0]), int(parts[1]), parts[3]
+            if line + "\n" == _line(row, length, clip):
+                self._rows[clip] = (row, length)
+
+    def _mapped(self, row: int) -> NDArray[Any]:
+        if self._map is None or row >= len(self._map):
+            path = self.folder / "rows.bin"
+            count = path.stat().st_size // self._row_bytes
+            if row >= count:
+                raise InputError(
+                    f"{path}: ends before row {row}; it was truncated; delete the folder and write it again"
+                )
+            self._map = np.memmap(path, self._codec.dtype, mode="r", shape=(count, *self._shape))
+        return self._map
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        with open(self.folder / "lock", "ab") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_map": None, "_codec": None, "_dtype": np.dtype(self._codec.dtype).name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Workers of a data loader map the file themselves."""
+        codec = CODECS[state.pop("_dtype")]
+        self.__dict__.update(state, _codec=codec)
+
+
+def _read_header(folder: Path) -> dict[str, Any]:
+    path = folder / "store.json"
+    header = read_json(path)
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise InputError(f"{path}: not a store this version reads; delete the folder and write it again")
+    return header
+
+
+def _line(row: int, length: int, clip: str) -> str:
+    checksum = zlib.crc32(f"{row}\t{length}\t{clip}".encode())
+    return f"{row}\t{length}\t{checksum:08x}\t{clip}\n"
+
+
+def _write_all(descriptor: int, data: bytes, position: int) -> None:
+    written = 0
+    while written < len(data):
+        written += os.pwrite(descriptor, data[written:], position + written)
