@@ -26,6 +26,7 @@ from pmam_plugin.config import to_config
 from pmam_plugin.data import Prepared
 from pmam_plugin.files import read_json, write_json
 from pmam_plugin.nn.precision import Precision, choose_precision
+from pmam_plugin.stages.sharing import SharedStages
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class RunContext:
         records: what finished stages reported, in order.
         cache_audio: keep decoded, resampled training clips in a memory map, so that later epochs do not decode again.
         workers: processes that read clips ahead.
+        shared: folder of what several runs have in common (finished stages, embeddings); None shares nothing.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class RunContext:
     records: list[StageRecord] = field(default_factory=list)
     cache_audio: bool = True
     workers: int = 0
+    shared: Path | None = None
 
     def __post_init__(self) -> None:
         formats = {
@@ -185,7 +188,9 @@ def run_stages(stages: Sequence[Any], context: RunContext) -> list[StageRecord]:
         fingerprint = _digest(chain, describe(stage))
         folder = context.folder / stage.folder
         record = _finished(folder, fingerprint, context.folder)
-        if record is None or stage.always:
+        if record is None and context.shared is not None and not stage.always:
+            record = _take_over_or_run(stage, context, folder, fingerprint)
+        elif record is None or stage.always:
             record = _run(stage, context, folder, fingerprint)
         else:
             record.skipped = True
@@ -194,6 +199,20 @@ def run_stages(stages: Sequence[Any], context: RunContext) -> list[StageRecord]:
         context.records.append(record)
         chain = _digest(fingerprint, record.token)
     return context.records
+
+
+def _take_over_or_run(stage: Stage, context: RunContext, folder: Path, fingerprint: str) -> StageRecord:
+    assert context.shared is not None
+    shared = SharedStages(context.shared / "stages")
+    with shared.turn(fingerprint):
+        shared.take(fingerprint, folder)
+        record = _finished(folder, fingerprint, context.folder)
+        if record is not None:
+            logger.info("%s: done by another run, taken over", stage.name)
+            return record
+        record = _run(stage, context, folder, fingerprint)
+        shared.offer(fingerprint, folder)
+        return record
 
 
 def _run(stage: Stage, context: RunContext, folder: Path, fingerprint: str) -> StageRecord:

@@ -5,7 +5,8 @@
     torchrun --nproc_per_node=N recipes/DESED/train.py hparams/pmam.yaml --data_folder PATH
 
 The YAML file reads top to bottom as the experiment; this script only runs the stages it lists. A killed run continues
-when the same command is given again. Results: <output_folder>/{metrics.json, model/, scores/, report.html}.
+when the same command is given again. Results: <output_folder>/{metrics.json, model/, scores/, report.html}. Runs that
+are given one folder in the environment variable PMAM_SHARED_STAGES run the stages they have in common once.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pmam_plugin  # noqa: F401  # before torch: it says how OpenMP's threads w
 
 # isort: split
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,6 +104,7 @@ def main(arguments: list[str]) -> int:
             run_opts,
             cache_audio=bool(hparams.get("cache_audio", True)),
             workers=int(hparams.get("num_workers", 0)),
+            shared=Path(os.environ["PMAM_SHARED_STAGES"]) if os.environ.get("PMAM_SHARED_STAGES") else None,
         )
         run_stages(without(hparams["stages"], hparams.get("skip_stages") or []), context)
     except Exception as error:

@@ -1,4 +1,6 @@
 import functools
+import shutil
+import threading
 from typing import ClassVar
 
 import pytest
@@ -109,3 +111,46 @@ def test_left_out_stages_must_exist():
     assert [stage.name for stage in without(stages, ["a"])] == ["b"]
     with pytest.raises(ValueError, match="names 'z'; the stages are a, b"):
         without(stages, ["z"])
+
+
+def test_what_runs_have_in_common_is_run_once(tmp_path):
+    def shared(name, stages):
+        return run_stages(stages, RunContext(tmp_path / name, 0, {}, shared=tmp_path / "shared"))
+
+    first = shared("first", [Count("a"), Count("b", value=1), Count("c")])
+    second = shared("second", [Count("a"), Count("b", value=2), Count("c")])
+    third = shared("third", [Count("a"), Count("b", value=1), Count("c", value=3)])
+    assert Count.runs == {"a": 1, "b": 2, "c": 3}
+    assert [record.skipped for record in second] == [False] * 3  # its own results, though others' work
+    assert (tmp_path / "second/stages/a/result.json").read_text() == (
+        tmp_path / "first/stages/a/result.json"
+    ).read_text()
+    assert third[1].seconds == first[1].seconds
+    # What was taken over stays when its owner is deleted.
+    shutil.rmtree(tmp_path / "first")
+    assert all(record.skipped for record in shared("second", [Count("a"), Count("b", value=2), Count("c")]))
+    shared("fourth", [Count("a"), Count("b", value=1), Count("c")])
+    assert Count.runs["a"] == 2
+
+
+def test_two_runs_at_once_wait_for_each_other(tmp_path):
+    """The second comes to the stage while the first is at it, and finds it done."""
+    started, order = threading.Event(), []
+
+    class Slow(Count):
+        def run(self, context, folder):
+            started.set()
+            order.append(context.folder.name)
+            threading.Event().wait(0.3)
+            return super().run(context, folder)
+
+    def shared(name):
+        run_stages([Slow("slow")], RunContext(tmp_path / name, 0, {}, shared=tmp_path / "shared"))
+
+    first = threading.Thread(target=shared, args=("first",))
+    first.start()
+    assert started.wait(10)
+    shared("second")
+    first.join()
+    assert order == ["first"]
+    assert (tmp_path / "second/stages/slow/result.json").exists()
