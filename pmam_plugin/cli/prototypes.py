@@ -27,9 +27,8 @@ def prototypes(
     from rich.console import Console
     from rich.progress import Progress
 
+    from pmam_plugin.explorer import collect, write_prototype_report
     from pmam_plugin.files import check_writable
-    from pmam_plugin.report.collect import collect
-    from pmam_plugin.report.prototypes import write_prototype_report
 
     page = out or run_folder / "prototypes.html"
     check_writable(page)

@@ -36,7 +36,7 @@ def soundscapes(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from pmam_plugin.data.soundscapes import Counts, build_corpus
+    from pmam_plugin.demo.soundscapes import Counts, build_corpus
 
     columns = (TextColumn("soundscapes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

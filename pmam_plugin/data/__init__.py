@@ -1,4 +1,4 @@
-"""Data: preparing corpora, manifests, batches, and the built-in synthetic corpus."""
+"""Data: preparing corpora, manifests and batches."""
 
 from pmam_plugin.data.annotations import clip_events, read_durations, read_events, read_weak
 from pmam_plugin.data.batch import Batch, Item, collate

@@ -1,18 +1,13 @@
 """Reports people look at: one HTML file each, with its data, sound and scripts inside and nothing to fetch."""
 
 from pmam_plugin.report.detections import DetectedRecording, write_detection_report
-from pmam_plugin.report.prototypes import Excerpt, PrototypeIteration, PrototypeReport, write_prototype_report
 from pmam_plugin.report.training import ClipExample, StageRecord, TrainingReport, write_training_report
 
 __all__ = [
     "ClipExample",
     "DetectedRecording",
-    "Excerpt",
-    "PrototypeIteration",
-    "PrototypeReport",
     "StageRecord",
     "TrainingReport",
     "write_detection_report",
-    "write_prototype_report",
     "write_training_report",
 ]

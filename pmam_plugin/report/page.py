@@ -30,7 +30,7 @@ def write_page(
         subtitle: plain text below the title.
         body: HTML of everything below the header, already escaped.
         data: JSON-able; the scripts read it (NaN and infinities become null).
-        scripts: files of ``assets/`` in the order they run, after ``core.js``.
+        scripts: files of ``assets/``, or ``room/file`` of another room's, in the order they run, after ``core.js``.
 
     Raises:
         InputError: the file cannot be written.
@@ -89,8 +89,9 @@ def duration_text(seconds: float) -> str:
 
 
 def asset(name: str) -> str:
-    """Text of a file of ``assets/``."""
-    return resources.files("pmam_plugin.report").joinpath("assets", name).read_text(encoding="utf-8")
+    """Text of a file of ``assets/``, or of another room's as ``room/file``."""
+    room, _, file = name.rpartition("/")
+    return resources.files(f"pmam_plugin.{room or 'report'}").joinpath("assets", file).read_text(encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from pmam_plugin import SoundEventDetector, load_model
 from pmam_plugin.checkpoints.hub_folder import fetch_model
-from pmam_plugin.data.sounds import SOUNDS
-from pmam_plugin.data.soundscapes import soundscape
+from pmam_plugin.demo.sounds import SOUNDS
+from pmam_plugin.demo.soundscapes import soundscape
 from pmam_plugin.evaluation.metrics import evaluate_events
 from pmam_plugin.files import read_json
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pmam_plugin.data.soundscapes import Counts, build_corpus
+from pmam_plugin.demo.soundscapes import Counts, build_corpus
 from pmam_plugin.encoders import PaSST
 from tests.recipes.tiny import run_recipe
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pmam_plugin.data.soundscapes import Counts, build_corpus
+from pmam_plugin.demo.soundscapes import Counts, build_corpus
 from tests.support import ROOT
 
 SETTINGS = {

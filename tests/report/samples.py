@@ -7,19 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pmam_plugin.explorer import Excerpt, PrototypeIteration, PrototypeReport, write_prototype_report
+from pmam_plugin.explorer.statistics import discriminant_map, principal_map
 from pmam_plugin.report import (
     ClipExample,
     DetectedRecording,
-    Excerpt,
-    PrototypeIteration,
-    PrototypeReport,
     StageRecord,
     TrainingReport,
     write_detection_report,
-    write_prototype_report,
     write_training_report,
 )
-from pmam_plugin.report.prototype_statistics import discriminant_map, principal_map
 
 RATE = 16_000
 LABELS = ("Cat", "Dog", "Electric_shaver_toothbrush_or_hair_dryer")  # names are as long as people make them

@@ -13,14 +13,12 @@ import soundfile
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation.psds import PSDROC
+from pmam_plugin.explorer import PrototypeIteration, PrototypeReport, write_prototype_report
 from pmam_plugin.report import (
     DetectedRecording,
-    PrototypeIteration,
-    PrototypeReport,
     TrainingReport,
     detections,
     write_detection_report,
-    write_prototype_report,
     write_training_report,
 )
 from pmam_plugin.report.page import duration_text, number, write_page

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from pmam_plugin.report.media import SAMPLE_RATE, bytes_of, encode_audio, png
-from pmam_plugin.report.page import asset, details, escape, number, section, write_page
-from pmam_plugin.report.prototype_statistics import (
+from pmam_plugin.explorer.statistics import (
     NO_EVENT,
     MeansMap,
     normalised_mutual_information,
     purity,
     telling_labels,
 )
+from pmam_plugin.report.media import SAMPLE_RATE, bytes_of, encode_audio, png
+from pmam_plugin.report.page import asset, details, escape, number, section, write_page
 from pmam_plugin.report.spectrogram import log_mel, picture
 
 EXCERPT_SECONDS = 1.0
@@ -26,7 +26,7 @@ EXCERPT_SECONDS = 1.0
 _TILE_BANDS = 48
 _TILE_COLUMNS = round(EXCERPT_SECONDS * 100)
 _GAP_SECONDS = 0.1  # silence between excerpts in the one sound file that holds all
-_SCRIPTS = ("charts.js", "prototypes.js")
+_SCRIPTS = ("charts.js", "explorer/prototypes.js")
 
 
 @dataclass
@@ -250,5 +250,11 @@ def _body(report: PrototypeReport) -> str:
     )
     table = details("Run", f'<table class="facts">{rows}</table>') if rows else ""
     return (
-        hero + tiles + wall + heat + shapes + details("How to read this page", asset("about_prototypes.html")) + table
+        hero
+        + tiles
+        + wall
+        + heat
+        + shapes
+        + details("How to read this page", asset("explorer/about_prototypes.html"))
+        + table
     )

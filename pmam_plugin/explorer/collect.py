@@ -15,11 +15,8 @@ import pandas as pd
 
 from pmam_plugin.data import Clip, Prepared, load_prepared, read_clip
 from pmam_plugin.errors import InputError
-from pmam_plugin.files import read_json
-from pmam_plugin.labels import LabelEncoder
-from pmam_plugin.prototypes import ArrayStore, GaussianMixture, PrototypeSet
-from pmam_plugin.report.media import SAMPLE_RATE
-from pmam_plugin.report.prototype_statistics import (
+from pmam_plugin.explorer.page import EXCERPT_SECONDS, Excerpt, PrototypeIteration, PrototypeReport
+from pmam_plugin.explorer.statistics import (
     MeansMap,
     Moment,
     PrototypeCounts,
@@ -27,7 +24,10 @@ from pmam_plugin.report.prototype_statistics import (
     discriminant_map,
     principal_map,
 )
-from pmam_plugin.report.prototypes import EXCERPT_SECONDS, Excerpt, PrototypeIteration, PrototypeReport
+from pmam_plugin.files import read_json
+from pmam_plugin.labels import LabelEncoder
+from pmam_plugin.prototypes import ArrayStore, GaussianMixture, PrototypeSet
+from pmam_plugin.report.media import SAMPLE_RATE
 from pmam_plugin.report.spectrogram import log_mel
 
 logger = logging.getLogger(__name__)

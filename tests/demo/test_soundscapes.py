@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from pmam_plugin.data import class_list, prepare
-from pmam_plugin.data.sounds import SOUNDS
-from pmam_plugin.data.soundscapes import Counts, _add, _audible, build_corpus, soundscape
+from pmam_plugin.demo.sounds import SOUNDS
+from pmam_plugin.demo.soundscapes import Counts, _add, _audible, build_corpus, soundscape
 from pmam_plugin.errors import InputError
 from tests.support import ROOT
 

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from pmam_plugin.audio import write_wav
-from pmam_plugin.data.backgrounds import background, distraction
 from pmam_plugin.data.manifest import Event
-from pmam_plugin.data.sounds import SOUNDS
-from pmam_plugin.data.synthesis import Array, Random, between, equaliser, faded, filtered, in_room, rms
+from pmam_plugin.demo.backgrounds import background, distraction
+from pmam_plugin.demo.sounds import SOUNDS
+from pmam_plugin.demo.synthesis import Array, Random, between, equaliser, faded, filtered, in_room, rms
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path, read_json, write_json
 

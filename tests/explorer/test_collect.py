@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from pmam_plugin.cli import app
 from pmam_plugin.data import Prepared, prepare
 from pmam_plugin.errors import InputError
+from pmam_plugin.explorer.collect import collect
 from pmam_plugin.prototypes import ArrayStore, GaussianMixture, KMeans, Projection, PrototypeSet
-from pmam_plugin.report.collect import collect
 from tests.data.corpus import tiny_corpus
 from tests.report.test_pages import data_of
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pmam_plugin.data.synthesis import (
+from pmam_plugin.demo.synthesis import (
     CONTROL_RATE,
     Array,
     Random,

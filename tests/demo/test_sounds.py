@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pmam_plugin.data.sounds import SOUNDS
-from pmam_plugin.data.synthesis import coloured_noise, contour, equaliser, harmonics, in_room, poisson_places, scatter
+from pmam_plugin.demo.sounds import SOUNDS
+from pmam_plugin.demo.synthesis import coloured_noise, contour, equaliser, harmonics, in_room, poisson_places, scatter
 
 RATE = 16000
 

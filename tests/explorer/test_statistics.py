@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmam_plugin.report.prototype_statistics import (
+from pmam_plugin.explorer.statistics import (
     PrototypeCounts,
     TypicalMoments,
     co_occurrence,

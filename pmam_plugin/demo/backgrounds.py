@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmam_plugin.data.synthesis import (
+from pmam_plugin.demo.synthesis import (
     Array,
     Random,
     between,
