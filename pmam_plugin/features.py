@@ -76,17 +76,20 @@ class MelFrontEnd(nn.Module):
         return self.scale(self.power(waveform))
 
     def spectrum(self, waveform: Tensor) -> Tensor:
-        """Power or magnitude spectrum, ``(batch, samples)`` -> ``(batch, bins, frames)``, reflected at the ends."""
-        frames = 1 + waveform.shape[-1] // self.hop
-        margin = self.n_fft // 2
-        # Reflection needs more samples than the margin; zeros beyond a very short clip change no frame count.
-        waveform = functional.pad(waveform, (0, max(0, margin + 1 - waveform.shape[-1])))
-        waveform = functional.pad(waveform[:, None], (margin, margin), mode="reflect")[:, 0]
+        """Power or magnitude spectrum, ``(batch, samples)`` -> ``(batch, bins, frames)``."""
         # Frames cut, windowed and transformed by hand: several times faster on a CPU than torch.stft.
-        segments = waveform.unfold(-1, self.n_fft, self.hop)[:, :frames]
+        segments = self.extended(waveform).unfold(-1, self.n_fft, self.hop)
         spectrum = torch.fft.rfft(segments * self.window).transpose(1, 2)
         power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
         return power if self.exponent == 2 else power.sqrt()
+
+    def extended(self, waveform: Tensor) -> Tensor:
+        """The waveform with what frames hear beyond its ends: its reflection, so that frames are centred."""
+        samples, margin = waveform.shape[-1], self.n_fft // 2
+        # Reflection needs more samples than the margin; zeros beyond a very short clip change no frame count.
+        waveform = functional.pad(waveform, (0, max(0, margin + 1 - samples)))
+        waveform = functional.pad(waveform[:, None], (margin, margin), mode="reflect")[:, 0]
+        return waveform[:, : samples // self.hop * self.hop + self.n_fft]
 
     def normalise(self, mel: Tensor) -> Tensor:
         """What :meth:`scale` does, in float32."""
@@ -172,6 +175,36 @@ class ATSTMel(MelFrontEnd):
             decibels = decibels.clamp(self.floor_db, 80.0)
         low, high = -79.6482, 50.6842
         return (decibels - low) * (2.0 / (high - low)) - 1.0
+
+
+@configurable
+class YAMNetMel(MelFrontEnd):
+    """Front end of YAMNet: 16 kHz, 100 frames/s, 64 HTK mel bands of magnitude, ``ln(mel + 0.001)``.
+
+    Frame k hears the 400 samples from 160 k on, zeros where the clip has ended. Every frame that starts within the
+    clip is there; those that the published padding adds are silence, ``ln(0.001)``, and left to the encoder.
+    """
+
+    def __init__(self) -> None:
+        # In double precision first: a rounded window leaks loud bands into silent ones, where the logarithm sees it.
+        window = torch.hann_window(400, dtype=torch.float64).float()
+        super().__init__(16000, 64, hop=160, n_fft=512, window=window, exponent=1.0)
+        # Straight in mel, as Kaldi's: triangles of unit height, nothing for the constant, nothing at 8 kHz.
+        bank = kaldi_filterbank(64, self.n_fft, self.sample_rate, 125.0, 7500.0)
+        self.register_buffer("filterbank", bank, persistent=False)
+
+    def frames(self, samples: int) -> int:
+        """Number of started hops: 1000 for 10 s."""
+        return -(-samples // self.hop)
+
+    def extended(self, waveform: Tensor) -> Tensor:
+        """With zeros after the end; the window has a margin on either side in the Fourier transform."""
+        margin = (self.n_fft - 400) // 2
+        return functional.pad(waveform, (margin, self.n_fft - margin - 1))
+
+    def normalise(self, mel: Tensor) -> Tensor:
+        """Natural logarithm."""
+        return mel.add(0.001).log_()
 
 
 @configurable
@@ -372,12 +405,12 @@ def kaldi_filterbank(
     """
     low_mel, high_mel = (1127.0 * math.log1p(hertz / 700.0) for hertz in (low, high))
     step = (high_mel - low_mel) / (n_mels + 1)
-    left = low_mel + step * torch.arange(n_mels, device=device, dtype=torch.float32)[:, None]
-    bins = torch.arange(n_fft // 2 + 1, device=device, dtype=torch.float32) * (sample_rate / n_fft)
+    left = low_mel + step * torch.arange(n_mels, device=device, dtype=torch.float64)[:, None]
+    bins = torch.arange(n_fft // 2 + 1, device=device, dtype=torch.float64) * (sample_rate / n_fft)
     position = (1127.0 * torch.log1p(bins / 700.0) - left) / step  # 0 at the left foot, 1 at the tip, 2 at the right
     bank = torch.minimum(position, 2.0 - position).clamp_min_(0.0)
     bank[:, -1] = 0.0
-    return bank
+    return bank.float()
 
 
 def _triangular_filterbank(

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from pmam_plugin.encoders.atst import ATSTFrame
 from pmam_plugin.encoders.passt import PaSST
+from pmam_plugin.encoders.yamnet import YAMNetPatches
 from pmam_plugin.features import MelFrontEnd
 
 
@@ -59,12 +60,15 @@ class ConvolutionSpectrum(MelFrontEnd):
     basis: Tensor
 
     def spectrum(self, waveform: Tensor) -> Tensor:
-        """See :meth:`MelFrontEnd.spectrum`; the waveform must be longer than half a Fourier transform."""
-        margin = self.n_fft // 2
-        waveform = functional.pad(waveform[:, None], (margin, margin), mode="reflect")
-        real, imaginary = functional.conv1d(waveform, self.basis, stride=self.hop).chunk(2, dim=1)
+        """See :meth:`MelFrontEnd.spectrum`."""
+        real, imaginary = functional.conv1d(self.extended(waveform)[:, None], self.basis, stride=self.hop).chunk(2, 1)
         power = real.square() + imaginary.square()
         return power if self.exponent == 2 else power.sqrt()
+
+    def extended(self, waveform: Tensor) -> Tensor:
+        """Reflected; the waveform must be longer than half a Fourier transform."""
+        margin = self.n_fft // 2
+        return functional.pad(waveform[:, None], (margin, margin), mode="reflect")[:, 0]
 
 
 class AnyLengthPaSST(PaSST):
@@ -104,6 +108,8 @@ def make_traceable(model: nn.Module) -> None:
             module.__class__ = AnyLengthPaSST
         elif own is ATSTFrame:
             module.__class__ = AnyLengthATST
+        elif isinstance(module, YAMNetPatches):
+            module.patches_at_once = None
 
 
 def fourier_basis(window: Tensor) -> Tensor:

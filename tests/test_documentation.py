@@ -23,6 +23,7 @@ import typer.main
 from pmam_plugin.cli import app
 from pmam_plugin.encoders import PaSST
 from tests.checkpoints.test_atst import sed_tensors
+from tests.checkpoints.test_yamnet import write_keras
 from tests.documentation import LANGUAGES, Block, Runner, blocks, commands, pages, prose, words
 from tests.hub_server import WRITE, FakeHub
 from tests.support import ROOT
@@ -87,6 +88,7 @@ def workspace(runner, hub, tmp_path_factory):
     passt = PaSST(depth=1, dim=64, heads=1).state_dict()
     torch.save(dict(passt), folder / "passt-s-f128-p16-s10-ap.476-swa.pt")
     torch.save({"sed_teacher": sed_tensors(), "sed_student": sed_tensors()}, folder / "stage2.ckpt")
+    write_keras(folder)
     event_corpus(folder / "hear", {"train": 4, "valid": 2, "test": 2})
     # Last: the runner has had the time to do its imports.
     results = runner([Block("bash", 1, "make demo\n")], "make demo", folder, whole=True)

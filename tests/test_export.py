@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from pmam_plugin.checkpoints import LoadedModel, load_model, save_model
-from pmam_plugin.encoders import CNNEncoder, DualBranchEncoder, PaSSTEncoder
+from pmam_plugin.encoders import CNNEncoder, DualBranchEncoder, PaSSTEncoder, YAMNetEncoder, YAMNetPatches
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import PostProcessing
 from pmam_plugin.export import export_onnx, shortest_samples
-from pmam_plugin.features import FrontEnds, PaSSTMel
+from pmam_plugin.features import FrontEnds, PaSSTMel, YAMNetMel
 from pmam_plugin.models import AttentionHead, Backbone, FrameDetector, LinearSoftmaxHead
-from pmam_plugin.nn.context import RelativePositionTransformer
+from pmam_plugin.nn.context import IdentityContext, RelativePositionTransformer
 from pmam_plugin.tracing import adaptive_average, stretched, unflatten
 from tests.sedt_models import tiny_sedt
 from tests.upstream.models import (
@@ -45,7 +45,31 @@ def differences(model, path, lengths, options=None):
         )
 
 
-@pytest.mark.parametrize("build", [patch_detector, dual_detector, recurrent_detector, atst_detector, ctrans_detector])
+def yamnet_detector(encoder):
+    backbone = Backbone(FrontEnds(mel=YAMNetMel()), encoder, IdentityContext(encoder.dim))
+    return FrameDetector(backbone, LinearSoftmaxHead(encoder.dim, len(LABELS)), LABELS).eval()
+
+
+def yamnet_whole():
+    return yamnet_detector(YAMNetEncoder(8, {"layer_4": "mean", "layer_7": "mean_max"}, (4, 4, 8, 8, 8, 8, 8)))
+
+
+def yamnet_patches():
+    return yamnet_detector(YAMNetPatches(8, True, channels=(4, 4, 8, 8, 8, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        patch_detector,
+        dual_detector,
+        recurrent_detector,
+        atst_detector,
+        ctrans_detector,
+        yamnet_whole,
+        yamnet_patches,
+    ],
+)
 def test_scores_are_equal_for_clips_of_many_lengths(build, tmp_path):
     model = build()
     path = export_onnx(LoadedModel(model), tmp_path / "model.onnx")

@@ -18,12 +18,13 @@ from pmam_plugin.features import (
     LogMel,
     PaSSTMel,
     SEDTMel,
+    YAMNetMel,
     band_statistics,
     kaldi_filterbank,
 )
 from tests.support import shared
 
-ALL = [PaSSTMel, ATSTMel, CRNNMel, SEDTMel, LogMel]
+ALL = [PaSSTMel, ATSTMel, CRNNMel, SEDTMel, LogMel, YAMNetMel]
 
 
 def reference(name):
@@ -92,6 +93,7 @@ def test_without_peak_normalisation_passt_mel_is_that_of_hear21passt():
         (SEDTMel(), 10, 496, 16000 / 323),
         (SEDTMel(44100, hop=882, window_samples=1764, n_fft=2048), 10, 500, 50.0),
         (LogMel(), 10, 1001, 100.0),
+        (YAMNetMel(), 10, 1000, 100.0),
         (LogMel(8000, n_mels=40, window_seconds=0.032, hop_seconds=0.02), 10, 501, 50.0),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,

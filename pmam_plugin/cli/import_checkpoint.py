@@ -15,6 +15,8 @@ from pmam_plugin.errors import InputError
 # Filters of the published systems, frames per class in DESED's order, and the frames per second they are counted in.
 _ATST_SED_FILTER = ((6, 20, 7, 4, 7, 6, 6, 6, 6, 6), 15.625)
 _PMAM_FILTER = ((32, 128, 32, 32, 32, 128, 128, 128, 32, 128), 100.0)
+# YAMNet's scores were never calibrated, and a sound shorter than its 0.96 s seldom reaches one half.
+_YAMNET_THRESHOLD = 0.3
 
 
 class Kind(str, enum.Enum):
@@ -25,6 +27,7 @@ class Kind(str, enum.Enum):
     atst_frame = "atst-frame"
     atst_sed = "atst-sed"
     sedt = "sedt"
+    yamnet = "yamnet"
 
 
 class Network(str, enum.Enum):
@@ -45,7 +48,7 @@ def register(app: typer.Typer) -> None:
 def import_checkpoint(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="The published file.")],
     destination: Annotated[Path, typer.Argument(metavar="DST", help="Model folder to write.")],
-    kind: Annotated[Kind, typer.Option(help="passt and atst-frame are encoders, the others whole models.")],
+    kind: Annotated[Kind, typer.Option(help="passt, atst-frame and yamnet are encoders, the others whole models.")],
     labels: Annotated[
         str | None,
         typer.Option(metavar="A,B,...", help="Class names in the model's order; by default DESED's ten."),
@@ -57,6 +60,13 @@ def import_checkpoint(
     statistics: Annotated[
         Path | None, typer.Option(metavar="JSON", help="sedt: the statistics of its front end, saved beside it.")
     ] = None,
+    detector: Annotated[
+        bool,
+        typer.Option(
+            "--detector",
+            help="yamnet: a whole model of its 521 AudioSet classes, named by yamnet_class_map.csv beside SRC.",
+        ),
+    ] = False,
     half: Annotated[bool, typer.Option("--half", help="Store the weights as float16.")] = False,
 ) -> None:
     """Convert a published checkpoint into a model folder.
@@ -68,7 +78,7 @@ def import_checkpoint(
     from pmam_plugin.checkpoints import save_model
 
     names = [name.strip() for name in labels.split(",")] if labels else None
-    model, report, postprocessing = _import(kind, source, names, network, statistics)
+    model, report, postprocessing = _import(kind, source, names, network, statistics, detector)
     provenance = {
         "imported_from": source.name,
         "kind": kind.value,
@@ -82,14 +92,21 @@ def import_checkpoint(
 
 
 def _import(
-    kind: Kind, source: Path, labels: Sequence[str] | None, network: Network | None, statistics: Path | None
+    kind: Kind,
+    source: Path,
+    labels: Sequence[str] | None,
+    network: Network | None,
+    statistics: Path | None,
+    detector: bool,
 ) -> tuple[Any, Any, Any]:
     """Module, report and post-processing (of whole models)."""
     if statistics is not None and kind is not Kind.sedt:
         raise typer.BadParameter("--statistics belongs to --kind sedt")
     if network is not None and kind not in (Kind.sedt, Kind.atst_sed):
         raise typer.BadParameter("--network belongs to --kind atst-sed and sedt; other files hold one network")
-    if labels is not None and kind in (Kind.passt, Kind.atst_frame):
+    if detector and kind is not Kind.yamnet:
+        raise typer.BadParameter("--detector belongs to --kind yamnet; other files hold one thing")
+    if labels is not None and (kind in (Kind.passt, Kind.atst_frame) or (kind is Kind.yamnet and not detector)):
         raise typer.BadParameter("--labels belong to whole models; an encoder has no classes")
     if kind is Kind.passt:
         from pmam_plugin.checkpoints.passt import import_passt
@@ -99,6 +116,13 @@ def _import(
         from pmam_plugin.checkpoints.atst import import_atst_frame
 
         return *import_atst_frame(source), None
+    if kind is Kind.yamnet:
+        from pmam_plugin.checkpoints import yamnet
+        from pmam_plugin.evaluation.postprocess import PostProcessing
+
+        if not detector:
+            return *yamnet.import_yamnet(source), None
+        return *yamnet.import_detector(source, labels), PostProcessing(threshold=_YAMNET_THRESHOLD)
     if kind is Kind.atst_sed:
         from pmam_plugin.checkpoints.atst import import_atst_sed
 

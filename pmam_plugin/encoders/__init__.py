@@ -9,6 +9,7 @@ from pmam_plugin.encoders.dual import DualBranchEncoder
 from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
 from pmam_plugin.encoders.patch import PatchEncoder
 from pmam_plugin.encoders.s3prl import RawWaveform, S3PRLEncoder
+from pmam_plugin.encoders.yamnet import YAMNetEncoder, YAMNetPatches
 
 __all__ = [
     "ATSTFrame",
@@ -25,4 +26,6 @@ __all__ = [
     "RawWaveform",
     "S3PRLEncoder",
     "Windows",
+    "YAMNetEncoder",
+    "YAMNetPatches",
 ]

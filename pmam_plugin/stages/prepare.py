@@ -15,9 +15,11 @@ from pmam_plugin.brains.base import save_tensors
 from pmam_plugin.checkpoints.atst import load_atst_frame
 from pmam_plugin.checkpoints.passt import load_passt
 from pmam_plugin.checkpoints.sedt import load_sp_sedt
+from pmam_plugin.checkpoints.yamnet import load_yamnet
 from pmam_plugin.config import configurable
 from pmam_plugin.data import prepare
 from pmam_plugin.encoders import ATSTFrame, PaSSTEncoder
+from pmam_plugin.encoders.yamnet import YAMNetFrames
 from pmam_plugin.features import FrontEnds, SEDTMel
 from pmam_plugin.nn.query_decoder import SetNetwork
 from pmam_plugin.nn.resnet import SpectrogramResNet
@@ -31,6 +33,7 @@ LOADERS: dict[str, tuple[type, Any]] = {
     "atst-frame": (ATSTFrame, load_atst_frame),
     "imagenet": (SpectrogramResNet, SpectrogramResNet.load_imagenet),
     "sp-sedt": (SetNetwork, load_sp_sedt),
+    "yamnet": (YAMNetFrames, load_yamnet),
 }
 
 
@@ -130,7 +133,7 @@ class LoadWeights:
     Args:
         backbone: the model, or the part of one, that holds what the weights fit.
         checkpoint: the downloaded file; None lets ``imagenet`` be downloaded by timm.
-        kind: ``passt``, ``atst-frame`` (encoders), ``imagenet`` (a ResNet) or ``sp-sedt`` (a set network).
+        kind: ``passt``, ``atst-frame``, ``yamnet`` (encoders), ``imagenet`` (a ResNet) or ``sp-sedt`` (a set network).
     """
 
     always = False
