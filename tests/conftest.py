@@ -6,6 +6,7 @@ optional packages that are not installed, and raise ImportError. They have no su
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +22,14 @@ def _without_dunders(self: Any, name: str) -> Any:
 
 
 LazyModule.__getattr__ = _without_dunders
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_audio_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs in tests do not fill the user's cache of waveforms."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PMAM_AUDIO_CACHE", str(tmp_path_factory.mktemp("audio_cache")))
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -102,7 +102,7 @@ def relative_path(filename: str, source: str, folder: str | os.PathLike[str] | N
             if path.startswith(inside):
                 path = path[len(inside) :]
                 break
-    if _ABSOLUTE.match(path) or re.match(r"^[A-Za-z]:$", path) or ".." in path.split("/") or path in ("", "."):
+    if _ABSOLUTE.match(path) or re.match("[A-Za-z]:", path) or ".." in path.split("/") or path in ("", "."):
         raise InputError(f"{source}: {filename!r} points outside of the audio folder; write a path inside it")
     return path
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from pmam_plugin.audio.names import clip_name, relative_path
 from pmam_plugin.data.annotations import clip_events, read_events, read_weak
 from pmam_plugin.data.holdout import excerpt_source, split_clips
 from pmam_plugin.data.layout import Source
@@ -21,16 +22,14 @@ from pmam_plugin.data.manifest import (
     Clip,
     Event,
     Manifest,
-    check_inside,
-    stem_of,
     unique_ids,
 )
-from pmam_plugin.data.recordings import Recording, examine
+from pmam_plugin.data.recordings import Recording, Stamp, examine
 from pmam_plugin.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-Files = Mapping[str, tuple[Path, int]]
+Files = Mapping[str, Path]
 
 # Resampling leaves clips of 10.01 s; they count as 10 s.
 _LENGTH_TOLERANCE_SECONDS = 0.1
@@ -47,13 +46,16 @@ class Assembly:
         clip_seconds: length of a training clip.
         max_unreadable: share of the recordings that may be unreadable.
         decode: check samples, not only headers.
+        stamps: of the recordings.
 
     Attributes:
         report: plain JSON; complete once :meth:`build` has returned.
     """
 
-    def __init__(self, root: Path, clip_seconds: float, max_unreadable: float, decode: bool) -> None:
-        self.root, self.clip_seconds = root, clip_seconds
+    def __init__(
+        self, root: Path, clip_seconds: float, max_unreadable: float, decode: bool, stamps: Mapping[Path, Stamp]
+    ) -> None:
+        self.root, self.clip_seconds, self.stamps = root, clip_seconds, stamps
         self.max_unreadable, self.decode = max_unreadable, decode
         self.report: dict[str, Any] = {"subsets": {}}
 
@@ -72,7 +74,7 @@ class Assembly:
             InputError: see :func:`pmam_plugin.data.prepare`.
         """
         matched = {role: self._match(role, source, files[role]) for role, source in sources.items()}
-        recordings = self._examine({path: size for pairs in matched.values() for path, (size, _) in pairs.items()})
+        recordings = self._examine([path for pairs in matched.values() for path in pairs])
         clips = {role: self._clips(role, sources[role], matched[role], recordings) for role in sources}
         self.report["selection"] = sources["selection"].name if "selection" in sources else "none"
         if "selection" not in sources and hold_out:
@@ -85,22 +87,32 @@ class Assembly:
         self._summarise(manifests)
         return manifests
 
-    def _match(self, role: str, source: Source, files: Files) -> dict[Path, tuple[int, Any]]:
-        """Audio file -> (bytes, annotation) of one set; files without annotation and the reverse are counted."""
+    def _match(self, role: str, source: Source, files: Files) -> dict[Path, Any]:
+        """Audio file -> annotation of one set; files without annotation and the reverse are counted."""
         if source.table is None:
-            pairs: dict[Path, tuple[int, Any]] = {path: (size, None) for path, size in files.values()}
-            self._note(role, source, files, listed=len(pairs), missing=[], unlisted=0)
-            return pairs
-        by_stem = {stem_of(name): files[name] for name in reversed(list(files))}
-        pairs, missing, listed = {}, [], 0
+            self._note(role, source, files, listed=len(files), missing=[], unlisted=0)
+            return dict.fromkeys(files.values())
+        exact = {relative_path(name, "the audio"): path for name, path in files.items()}
+        by_clip: dict[str, list[Path]] = {}
+        for name, path in files.items():
+            by_clip.setdefault(clip_name(name), []).append(path)
+        pairs: dict[Path, Any] = {}
+        missing, listed = [], 0
         for filename, annotation in _annotations(source):
-            name = check_inside(filename, str(source.table)).as_posix()
+            name = relative_path(filename, str(source.table), source.folder)
             listed += 1
-            entry = files.get(name) or by_stem.get(stem_of(name))
-            if entry is None:
+            found = [exact[name]] if name in exact else by_clip.get(clip_name(name), [])
+            if len(found) > 1:
+                names = ", ".join(path.name for path in found)
+                raise InputError(f"{source.table}: {filename!r} may be {names}; write the ending, or keep one of them")
+            if not found:
                 missing.append(filename)
-            else:
-                pairs[entry[0]] = (entry[1], annotation)
+            elif found[0] not in pairs:
+                pairs[found[0]] = annotation
+            elif source.kind == "weak":
+                raise InputError(f"{source.table}: lists {filename!r} for the second time; keep one row of it")
+            else:  # one clip under two spellings
+                pairs[found[0]] = pd.concat([pairs[found[0]], annotation], ignore_index=True)
         if listed and not pairs:
             raise InputError(
                 f"{source.folder}: none of the {listed} clips of {source.table} is there; "
@@ -130,8 +142,12 @@ class Assembly:
         if unlisted:
             logger.info("%s: %d recordings have no annotation and are not used", role, unlisted)
 
-    def _examine(self, sizes: Mapping[Path, int]) -> dict[Path, Recording]:
-        recordings = examine(sizes.items(), self.decode)
+    def _examine(self, paths: list[Path]) -> dict[Path, Recording]:
+        recordings = examine(paths, self.decode)
+        odd = [note for recording in recordings.values() for note in recording.notes]
+        self.report["odd"], self.report["odd_examples"] = len(odd), odd[:_EXAMPLES]
+        if odd:
+            logger.warning("%d recordings are odd but whole and are used; such as %s", len(odd), odd[0])
         broken = [recording for recording in recordings.values() if recording.problem]
         self.report["unreadable"] = len(broken)
         self.report["unreadable_examples"] = [str(recording.problem) for recording in broken[:_EXAMPLES]]
@@ -145,16 +161,16 @@ class Assembly:
         return recordings
 
     def _clips(
-        self, role: str, source: Source, matched: Mapping[Path, tuple[int, Any]], recordings: Mapping[Path, Recording]
+        self, role: str, source: Source, matched: Mapping[Path, Any], recordings: Mapping[Path, Recording]
     ) -> list[Clip]:
-        usable = {path: annotation for path, (_, annotation) in matched.items() if not recordings[path].problem}
+        usable = {path: annotation for path, annotation in matched.items() if not recordings[path].problem}
         self.report["subsets"][role]["unreadable"] = len(matched) - len(usable)
         if source.kind == "strong":
             seconds = {str(path): recordings[path].seconds for path in usable}
             usable = _within(usable, seconds, role)
         clips, cut = [], 0
         for path, annotation in usable.items():
-            whole = _whole_clip(source, recordings[path], annotation)
+            whole = _whole_clip(source, recordings[path], self.stamps.get(path, Stamp()), annotation)
             if role not in TRAINING_SUBSETS:
                 clips.append(self._tolerated(whole))
             elif source.kind == "weak":
@@ -263,7 +279,7 @@ def _within(
     return {path: cut.get(str(path), joined.iloc[:0]) for path in annotations}
 
 
-def _whole_clip(source: Source, recording: Recording, annotation: Any) -> Clip:
+def _whole_clip(source: Source, recording: Recording, stamp: Stamp, annotation: Any) -> Clip:
     events, labels = None, None
     if source.kind == "strong":
         rows = annotation.dropna(subset="event_label")
@@ -273,11 +289,12 @@ def _whole_clip(source: Source, recording: Recording, annotation: Any) -> Clip:
         labels = tuple(sorted(set(annotation)))
     relative = recording.path.relative_to(source.folder)
     return Clip(
-        id=stem_of(relative.as_posix()).replace("/", "__"),
+        id=clip_name(relative),
         path=recording.path,
         seconds=recording.seconds,
         sample_rate=recording.sample_rate,
-        size=recording.size,
+        size=stamp.size,
+        content=stamp.content,
         events=events,
         labels=labels,
     )

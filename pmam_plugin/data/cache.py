@@ -1,8 +1,8 @@
 """Decoded waveforms on disk, so that epochs after the first do not decode compressed audio again.
 
-A cache is two files: one row of int16 samples per clip, and one record per row (scale, length, checksum) that is
-written after it. Rows are filled when they are first read, by any number of processes: two that fill the same row
-write the same bytes. Nothing is held in memory but the operating system's pages.
+One cache serves all experiments on this machine: a waveform is known by the content of its recording, so that runs with
+other seeds, splits and output folders find it, and a recording that was replaced is not mistaken for the old one. Any
+number of processes fill it; files appear whole or not at all.
 """
 
 from __future__ import annotations
@@ -10,125 +10,133 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
+import shutil
+import struct
+import time
 import zlib
-from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pmam_plugin.data.manifest import Clip
-from pmam_plugin.errors import InputError
 
-_RECORD = np.dtype([("scale", "<f4"), ("length", "<u4"), ("checksum", "<u4"), ("filled", "<u4")])
+logger = logging.getLogger(__name__)
+
+DEFAULT_GIGABYTES = 20.0
+
+_HEAD = struct.Struct("<4sfII")  # magic, scale, samples, checksum
+_MAGIC = b"PMWC"
+_VERSION = 1  # raise when recordings are decoded or resampled otherwise
+# Files used within a day belong to a run that may still go on.
+_IN_USE_SECONDS = 24 * 3600.0
+_TOUCH_SECONDS = 3600.0
+_KEPT_FREE_BYTES = 1 << 30
+
+
+def default_cache_folder() -> Path:
+    """``$PMAM_AUDIO_CACHE``, or the user's cache folder."""
+    given = os.environ.get("PMAM_AUDIO_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pmam_plugin" / "audio"
 
 
 class WaveformCache:
-    """Waveforms of a list of clips at one sample rate, as int16 with a scale per clip.
+    """Waveforms as int16 with a scale per clip.
 
     A stored waveform differs from the original by at most half a step of its peak / 32767 (98 dB below it);
-    :meth:`put` returns the stored form, so that a clip sounds the same the first time and later.
+    :meth:`put` returns the stored form, so that a clip sounds the same the first time and later, stored or not.
 
     Args:
-        folder: is created when absent; caches of other clip lists or rates may share it.
-        name: prefix of the files.
-        clips: whose waveforms it holds; file sizes and names identify them.
+        folder: is made when absent; caches at other rates share it.
         sample_rate: in Hz.
         samples: longest waveform.
-
-    Raises:
-        InputError: the folder cannot be written or the disk is full.
+        gigabytes: it may grow to; beyond that, files unused for a day make room, and what finds none is not kept.
     """
 
     def __init__(
-        self, folder: str | PathLike[str], name: str, clips: Sequence[Clip], sample_rate: int, samples: int
+        self, folder: str | PathLike[str], sample_rate: int, samples: int, gigabytes: float = DEFAULT_GIGABYTES
     ) -> None:
-        identity = [(clip.id, clip.path.name, clip.size, clip.start, clip.seconds) for clip in clips]
-        key = hashlib.sha256(json.dumps([sample_rate, samples, identity]).encode()).hexdigest()[:16]
-        self.rows, self.samples = len(clips), samples
-        self.path = Path(folder) / f"{name}-{sample_rate}-{key}.i16"
-        self.records_path = self.path.with_suffix(".rec")
-        _create(self.path, self.rows * samples * 2)
-        _create(self.records_path, self.rows * _RECORD.itemsize)
-        self._waves: np.ndarray | None = None
-        self._records: np.ndarray | None = None
+        self.folder, self.sample_rate, self.samples = Path(folder), sample_rate, samples
+        self._limit = round(gigabytes * 1e9)
+        self._size: int | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Workers map the files anew; a pickled memory map would be a copy of everything.
-        return {**vars(self), "_waves": None, "_records": None}
-
-    def get(self, row: int) -> Tensor | None:
-        """The waveform in a row, ``(samples,)`` float32, or None when it is not (soundly) there yet."""
-        waves, records = self._maps()
-        record = records[row]
-        if record["filled"] != 1 or not 0 < record["length"] <= self.samples:
+    def get(self, clip: Clip) -> Tensor | None:
+        """The waveform of a clip, ``(samples,)`` float32, or None when it is not (soundly) there."""
+        path = self._path(clip)
+        try:
+            content = path.read_bytes()
+            if time.time() - path.stat().st_mtime > _TOUCH_SECONDS:
+                os.utime(path)
+        except OSError:
             return None
-        stored = waves[row, : record["length"]]
-        # A power cut may leave the record on disk without its row.
-        if zlib.crc32(stored.data) != record["checksum"]:
+        if len(content) < _HEAD.size:
             return None
-        return _decoded(stored, record["scale"])
-
-    def put(self, row: int, wave: Tensor) -> Tensor:
-        """Store a waveform of at most ``samples`` values and return its stored form.
-
-        Raises:
-            InputError: the disk is full.
-        """
-        values = wave.numpy()[: self.samples]
-        peak = float(np.abs(values).max())
-        # Silence gets a scale too: it must not divide by zero, nor look like a row that was never filled.
-        scale = np.float32(max(peak, 1e-30) / 32767)
-        stored = np.rint(values / scale).astype(np.int16)
-        record = np.array([(scale, len(stored), zlib.crc32(stored.data), 1)], dtype=_RECORD)
-        # Plain writes, not the memory map: a full disk is then an error and not a killed process.
-        _write_at(self.path, row * self.samples * 2, stored.tobytes())
-        _write_at(self.records_path, row * _RECORD.itemsize, record.tobytes())
+        magic, scale, length, checksum = _HEAD.unpack_from(content)
+        stored = np.frombuffer(content, "<i2", offset=_HEAD.size) if len(content) % 2 == 0 else np.zeros(0, "<i2")
+        # A power cut may leave a file without its content.
+        if magic != _MAGIC or len(stored) != length or zlib.crc32(stored.data) != checksum:
+            return None
         return _decoded(stored, scale)
 
-    def _maps(self) -> tuple[np.ndarray, np.ndarray]:
-        if self._waves is None or self._records is None:
-            self._waves = np.memmap(self.path, dtype=np.int16, mode="r", shape=(self.rows, self.samples))
-            self._records = np.memmap(self.records_path, dtype=_RECORD, mode="r", shape=(self.rows,))
-        return self._waves, self._records
+    def put(self, clip: Clip, wave: Tensor) -> Tensor:
+        """Store a waveform of at most ``samples`` values and return its stored form."""
+        values = wave.numpy()[: self.samples]
+        scale = float(np.float32(max(float(np.abs(values).max(initial=0.0)), 1e-30) / 32767))  # silence: not 0
+        stored = np.rint(values / np.float32(scale)).astype("<i2")
+        self._write(
+            self._path(clip), _HEAD.pack(_MAGIC, scale, len(stored), zlib.crc32(stored.data)) + stored.tobytes()
+        )
+        return _decoded(stored, scale)
+
+    def _path(self, clip: Clip) -> Path:
+        # Where no digest stands for the content, recordings of one name and size must not be taken for each other.
+        source = clip.content if clip.content and ":" not in clip.content else [str(clip.path.absolute()), clip.content]
+        identity = [source, clip.size, clip.start, clip.seconds, self.sample_rate, self.samples, _VERSION]
+        key = hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
+        return self.folder / key[:2] / f"{key}.i16"
+
+    def _write(self, path: Path, content: bytes) -> None:
+        mine = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if self._size is None:
+                self._size = _make_room(self.folder, self._limit)
+            if self._size + len(content) > self._limit:
+                raise OSError(0, f"it has grown to its limit of {self._limit / 1e9:g} GB")
+            mine.write_bytes(content)
+            os.replace(mine, path)
+            self._size += len(content)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                mine.unlink(missing_ok=True)
+            if self._size is None or self._size <= self._limit:
+                logger.warning("%s: keeps no more waveforms (%s); decoding instead", self.folder, error.strerror)
+            self._size = self._limit + 1  # said once, tried no more
 
 
-def _decoded(stored: np.ndarray, scale: np.float32) -> Tensor:
-    return torch.from_numpy(np.multiply(stored, scale, dtype=np.float32))
+def _make_room(folder: Path, limit: int) -> int:
+    """The size of a cache in bytes; when it is nearly full, its longest unused files are removed first."""
+    files = sorted((entry.stat().st_mtime, entry.stat().st_size, entry.path) for entry in _entries(folder))
+    size = sum(count for _, count, _ in files)
+    limit = min(limit, size + shutil.disk_usage(folder).free - _KEPT_FREE_BYTES)
+    if size > 0.9 * limit:
+        for used, count, path in files:
+            if size <= 0.8 * limit or time.time() - used < _IN_USE_SECONDS:
+                break
+            Path(path).unlink(missing_ok=True)
+            size -= count
+    return size
 
 
-def _create(path: Path, size: int) -> None:
-    """An empty file of the given size (sparse: it takes no room yet), unless it is there already."""
-    if path.exists():
-        return
-    mine = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        mine.touch()
-        os.truncate(mine, size)
-        # A link, not a rename: another process may have made the file meanwhile, and filled rows of it.
-        with contextlib.suppress(FileExistsError):
-            os.link(mine, path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        mine.unlink(missing_ok=True)
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    return [entry for part in os.scandir(folder) if part.is_dir() for entry in os.scandir(part.path)]
 
 
-def _write_at(path: Path, position: int, content: bytes) -> None:
-    try:
-        with open(path, "rb+") as file:
-            file.seek(position)
-            file.write(content)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(
-        f"{path}: cannot be written ({error.strerror}); free some space, or train without the waveform cache"
-    )
+def _decoded(stored: np.ndarray, scale: float) -> Tensor:
+    return torch.from_numpy(np.multiply(stored, np.float32(scale), dtype=np.float32))

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import soundfile
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pmam_plugin.audio import fit_length, read_audio, to_mono_resampled
+from pmam_plugin.audio import fit_length, read_audio
 from pmam_plugin.data.batch import Item
-from pmam_plugin.data.cache import WaveformCache
+from pmam_plugin.data.cache import DEFAULT_GIGABYTES, WaveformCache
 from pmam_plugin.data.manifest import SUBSETS, Clip, Manifest
 from pmam_plugin.errors import InputError
 from pmam_plugin.labels import LabelEncoder
@@ -36,6 +35,7 @@ class ClipDataset(Dataset[Item]):
         sample_rate: of the waveforms, in Hz.
         clip_seconds: length of an item.
         cache: folder for decoded waveforms (int16, 32 KB per second at 16 kHz); None decodes every time.
+        cache_gigabytes: what that folder may grow to.
         whole: do not cut recordings that are longer; labels still end where the encoder's grid does.
 
     Attributes:
@@ -50,22 +50,23 @@ class ClipDataset(Dataset[Item]):
         clip_seconds: float = 10.0,
         cache: str | PathLike[str] | None = None,
         whole: bool = False,
+        cache_gigabytes: float = DEFAULT_GIGABYTES,
     ) -> None:
         unknown = [name for name in manifests if name not in SUBSETS]
         if unknown:
             raise InputError(f"unknown subset {unknown[0]!r}; the subsets are {', '.join(SUBSETS)}")
         self.encoder, self.sample_rate, self.whole = encoder, sample_rate, whole
         self.clip_seconds, self.samples = clip_seconds, round(clip_seconds * sample_rate)
-        self._entries: list[tuple[str, int, Clip]] = []
-        self._caches: dict[str, WaveformCache] = {}
+        self._entries: list[tuple[str, Clip]] = []
+        self._cache: WaveformCache | None = None
         self._targets: dict[int, tuple[np.ndarray, tuple[int, int]]] = {}
         self.indices: dict[str, range] = {}
         for name, manifest in manifests.items():
             first = len(self._entries)
-            self._entries += [(name, row, clip) for row, clip in enumerate(manifest)]
+            self._entries += [(name, clip) for clip in manifest]
             self.indices[name] = range(first, len(self._entries))
-            if cache is not None and len(manifest):
-                self._caches[name] = WaveformCache(cache, name, manifest.clips, sample_rate, self.samples)
+        if cache is not None:
+            self._cache = WaveformCache(cache, sample_rate, self.samples, cache_gigabytes)
         self._warn_of_low_rates()
 
     def __len__(self) -> int:
@@ -77,8 +78,8 @@ class ClipDataset(Dataset[Item]):
         Raises:
             InputError: its audio is missing or broken, or it bears a label the encoder does not know.
         """
-        subset, row, clip = self._entries[index]
-        wave = self._wave(subset, row, clip)
+        subset, clip = self._entries[index]
+        wave = self._wave(clip)
         strong, weak = self._labels(index, clip)
         return Item(
             id=clip.id,
@@ -94,15 +95,14 @@ class ClipDataset(Dataset[Item]):
 
     def clips(self, subset: str) -> tuple[Clip, ...]:
         """The clips of a subset in the order of :attr:`indices`."""
-        return tuple(self._entries[index][2] for index in self.indices[subset])
+        return tuple(self._entries[index][1] for index in self.indices[subset])
 
-    def _wave(self, subset: str, row: int, clip: Clip) -> Tensor:
-        cache = self._caches.get(subset)
+    def _wave(self, clip: Clip) -> Tensor:
         seconds = clip.seconds if self.whole else min(clip.seconds, self.clip_seconds)
-        if cache is None or seconds > self.clip_seconds:
+        if self._cache is None or seconds > self.clip_seconds:
             return read_clip(clip, self.sample_rate, seconds)
-        wave = cache.get(row)
-        return wave if wave is not None else cache.put(row, read_clip(clip, self.sample_rate, seconds))
+        wave = self._cache.get(clip)
+        return wave if wave is not None else self._cache.put(clip, read_clip(clip, self.sample_rate, seconds))
 
     def _labels(self, index: int, clip: Clip) -> tuple[Tensor, Tensor]:
         if self.encoder is None:
@@ -123,7 +123,7 @@ class ClipDataset(Dataset[Item]):
         return torch.from_numpy(strong), torch.from_numpy(strong.max(axis=0))
 
     def _warn_of_low_rates(self) -> None:
-        low = [clip for _, _, clip in self._entries if 0 < clip.sample_rate < self.sample_rate]
+        low = [clip for _, clip in self._entries if 0 < clip.sample_rate < self.sample_rate]
         if low:
             logger.warning(
                 "%d of %d recordings have a lower sample rate (such as %d Hz) than the model's %d Hz: "
@@ -150,11 +150,7 @@ def read_clip(clip: Clip, sample_rate: int, seconds: float) -> Tensor:
     Raises:
         InputError: the file is missing or broken.
     """
-    wanted = round(seconds * sample_rate)
-    rate = clip.sample_rate
-    if rate <= 0 or (clip.start == 0 and clip.seconds <= seconds):
-        return read_audio(clip.path, sample_rate)[:wanted] if clip.start == 0 else _excerpt(clip, sample_rate, wanted)
-    return _excerpt(clip, sample_rate, wanted)
+    return read_audio(clip.path, sample_rate, clip.start, seconds, notes=logger.debug)  # preparation has told them
 
 
 def _encoded(clip: Clip, encode: Callable[[Any], np.ndarray], labels: Any) -> np.ndarray:
@@ -162,16 +158,3 @@ def _encoded(clip: Clip, encode: Callable[[Any], np.ndarray], labels: Any) -> np
         return encode(labels)
     except InputError as error:
         raise InputError(f"clip {clip.id}: {error}") from error
-
-
-def _excerpt(clip: Clip, sample_rate: int, wanted: int) -> Tensor:
-    if not clip.path.is_file():
-        raise InputError(f"{clip.path}: no such file; restore the recording or prepare the data again")
-    try:
-        with soundfile.SoundFile(str(clip.path)) as file:
-            file.seek(round(clip.start * file.samplerate))
-            samples = file.read(round(wanted / sample_rate * file.samplerate), dtype="float32", always_2d=True)
-            rate = file.samplerate
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise InputError(f"{clip.path}: cannot be decoded ({error}); copy or download the file again") from error
-    return to_mono_resampled(samples.mean(axis=1), rate, sample_rate)[:wanted]

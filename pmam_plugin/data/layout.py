@@ -7,14 +7,12 @@ inside it is a plain pile of recordings and taken as unlabelled.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pmam_plugin.data.manifest import AUDIO_SUFFIXES
 from pmam_plugin.errors import InputError
 
 Kind = Literal["strong", "weak", "none"]
@@ -121,24 +119,6 @@ def require_table(source: Source) -> None:
         raise InputError(
             f"{source.folder}: has audio but no annotations; write {source.expected_table} or remove the folder"
         )
-
-
-def audio_files(folder: Path) -> dict[str, tuple[Path, int]]:
-    """All audio files below a folder: relative POSIX path -> (path, bytes), sorted; hidden files are left out."""
-    found: dict[str, tuple[Path, int]] = {}
-    visited: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        if os.path.realpath(parent) in visited:
-            folders.clear()
-            continue
-        visited.add(os.path.realpath(parent))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            if not name.startswith(".") and name.rpartition(".")[2].lower() in AUDIO_SUFFIXES:
-                path = Path(parent, name)
-                # A link that leads nowhere counts as an empty file: it is reported as unreadable, not overlooked.
-                found[path.relative_to(folder).as_posix()] = (path, path.stat().st_size if path.exists() else 0)
-    return dict(sorted(found.items()))
 
 
 def expected_folders(names: Sequence[str]) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pmam_plugin.audio.names import relative_path
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import read_json, write_json
 
@@ -25,8 +26,6 @@ SUBSETS = (*TRAINING_SUBSETS, "selection", "test")
 """All subsets; ``Batch.group`` counts in this order."""
 
 PLACEHOLDER = "{data_root}/"
-
-AUDIO_SUFFIXES = frozenset(["wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff"])
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,13 @@ class Clip:
     """A recording, or a part of a long one.
 
     Attributes:
-        id: unique over all subsets of a preparation; safe as a file name.
+        id: its name (:func:`~pmam_plugin.audio.names.clip_name`), made unique over all subsets of a preparation.
         path: of the audio file.
         seconds: length of the clip.
         start: where the clip begins in its recording, in seconds.
         sample_rate: of the recording, in Hz.
         size: of the file, in bytes.
+        content: stands for the file's content, see :class:`~pmam_plugin.data.recordings.Stamp`.
         events: strong labels; None when unknown, empty when nothing is heard.
         labels: the classes heard somewhere in the clip; None when unknown.
     """
@@ -59,6 +59,7 @@ class Clip:
     start: float = 0.0
     sample_rate: int = 0
     size: int = 0
+    content: str = ""
     events: tuple[Event, ...] | None = None
     labels: tuple[str, ...] | None = None
 
@@ -117,24 +118,6 @@ class Manifest:
         return {clip.id: clip.seconds for clip in self.clips}
 
 
-def stem_of(filename: str) -> str:
-    """A file name without its audio suffix; clip names hold dots of their own, so other suffixes stay."""
-    stem, _, suffix = filename.rpartition(".")
-    return stem if stem and suffix.lower() in AUDIO_SUFFIXES else filename
-
-
-def check_inside(filename: str, source: str) -> PurePosixPath:
-    """A relative path from a table or manifest, provided that it stays in its folder.
-
-    Raises:
-        InputError: an absolute path, a drive, a backslash, or a ``..``.
-    """
-    relative = PurePosixPath(filename)
-    if relative.is_absolute() or ".." in relative.parts or "\\" in filename or ":" in filename[:3] or not relative.name:
-        raise InputError(f"{source}: {filename!r} points outside of the audio folder; write a path inside it")
-    return relative
-
-
 def unique_ids(groups: Iterable[tuple[str, list[Clip]]]) -> dict[str, list[Clip]]:
     """Give clips of the same name in several subsets different ids: ``name``, then ``name@subset``.
 
@@ -171,6 +154,7 @@ def _entry(clip: Clip, root: Path) -> dict[str, Any]:
         "duration": clip.seconds,
         "sample_rate": clip.sample_rate,
         "bytes": clip.size,
+        "content": clip.content,
     }
     if clip.labels is not None:
         entry["labels"] = list(clip.labels)
@@ -184,7 +168,8 @@ def _clip(path: Path, name: str, entry: Mapping[str, Any], root: Path) -> Clip:
         wav = str(entry["wav"])
         if not wav.startswith(PLACEHOLDER):
             raise InputError(f"{path}, clip {name!r}: its path must begin with {PLACEHOLDER}, not {wav!r}")
-        relative = check_inside(wav[len(PLACEHOLDER) :], f"{path}, clip {name!r}")
+        relative = wav[len(PLACEHOLDER) :]
+        relative_path(relative, f"{path}, clip {name!r}")
         events, labels = entry.get("events"), entry.get("labels")
         return Clip(
             id=name,
@@ -193,6 +178,7 @@ def _clip(path: Path, name: str, entry: Mapping[str, Any], root: Path) -> Clip:
             start=float(entry.get("start", 0.0)),
             sample_rate=int(entry.get("sample_rate", 0)),
             size=int(entry.get("bytes", 0)),
+            content=str(entry.get("content", "")),
             events=None if events is None else tuple(Event(float(a), float(b), str(c)) for a, b, c in events),
             labels=None if labels is None else tuple(map(str, labels)),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -13,24 +13,25 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from pmam_plugin.audio.names import find_audio
 from pmam_plugin.data.assembly import Assembly
 from pmam_plugin.data.classes import find_classes
 from pmam_plugin.data.layout import (
     PLACES,
     Source,
-    audio_files,
     expected_folders,
     find_source,
     require_table,
 )
 from pmam_plugin.data.manifest import SUBSETS, TRAINING_SUBSETS, Manifest
+from pmam_plugin.data.recordings import Stamp, load_stamps, save_stamps, stamp_files
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
 # Raise when prepared files of an earlier version must be written again.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,12 @@ def prepare(
 ) -> Prepared:
     """Write a manifest per subset, ``labels.json`` and ``prepared.json``.
 
-    Nothing is done when neither files (names and sizes), annotations nor options have changed since the last time.
-    Recordings that are missing or unreadable are left out, counted and logged. Training clips whose recording (by
-    AudioSet's naming) also stands in the selection or test set are left out of training: DESED has 35 of them.
-    Recordings longer than ``clip_seconds`` become several training clips; of a weakly labelled one only the first
-    ``clip_seconds`` are used, since its labels may not hold in a part. Selection and test clips stay whole.
+    Nothing is done when neither files, annotations nor options have changed since the last time. A file has changed
+    when its content has (with ``check="header"``: its size or the time of its last change). Recordings that are missing
+    or unreadable are left out, counted and logged. Training clips whose recording (by AudioSet's naming) also stands in
+    the selection or test set are left out of training: DESED has 35 of them. Recordings longer than ``clip_seconds``
+    become several training clips; of a weakly labelled one only the first ``clip_seconds`` are used, since its labels
+    may not hold in a part. Selection and test clips stay whole.
 
     Args:
         data_folder: of a corpus laid out as DESED (``audio/``, ``metadata/``), or a plain folder of recordings, which
@@ -144,15 +146,20 @@ def prepare(
         "check": check,
     }
     sources = _sources(root, subsets, selection, test)
-    files = {role: audio_files(source.folder) for role, source in sources.items()}
+    files = {role: find_audio(source.folder) for role, source in sources.items()}
     labels = find_classes(root)
-    fingerprint = _fingerprint(root, {**options, "labels": labels}, sources, files)
+    known = load_stamps(save / "recordings.json", root)
+    paths = list(dict.fromkeys(path for found in files.values() for path in found.values()))
+    stamps = stamp_files(paths, check == "decode", known)
+    if stamps != known:
+        save_stamps(save / "recordings.json", root, stamps)
+    fingerprint = _fingerprint(root, {**options, "labels": labels}, sources, files, stamps)
     if (save / "prepared.json").exists() and read_json(save / "prepared.json").get("fingerprint") == fingerprint:
         try:
             return load_prepared(root, save)
         except InputError:
             logger.warning("%s: prepared files are damaged; preparing again", save)
-    assembly = Assembly(root, clip_seconds, max_unreadable, decode=check == "decode")
+    assembly = Assembly(root, clip_seconds, max_unreadable, check == "decode", stamps)
     manifests = assembly.build(sources, files, hold_out if selection in ("auto", "hold_out") else 0.0, seed)
     return _save(root, save, manifests, {**assembly.report, "labels": labels}, fingerprint, clip_seconds)
 
@@ -230,13 +237,17 @@ def _check_options(
 
 
 def _fingerprint(
-    root: Path, options: dict[str, Any], sources: dict[str, Source], files: dict[str, dict[str, tuple[Path, int]]]
+    root: Path,
+    options: dict[str, Any],
+    sources: Mapping[str, Source],
+    files: Mapping[str, Mapping[str, Path]],
+    stamps: Mapping[Path, Stamp],
 ) -> str:
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     for role, source in sources.items():
         place = (role, source.name, source.kind, source.folder.relative_to(root).as_posix())
         digest.update(json.dumps(place).encode())
-        digest.update(json.dumps([(name, size) for name, (_, size) in files[role].items()]).encode())
+        digest.update(json.dumps([(name, stamps[path].content) for name, path in files[role].items()]).encode())
         if source.table is not None:
             digest.update(source.table.read_bytes())
     return digest.hexdigest()[:32]

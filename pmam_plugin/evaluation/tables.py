@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pmam_plugin.audio.names import is_hidden, relative_path
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
 
@@ -141,21 +142,27 @@ def write_events(path: str | PathLike[str], events: pd.DataFrame) -> None:
 
 
 def read_scores(folder: str | PathLike[str], progress: Progress | None = None) -> dict[str, pd.DataFrame]:
-    """Read a folder of score tables in the form of sed_scores_eval: one ``<clip>.tsv`` per clip.
+    """Read a folder of score tables in the form of sed_scores_eval: one ``<clip>.tsv`` per clip, folders in depth.
 
     Returns:
-        Per clip (file name without ``.tsv``) a table ``onset, offset, <class>...``; each row starts where the one
-        before ends. A score of ``-inf`` means: never detected here.
+        Per clip (place within the folder, without ``.tsv``) a table ``onset, offset, <class>...``; each row starts
+        where the one before ends. A score of ``-inf`` means: never detected here.
 
     Raises:
         InputError: no such folder, no table in it, or a broken one.
     """
-    files = [file for file in _files(folder) if file.suffix == ".tsv"]
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder")
+    files = {
+        file.relative_to(folder).as_posix()[: -len(".tsv")]: file
+        for file in sorted(Path(folder).rglob("*.tsv"))
+        if file.is_file() and not is_hidden(file.relative_to(folder))
+    }
     if not files:
         raise InputError(f"{folder}: holds no <clip>.tsv; give the folder that the scores were written to")
     tables = {}
-    for done, file in enumerate(files, start=1):
-        tables[file.name[: -len(".tsv")]] = _read_score_table(file)
+    for done, (clip, file) in enumerate(files.items(), start=1):
+        tables[clip] = _read_score_table(file)
         if progress is not None:
             progress("reading scores", done, len(files))
     return tables
@@ -172,12 +179,11 @@ def write_scores(
         progress: a progress hook.
 
     Raises:
-        InputError: a clip name that is no plain file name, or the folder cannot be written.
+        InputError: a clip name that leaves the folder, or the folder cannot be written.
     """
     for done, (clip, table) in enumerate(tables.items(), start=1):
-        if not clip or clip in (".", "..") or "/" in clip or "\\" in clip:
-            raise InputError(f"{clip!r} cannot name a score file in {folder}; use clip names without folders")
-        with atomic_path(Path(folder) / f"{clip}.tsv") as temporary:
+        path = Path(folder) / (relative_path(clip, "a score table") + ".tsv")
+        with atomic_path(path) as temporary:
             table.to_csv(temporary, sep="\t", index=False, float_format="%.9g")
         if progress is not None:
             progress("writing scores", done, len(tables))

@@ -56,6 +56,7 @@ def clip_dataset(context: RunContext, model: OnGrid, subsets: Sequence[str], who
         data.clip_seconds,
         cache=context.audio_cache,
         whole=whole,
+        cache_gigabytes=context.cache_gigabytes,
     )
 
 

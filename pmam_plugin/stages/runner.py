@@ -24,6 +24,7 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from pmam_plugin import __version__
 from pmam_plugin.config import to_config
 from pmam_plugin.data import Prepared
+from pmam_plugin.data.cache import DEFAULT_GIGABYTES, default_cache_folder
 from pmam_plugin.files import read_json, write_json
 from pmam_plugin.nn.precision import Precision, choose_precision
 from pmam_plugin.stages.sharing import SharedStages
@@ -47,7 +48,9 @@ class RunContext:
         artifacts: what finished stages left, name -> path.
         prepared: the data, once it is prepared.
         records: what finished stages reported, in order.
-        cache_audio: keep decoded, resampled training clips in a memory map, so that later epochs do not decode again.
+        cache_audio: keep decoded, resampled training clips, so that later epochs and runs do not decode again: true or
+            false, or the folder of the cache.
+        cache_gigabytes: what the cache may grow to.
         workers: processes that read clips ahead.
         shared: folder of what several runs have in common (finished stages, embeddings); None shares nothing.
     """
@@ -58,7 +61,8 @@ class RunContext:
     artifacts: dict[str, Path] = field(default_factory=dict)
     prepared: Prepared | None = None
     records: list[StageRecord] = field(default_factory=list)
-    cache_audio: bool = True
+    cache_audio: bool | str = True
+    cache_gigabytes: float = DEFAULT_GIGABYTES
     workers: int = 0
     shared: Path | None = None
 
@@ -76,8 +80,10 @@ class RunContext:
 
     @property
     def audio_cache(self) -> Path | None:
-        """Folder of the waveform cache."""
-        return self.folder / "audio_cache" if self.cache_audio else None
+        """Folder of the waveform cache, which all runs on this machine share."""
+        if isinstance(self.cache_audio, str):
+            return Path(self.cache_audio)
+        return default_cache_folder() if self.cache_audio else None
 
     @property
     def quiet(self) -> bool:

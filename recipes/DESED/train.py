@@ -102,7 +102,8 @@ def main(arguments: list[str]) -> int:
             Path(hparams["output_folder"]),
             int(hparams["seed"]),
             run_opts,
-            cache_audio=bool(hparams.get("cache_audio", True)),
+            cache_audio=hparams.get("cache_audio", True),
+            cache_gigabytes=float(hparams.get("cache_gigabytes", 20)),
             workers=int(hparams.get("num_workers", 0)),
             shared=Path(os.environ["PMAM_SHARED_STAGES"]) if os.environ.get("PMAM_SHARED_STAGES") else None,
         )

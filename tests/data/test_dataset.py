@@ -1,6 +1,8 @@
 import multiprocessing
+import os
 import pickle
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,19 +139,59 @@ def test_the_cache_is_read_instead_of_the_recording_and_opens_in_milliseconds(tm
     assert torch.equal(first, again)
 
 
-def test_a_damaged_row_of_the_cache_is_filled_anew(tmp_path):
+def test_a_damaged_file_of_the_cache_is_written_anew(tmp_path):
     clip = Clip("a", noise(tmp_path / "a.wav", rate=RATE), 1.0)
-    cache = WaveformCache(tmp_path, "test", [clip], RATE, RATE)
-    assert cache.get(0) is None
-    stored = cache.put(0, torch.linspace(-0.5, 0.5, RATE))
-    assert torch.equal(cache.get(0), stored)
-    with cache.path.open("rb+") as file:
-        file.seek(100)
-        file.write(b"\x00\x01\x02\x03")
-    assert cache.get(0) is None
-    silence = cache.put(0, torch.zeros(RATE))
-    assert torch.equal(cache.get(0), silence)
+    cache = WaveformCache(tmp_path / "cache", RATE, RATE)
+    assert cache.get(clip) is None
+    stored = cache.put(clip, torch.linspace(-0.5, 0.5, RATE))
+    assert torch.equal(cache.get(clip), stored)
+    [path] = (tmp_path / "cache").glob("*/*.i16")
+    whole = path.read_bytes()
+    for damaged in (whole[:100] + b"\x00\x01\x02\x03" + whole[104:], whole[:-7], whole[:5], b"", b"\x00" * len(whole)):
+        path.write_bytes(damaged)
+        assert cache.get(clip) is None
+    silence = cache.put(clip, torch.zeros(RATE))
+    assert torch.equal(cache.get(clip), silence)
     assert bool((silence == 0).all())
+
+
+def test_a_cache_serves_every_run_and_knows_recordings_by_their_content(tmp_path):
+    """Another split, another seed, a moved corpus: the waveform is there. Another content: it is not."""
+    cache = WaveformCache(tmp_path / "cache", RATE, RATE)
+    cache.put(Clip("a", tmp_path / "old/a.wav", 1.0, size=9, content="abc"), torch.ones(RATE))
+    assert cache.get(Clip("a@strong", tmp_path / "new/b.wav", 1.0, size=9, content="abc")) is not None
+    assert cache.get(Clip("a", tmp_path / "old/a.wav", 1.0, size=9, content="abd")) is None
+    assert cache.get(Clip("a", tmp_path / "old/a.wav", 1.0, start=1.0, size=9, content="abc")) is None
+    undigested = Clip("a", tmp_path / "old/a.wav", 1.0, size=9, content="9:1")
+    cache.put(undigested, torch.ones(RATE))
+    assert cache.get(undigested) is not None
+    assert cache.get(replace(undigested, path=tmp_path / "new/a.wav")) is None
+    assert cache.get(replace(undigested, content="9:2")) is None
+
+
+def test_a_cache_keeps_to_its_limit_and_lets_the_longest_unused_go(tmp_path, caplog):
+    clips = [Clip(str(number), tmp_path / f"{number}.wav", 1.0, content=f"{number}") for number in range(8)]
+    cache = WaveformCache(tmp_path / "cache", RATE, RATE, gigabytes=5.5 * 2 * RATE / 1e9)
+    for clip in clips:
+        wave = cache.put(clip, torch.full((RATE,), 0.25))
+        assert torch.allclose(wave, torch.full((RATE,), 0.25))
+    assert [cache.get(clip) is not None for clip in clips] == [True] * 5 + [False] * 3
+    assert caplog.text.count("keeps no more waveforms (it has grown to its limit") == 1
+    for number, clip in enumerate(clips[:3]):
+        os.utime(cache._path(clip), (1e9 + number, 1e9 + number))
+    later = WaveformCache(tmp_path / "cache", RATE, RATE, gigabytes=5.5 * 2 * RATE / 1e9)
+    later.put(clips[7], torch.ones(RATE))
+    assert [later.get(clip) is not None for clip in clips] == [False, True, True, True, True, False, False, True]
+
+
+def test_a_cache_that_cannot_be_written_is_said_once_and_done_without(tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    cache = WaveformCache(tmp_path / "file", RATE, RATE)
+    for number in range(3):
+        clip = Clip(str(number), tmp_path / f"{number}.wav", 1.0)
+        assert cache.get(clip) is None
+        assert torch.equal(cache.put(clip, torch.ones(RATE)), torch.ones(RATE))
+    assert caplog.text.count("keeps no more waveforms") == 1
 
 
 def _read_all(arguments):
@@ -201,16 +243,3 @@ def test_faults_name_the_clip(tmp_path):
         dataset[0]
     with pytest.raises(InputError, match="unknown subset 'strung'"):
         ClipDataset({"strung": Manifest("strung", ())}, None, RATE)
-
-
-def test_a_full_disk_is_reported_with_the_cure(tmp_path):
-    import os
-    from pathlib import Path
-
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full on this system")
-    cache = WaveformCache(tmp_path, "test", [Clip("a", tmp_path / "a.wav", 1.0)], RATE, RATE)
-    cache.path.unlink()
-    os.symlink("/dev/full", cache.path)
-    with pytest.raises(InputError, match="free some space, or train without the waveform cache"):
-        cache.put(0, torch.ones(RATE))

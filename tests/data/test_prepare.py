@@ -1,13 +1,15 @@
 import json
 import logging
+import os
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from pmam_plugin.data import Manifest, class_list, prepare
+from pmam_plugin.data import Manifest, class_list, prepare, recordings
 from pmam_plugin.data.annotations import read_events
 from pmam_plugin.data.holdout import excerpt_source
 from pmam_plugin.errors import InputError
@@ -308,3 +310,101 @@ def test_links_that_run_in_circles_or_lead_nowhere_are_survived(tmp_path):
     data = prepare(tmp_path / "pile", tmp_path / "out", selection="none", max_unreadable=0.5)
     assert data.counts == {"unlabelled": 1}
     assert data.report["unreadable"] == 1
+
+
+def test_clips_have_the_names_that_tables_and_folders_give_them(tmp_path):
+    """Backslashes, ./, absolute paths, accents and endings: what a table means is found, and nothing is lost."""
+    root = tmp_path / "corpus"
+    folder = root / "audio/validation/validation"
+    names = [
+        "day1/a.wav",
+        "day2/a.wav",
+        "b.W64",
+        "c.au",
+        unicodedata.normalize("NFD", "Café.wav"),
+        "d_30.000_40.000.wav",
+    ]
+    for seed, name in enumerate(names):
+        noise(folder / name, seed=seed)
+    noise(folder / "._b.wav")
+    noise(root / "audio/train/unlabel_in_domain/x/a.wav")
+    rows = [
+        ("day1\\a.wav", 0.1, 0.2, "Cat"),
+        ("./day1//a.wav", 0.3, 0.4, "Dog"),  # the same clip, spelt differently
+        (folder / "day2/a.wav", 0.1, 0.2, "Dog"),
+        ("b", 0.1, 0.2, "Cat"),
+        ("c.wav", 0.1, 0.2, "Cat"),
+        ("Café.WAV", 0.1, 0.2, "Cat"),
+        ("d_30.000_40.000.wav", 0.1, 0.2, "Cat"),
+    ]
+    table(root / "metadata/validation/validation.tsv", EVENTS, rows)
+    data = prepare_tiny(root, tmp_path / "out", selection="none")
+    assert data.report["subsets"]["test"]["missing"] == 0
+    events = data.events("test")
+    assert set(events["filename"]) == {"day1/a", "day2/a", "b", "c", "Café", "d_30.000_40.000"}
+    assert list(events.loc[events["filename"] == "day1/a", "event_label"]) == ["Cat", "Dog"]
+    assert [clip.id for clip in data.manifests["unlabelled"]] == ["x/a"]
+
+
+def test_a_name_that_two_recordings_bear_is_refused(corpus, tmp_path):
+    noise(corpus / "audio/train/weak/w0.flac")
+    assert prepare_tiny(corpus, tmp_path / "out").counts["weak"] == 4  # the table says w0.wav
+    path = corpus / "metadata/train/weak.tsv"
+    path.write_text(path.read_text().replace("w0.wav", "w0"))
+    with pytest.raises(InputError, match=r"weak\.tsv: 'w0' may be w0\.flac, w0\.wav; write the ending"):
+        prepare_tiny(corpus, tmp_path / "out")
+    path.write_text(path.read_text().replace("w0\t", "w1.flac\t"))
+    with pytest.raises(InputError, match=r"lists .* for the second time"):
+        prepare_tiny(corpus, tmp_path / "out")
+
+
+@pytest.mark.parametrize("check", ["decode", "header"])
+def test_a_recording_replaced_by_another_of_its_size_is_noticed(corpus, tmp_path, check):
+    path = corpus / "audio/train/unlabel_in_domain/u1.wav"
+    os.utime(path, (1e9, 1e9))
+    first = prepare_tiny(corpus, tmp_path / "out", check=check)
+    other = noise(tmp_path / "other.wav", seed=77).read_bytes()
+    assert len(other) == path.stat().st_size
+    path.write_bytes(other)
+    second = prepare_tiny(corpus, tmp_path / "out", check=check)
+    assert second.fingerprint != first.fingerprint
+    contents = [{clip.id: clip.content for clip in data.manifests["unlabelled"]} for data in (first, second)]
+    assert [name for name in contents[0] if contents[0][name] != contents[1][name]] == ["u1"]
+    # Just written: its time says nothing yet, its content does.
+    times = path.stat().st_mtime_ns
+    path.write_bytes(noise(tmp_path / "third.wav", seed=78).read_bytes())
+    os.utime(path, ns=(times, times))
+    assert prepare_tiny(corpus, tmp_path / "out", check=check).fingerprint != second.fingerprint
+
+
+def test_a_copy_of_the_corpus_with_other_times_is_the_same_corpus(corpus, tmp_path):
+    first = prepare_tiny(corpus, tmp_path / "out")
+    for path in corpus.rglob("*.wav"):
+        os.utime(path, (1.1e9, 1.1e9))
+    assert prepare_tiny(corpus, tmp_path / "out").fingerprint == first.fingerprint
+    assert prepare_tiny(corpus, tmp_path / "new").fingerprint == first.fingerprint
+
+
+def test_recordings_are_only_compared_again_where_their_time_has_changed(corpus, tmp_path, monkeypatch):
+    for path in corpus.rglob("*.wav"):
+        os.utime(path, (1e9, 1e9))
+    prepare_tiny(corpus, tmp_path / "out")
+    read: list[int] = []
+    blake = recordings.hashlib.blake2b
+    monkeypatch.setattr(recordings.hashlib, "blake2b", lambda **options: (read.append(1), blake(**options))[1])
+    prepare_tiny(corpus, tmp_path / "out")
+    assert read == []
+    os.utime(corpus / "audio/train/weak/w1.wav", (1.2e9, 1.2e9))
+    prepare_tiny(corpus, tmp_path / "out")
+    assert len(read) == 1
+
+
+def test_recordings_that_are_odd_but_whole_are_used_and_reported(corpus, tmp_path, caplog):
+    path = corpus / "audio/train/unlabel_in_domain/u2.wav"
+    content = path.read_bytes()
+    path.write_bytes(content[:40] + bytes(4) + content[44:])  # an unfinished header
+    with caplog.at_level(logging.WARNING):
+        data = prepare_tiny(corpus, tmp_path / "out")
+    assert (data.report["odd"], data.report["unreadable"]) == (1, 0)
+    assert "1 recordings are odd but whole" in caplog.text
+    assert {clip.id: clip.seconds for clip in data.manifests["unlabelled"]}["u2"] == 1.0

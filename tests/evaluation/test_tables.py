@@ -131,11 +131,13 @@ def test_written_events_are_read_back_with_scores_and_empty_clips(tmp_path):
 
 def test_written_scores_are_read_back_exactly_in_single_precision(tmp_path):
     rng = np.random.default_rng(0)
-    scores = {name: scores_table(rng.random((7, 3)).astype(np.float32), frame=0.064) for name in ("a_1.000", "b")}
+    scores = {
+        name: scores_table(rng.random((7, 3)).astype(np.float32), frame=0.064) for name in ("a_1.000", "b", "day1/b")
+    }
     scores["b"].iloc[2:4, 2] = -np.inf
     tables.write_scores(tmp_path / "scores", scores)
     back = tables.read_scores(tmp_path / "scores")
-    assert sorted(back) == ["a_1.000", "b"]
+    assert sorted(back) == ["a_1.000", "b", "day1/b"]
     for name, table in scores.items():
         np.testing.assert_array_equal(back[name].iloc[:, 2:].astype(np.float32), table.iloc[:, 2:].astype(np.float32))
         np.testing.assert_allclose(back[name]["offset"], table["offset"])
@@ -147,9 +149,9 @@ def test_scores_are_read_back_by_sed_scores_eval(tmp_path):
     assert io.read_sed_scores(tmp_path)["a"].shape == (9, 5)
 
 
-@pytest.mark.parametrize("name", ["../a", "x/a", "", "..", "x\\a"])
+@pytest.mark.parametrize("name", ["../a", "/a", "", "..", "x\\..\\..\\a", "C:a"])
 def test_a_clip_name_cannot_leave_the_folder(tmp_path, name):
-    with pytest.raises(InputError, match="cannot name a score file"):
+    with pytest.raises(InputError, match="points outside"):
         tables.write_scores(tmp_path / "scores", {name: scores_table(np.zeros((2, 3)))})
 
 

@@ -11,7 +11,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from pmam_plugin.data.corpora.base import Corpus, Part, Recording, find_audio, read_rows, require_folder
+from pmam_plugin.audio.names import find_audio
+from pmam_plugin.data.corpora.base import Corpus, Part, Recording, read_rows, require_folder
 from pmam_plugin.data.manifest import Event
 from pmam_plugin.errors import InputError
 

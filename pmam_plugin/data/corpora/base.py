@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pmam_plugin.data.layout import audio_files
+from pmam_plugin.audio.names import clip_name, find_audio
 from pmam_plugin.data.manifest import Event
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
@@ -166,16 +166,11 @@ def read_annotation(path: Path) -> tuple[Event, ...]:
     return tuple(events)
 
 
-def find_audio(folder: Path) -> dict[str, Path]:
-    """All recordings below a folder by their path within it."""
-    return {name: path for name, (path, _) in audio_files(folder).items()}
-
-
 def by_stem(folder: Path) -> dict[str, Path]:
     """All recordings below a folder by their bare name; of several the first."""
     found: dict[str, Path] = {}
     for name, path in find_audio(folder).items():
-        found.setdefault(Path(name).stem, path)
+        found.setdefault(clip_name(name).rpartition("/")[2], path)
     return found
 
 

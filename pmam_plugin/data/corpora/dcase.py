@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from pmam_plugin.audio.names import find_audio
 from pmam_plugin.data.corpora.base import (
     Corpus,
     Part,
     Recording,
     by_stem,
-    find_audio,
     merge_events,
     read_annotation,
     require_folder,
