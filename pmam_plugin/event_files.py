@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from pmam_plugin.audio.names import clip_name
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation.tables import write_events
 from pmam_plugin.files import atomic_path, write_json
@@ -39,7 +40,7 @@ def write_event_file(
 
     * ``.tsv``, ``.csv``: ``filename, onset, offset, event_label, score``, one row per event (DESED's columns).
     * ``.json``: every recording with its length and events, and ``facts``.
-    * ``.rttm``: one ``SPEAKER`` line per event, the class as the speaker; spaces in names become ``_``.
+    * ``.rttm``: one ``SPEAKER`` line per event, the clip as the file, the class as the speaker; spaces become ``_``.
     * ``.txt``: Audacity labels. They belong to one sound file, so several recordings give several files,
       ``<stem>_<recording>.txt``.
 
@@ -53,7 +54,7 @@ def write_event_file(
         The files written.
 
     Raises:
-        InputError: an unknown ending, or the file cannot be written.
+        InputError: an unknown ending, two recordings that RTTM cannot tell apart, or the file cannot be written.
     """
     target, suffix = Path(path), check_format(path)
     if suffix == ".tsv":
@@ -63,6 +64,7 @@ def write_event_file(
     elif suffix == ".json":
         write_json(target, {**(facts or {}), "recordings": _records(events, seconds)})
     elif suffix == ".rttm":
+        _refuse_equal_names(list(seconds))
         _write_text(target, "".join(_rttm_line(event) for event in _rows(events)))
     else:
         return _write_labels(target, events, list(seconds))
@@ -84,9 +86,23 @@ def _rows(events: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _rttm_line(event: Mapping[str, Any]) -> str:
-    name, label = (re.sub(r"\s+", "_", str(event[key])) for key in ("filename", "event_label"))
+    name, label = _rttm_name(event["filename"]), re.sub(r"\s+", "_", str(event["event_label"]))
     length = event["offset"] - event["onset"]
     return f"SPEAKER {name} 1 {event['onset']:.3f} {length:.3f} <NA> <NA> {label} {event['score']:.4f} <NA>\n"
+
+
+def _rttm_name(filename: str) -> str:
+    return re.sub(r"\s+", "_", clip_name(filename))
+
+
+def _refuse_equal_names(filenames: Sequence[str]) -> None:
+    known: dict[str, str] = {}
+    for filename in filenames:
+        other = known.setdefault(_rttm_name(filename), filename)
+        if other != filename:
+            raise InputError(
+                f"{other} and {filename} are both {_rttm_name(filename)} in RTTM; rename one, or write .tsv or .json"
+            )
 
 
 def _write_labels(target: Path, events: pd.DataFrame, names: Sequence[str]) -> list[Path]:
@@ -105,7 +121,7 @@ def _file_names(names: Sequence[str]) -> list[str]:
     """Names without what files cannot have, numbered where that makes two of them equal."""
     found: list[str] = []
     for name in names:
-        plain = re.sub(r"[^\w.-]", "_", name)
+        plain = re.sub(r"[^\w.-]", "_", clip_name(name))
         numbered = (f"{plain}_{number}" for number in range(2, len(names) + 2))
         found.append(plain if plain not in found else next(other for other in numbered if other not in found))
     return found

@@ -44,13 +44,19 @@ def test_json_names_every_recording(tmp_path):
 def test_rttm_has_ten_fields_per_event(tmp_path):
     write_event_file(tmp_path / "e.rttm", EVENTS, SECONDS)
     lines = (tmp_path / "e.rttm").read_text().splitlines()
-    assert lines[0] == "SPEAKER a_b.wav 1 0.500 0.750 <NA> <NA> Dog_bark 0.7500 <NA>"
+    assert lines[0] == "SPEAKER a_b 1 0.500 0.750 <NA> <NA> Dog_bark 0.7500 <NA>"
     assert [len(line.split(" ")) for line in lines] == [10, 10, 10]
+
+
+def test_rttm_refuses_recordings_that_it_cannot_tell_apart(tmp_path):
+    with pytest.raises(InputError, match=r"a b\.wav and a_b\.flac are both a_b in RTTM; rename one"):
+        write_event_file(tmp_path / "e.rttm", EVENTS[:0], {"a b.wav": 1.0, "a_b.flac": 1.0})
+    assert not (tmp_path / "e.rttm").exists()
 
 
 def test_audacity_labels_are_one_file_per_recording(tmp_path):
     files = write_event_file(tmp_path / "e.txt", EVENTS, SECONDS)
-    assert [file.name for file in files] == ["e_a_b.wav.txt", "e_sub_c.wav.txt", "e_empty.wav.txt"]
+    assert [file.name for file in files] == ["e_a_b.txt", "e_sub_c.txt", "e_empty.txt"]
     assert files[0].read_text() == "0.500000\t1.250000\tDog bark\n1.000000\t10.000000\tSpeech\n"
     assert files[2].read_text() == ""
     one = write_event_file(tmp_path / "one.txt", EVENTS[EVENTS.filename == "sub/c.wav"], {"sub/c.wav": 3.25})
@@ -66,7 +72,7 @@ def test_no_events_still_make_a_file(tmp_path, ending):
 
 def test_names_that_become_equal_are_numbered(tmp_path):
     files = write_event_file(tmp_path / "e.txt", EVENTS[:0], {"a b.wav": 1.0, "a/b.wav": 1.0, "a_b.wav": 1.0})
-    assert [file.name for file in files] == ["e_a_b.wav.txt", "e_a_b.wav_2.txt", "e_a_b.wav_3.txt"]
+    assert [file.name for file in files] == ["e_a_b.txt", "e_a_b_2.txt", "e_a_b_3.txt"]
 
 
 def test_other_endings_are_refused(tmp_path):

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import glob
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pmam_plugin import __version__
+from pmam_plugin.audio.names import AUDIO_ENDINGS, clip_name, existing_path, expand_pattern, find_audio
 from pmam_plugin.errors import InputError
 
 if TYPE_CHECKING:
     from pmam_plugin.inference import Progress, Result, SoundEventDetector
 
-AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf")
 BUILTIN_NOTICE = (
     "no --model given: using the built-in demonstration model, which knows ten synthetic sounds (pmam soundscapes) and "
     "is not meant for real recordings"
@@ -85,7 +87,7 @@ def detect(
             check_writable(path)
     files = find_recordings(inputs)
     if scores is not None:
-        check_score_names(files)
+        check_score_names(files.values())
     if model is None:
         model = BUILTIN
         typer.echo(BUILTIN_NOTICE, err=True)
@@ -116,47 +118,59 @@ def find_recordings(inputs: Sequence[str]) -> dict[Path, str]:
     """The files that arguments mean, each with the name that results show.
 
     Args:
-        inputs: files, folders (searched in depth for audio endings) and globs.
+        inputs: files, folders (searched in depth for audio endings) and globs. Hidden and system files count only where
+            they are named.
 
     Returns:
-        File -> name: its place within the folder or its own name, or the whole path where two names would be equal.
+        File -> name: its place within the folder or its own name; where these are equal, its place below the folder
+        that all of these files share.
 
     Raises:
         InputError: a folder without audio, or a glob that matches nothing.
     """
     files: dict[Path, str] = {}
     for given in inputs:
-        path = Path(given)
+        path = existing_path(given)
         if path.is_dir():
-            # A link to nowhere is no folder either: reading it will say what is wrong.
-            named = (file for file in path.rglob("*") if file.suffix.lower() in AUDIO_ENDINGS)
-            inside = sorted(file for file in named if not file.is_dir())
+            inside = find_audio(path)
             if not inside:
-                raise InputError(f"{given}: no audio in this folder (looked for {', '.join(AUDIO_ENDINGS)})")
-            files.update({file: file.relative_to(path).as_posix() for file in inside})
-        elif path.exists() or not glob.has_magic(given):
-            files.setdefault(path, path.name)
+                raise InputError(f"{given}: no audio in this folder (looked for {', '.join(sorted(AUDIO_ENDINGS))})")
+            named = {file: name for name, file in inside.items()}
+        elif os.path.lexists(path) or not glob.has_magic(given):
+            # A link to nowhere is a file: reading it will say what is wrong.
+            named = {path: path.name}
         else:
-            matches = sorted(Path(match) for match in glob.glob(given, recursive=True))
-            if not matches:
+            named = {match: match.name for match in expand_pattern(given) if not match.is_dir()}
+            if not named:
                 raise InputError(f"{given}: matches no file; check the pattern")
-            files.update({file: file.name for file in matches if not file.is_dir()})
-    names = list(files.values())
-    return {file: name if names.count(name) == 1 else file.as_posix() for file, name in files.items()}
+        known = {os.path.abspath(file) for file in files}
+        files.update({file: name for file, name in named.items() if os.path.abspath(file) not in known})
+    return _distinct(files)
 
 
-def check_score_names(files: Mapping[Path, str]) -> None:
-    """Refuse recordings whose score tables would overwrite each other (``<stem>.tsv`` each).
+def _distinct(files: Mapping[Path, str]) -> dict[Path, str]:
+    clips = Counter(map(clip_name, files.values()))
+    equal = [os.path.abspath(file) for file, name in files.items() if clips[clip_name(name)] > 1]
+    if not equal:
+        return dict(files)
+    shared = os.path.commonpath([os.path.dirname(file) for file in equal])
+    below = {file: Path(os.path.relpath(os.path.abspath(file), shared)).as_posix() for file in files}
+    renamed = {file: below[file] if clips[clip_name(name)] > 1 else name for file, name in files.items()}
+    return renamed if len(set(renamed.values())) == len(renamed) else below
+
+
+def check_score_names(names: Iterable[str]) -> None:
+    """Refuse recordings whose score tables would overwrite each other (``<clip>.tsv`` each).
 
     Raises:
-        InputError: two recordings have the same name but for folder and ending.
+        InputError: two recordings have the same name but for their ending.
     """
-    stems: dict[str, str] = {}
-    for name in files.values():
-        other = stems.setdefault(Path(name).stem, name)
+    clips: dict[str, str] = {}
+    for name in names:
+        other = clips.setdefault(clip_name(name), name)
         if other != name:
             raise InputError(
-                f"--scores: {other} and {name} would both be written to {Path(name).stem}.tsv; "
+                f"--scores: {other} and {name} would both be written to {clip_name(name)}.tsv; "
                 "score them into folders of their own"
             )
 
@@ -191,7 +205,7 @@ class _Run:
             if self.score_folder is not None:
                 from pmam_plugin.evaluation.tables import write_scores
 
-                write_scores(self.score_folder, {Path(name).stem: result.scores})
+                write_scores(self.score_folder, {clip_name(name): result.scores})
             yield result
 
     def summarise(self, events: int, failed: bool = False) -> None:

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import soxr
 
-from pmam_plugin.audio import audio_info, read_audio, to_mono_resampled
+from pmam_plugin.audio import audio_blocks, audio_info, to_mono_resampled
 
 SAMPLE_RATE = 16_000
 """Of all sound and spectrograms in reports, in Hz."""
@@ -26,7 +25,6 @@ SAMPLE_RATE = 16_000
 # libsndfile maps 0..1 to 160..8 kbit/s here: 40 kbit/s. Below that a frame cannot hold the tag that tells players how
 # much silence the encoder has put in front, and sound would lag 69 ms behind the spectrogram.
 _MP3_COMPRESSION = 0.8
-_BLOCK_SECONDS = 30
 
 
 class AudioEncoder:
@@ -73,27 +71,17 @@ def mono_blocks(source: str | os.PathLike[str] | tuple[np.ndarray, int]) -> Iter
         float32 blocks, ``(samples,)``.
 
     Raises:
-        InputError: the file is missing, damaged or no audio.
+        InputError: see :func:`~pmam_plugin.audio.audio_blocks`.
     """
     if isinstance(source, tuple):
         yield to_mono_resampled(source[0], source[1], SAMPLE_RATE).numpy()
-        return
-    info = audio_info(source)
-    if info.duration <= _BLOCK_SECONDS:
-        yield read_audio(source, SAMPLE_RATE).numpy()
-        return
-    resampler = soxr.ResampleStream(info.sample_rate, SAMPLE_RATE, 1, dtype="float32")
-    with soundfile.SoundFile(os.fspath(source)) as file:
-        while True:
-            block = file.read(_BLOCK_SECONDS * info.sample_rate, dtype="float32", always_2d=True)
-            last = len(block) < _BLOCK_SECONDS * info.sample_rate
-            yield resampler.resample_chunk(np.nan_to_num(block.mean(axis=1)), last=last)
-            if last:
-                return
+    else:
+        for block in audio_blocks(source, SAMPLE_RATE, notes=lambda _: None):  # detection has told them
+            yield block.numpy()
 
 
 def duration_of(source: str | os.PathLike[str] | tuple[np.ndarray, int]) -> float:
-    """Length in seconds of a file (by its header) or of samples with their rate.
+    """Length in seconds of a file or of samples with their rate.
 
     Raises:
         InputError: the file is missing or no audio.

@@ -53,9 +53,36 @@ def test_files_folders_and_globs_may_be_mixed(folder):
     assert list(found.values()) == ["a.wav", "b.flac", "er/a.wav"]
 
 
-def test_equal_names_become_whole_paths(folder):
-    files = [folder / "a.wav", folder / "deep/er/a.wav"]
-    assert list(find_recordings([str(file) for file in files]).values()) == [file.as_posix() for file in files]
+def test_equal_names_become_places_below_the_folder_they_share(folder):
+    files = [folder / "a.wav", folder / "deep/er/a.wav", folder / "deep/b.flac"]
+    assert list(find_recordings([str(file) for file in files]).values()) == ["a.wav", "deep/er/a.wav", "b.flac"]
+    assert list(find_recordings([str(folder / "deep"), str(folder / "deep/er")]).values()) == ["b.flac", "er/a.wav"]
+    (folder / "deep/a.wav").write_bytes(b"x")
+    assert list(find_recordings([str(folder / "deep/er"), str(folder / "deep")]).values()) == [
+        "er/a.wav",
+        "a.wav",
+        "b.flac",
+    ]
+
+
+def test_a_file_given_twice_is_one_recording(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert len(find_recordings(["a.wav", "./a.wav", str(folder / "a.wav"), ".", "*.wav"])) == 3
+
+
+def test_hidden_files_other_formats_and_brackets_in_folders(folder):
+    for name in ("._a.wav", "__MACOSX/a.wav", ".cache/x.wav", "deep [1]/c.W64", "deep [1]/._c.W64", "deep [1]/d.m4a"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    assert list(find_recordings([str(folder)]).values()) == [
+        "a.wav",
+        "deep [1]/c.W64",
+        "deep [1]/d.m4a",
+        "deep/b.flac",
+        "deep/er/a.wav",
+    ]
+    assert list(find_recordings([str(folder / "deep [1]/*.W64")]).values()) == ["c.W64"]
+    assert list(find_recordings([str(folder / "**/*.wav")]).values()) == ["a.wav", "deep/er/a.wav"]
 
 
 def test_arguments_that_match_nothing_are_refused(tmp_path):
@@ -123,9 +150,24 @@ def test_a_link_to_nowhere_is_reported_not_dropped(folder, model, tmp_path, caps
     assert "gone.wav: no such file" in capsys.readouterr().err
 
 
+def test_recordings_of_one_name_in_two_folders_are_scored_and_evaluated(folder, model, tmp_path, capsys):
+    """What detect writes, evaluate finds, whoever wrote the table."""
+    assert run("detect", folder, "--model", model, "--scores", tmp_path / "scores") == 0
+    assert sorted(read_scores(tmp_path / "scores")) == ["a", "deep/b", "deep/er/a"]
+    clips = ("a.wav", "deep\\b.flac", "./deep/er/a.wav")
+    (tmp_path / "durations.tsv").write_text("filename\tduration\n" + "".join(f"{clip}\t2.5\n" for clip in clips))
+    rows = "".join(f"{clip}\t0.5\t1.5\tdog\n" for clip in (folder / "a.wav", folder / "deep/b.flac"))
+    (tmp_path / "truth.tsv").write_text("filename\tonset\toffset\tevent_label\n" + rows)
+    tables = ("--ground-truth", tmp_path / "truth.tsv", "--durations", tmp_path / "durations.tsv", "--bootstrap", 0)
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in ("evaluate", "--scores", tmp_path / "scores", *tables)])
+    assert not caught.value.code, capsys.readouterr().err
+
+
 def test_score_tables_that_would_overwrite_each_other_are_refused(folder, model, tmp_path, capsys):
+    soundfile.write(folder / "a.flac", noise(1.0), RATE)
     assert run("detect", folder, "--model", model, "--scores", tmp_path / "scores") == 1
-    assert "a.wav and deep/er/a.wav would both be written to a.tsv" in capsys.readouterr().err
+    assert "a.flac and a.wav would both be written to a.tsv" in capsys.readouterr().err
     assert not (tmp_path / "scores").exists()
 
 
