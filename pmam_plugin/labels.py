@@ -1,9 +1,9 @@
-"""Event tables and frame arrays: one grid, one class list, both directions."""
+"""Event tables as frame arrays: one grid, one class list."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ _BORDER_TOLERANCE = 1e-6
 
 
 class LabelEncoder:
-    """Convert between event tables in seconds and arrays on a frame grid.
+    """Put event tables in seconds on a frame grid.
 
     An event covers the frames from its onset frame up to, not including, its offset frame. The offset is rounded up;
     the onset is rounded to the nearest frame, ties to even (PMAM), or down (ATST-SED and the DCASE baseline). An event
@@ -26,8 +26,8 @@ class LabelEncoder:
         labels: class names in output order.
         frame_rate: frames per second of the grid.
         frames: number of frames of a clip.
-        clip_seconds: length of a clip in seconds; decoded events end there at the latest. It may exceed the grid by
-            less than a frame (ATST-SED: 156 frames of 64 ms cover 9.984 s of 10 s).
+        clip_seconds: length of a clip in seconds. It may exceed the grid by less than a frame (ATST-SED: 156 frames of
+            64 ms cover 9.984 s of 10 s).
         onset_rounding: ``"nearest"`` or ``"floor"``.
 
     Raises:
@@ -93,63 +93,6 @@ class LabelEncoder:
             presence[self._class_of(label)] = 1.0
         return presence
 
-    def decode(self, active: Any, duration: float | None = None) -> pd.DataFrame:
-        """Runs of active frames as events.
-
-        Args:
-            active: booleans (array or tensor), ``(frames, classes)``; any number of frames.
-            duration: where the recording ends, in seconds; ``clip_seconds`` when not given.
-
-        Returns:
-            Events with the columns ``onset``, ``offset`` (s), ``event_label``, sorted by onset, then by class.
-        """
-        array = self._checked(active).astype(bool)
-        end = self.clip_seconds if duration is None else float(duration)
-        borders = np.diff(array.astype(np.int8), axis=0, prepend=0, append=0)
-        starting_class, starts = np.nonzero(borders.T == 1)
-        _, stops = np.nonzero(borders.T == -1)  # runs of a class alternate, so starts and stops pair up in order
-        onsets = starts / self.frame_rate
-        offsets = np.minimum(stops / self.frame_rate, end)
-        order = np.lexsort((starting_class, onsets))
-        order = order[onsets[order] < end]
-        names = np.array(self.labels, dtype=object)[starting_class[order]]
-        return pd.DataFrame({"onset": onsets[order], "offset": offsets[order], "event_label": names})
-
-    def scores_table(self, scores: Any, duration: float) -> pd.DataFrame:
-        """Frame scores as the table that sed_scores_eval reads.
-
-        Rows beyond the end of the recording are cut off and the last row ends exactly at ``duration``; it may
-        be longer than the others by less than a frame, since some grids end just before the clip does.
-
-        Args:
-            scores: array or tensor, ``(frames, classes)``.
-            duration: length of the recording in seconds.
-
-        Returns:
-            Table with the columns ``onset``, ``offset`` (s) and one per class; every row starts exactly where the
-            one before ends.
-
-        Raises:
-            ValueError: the scores end a frame or more before the recording does, or ``duration`` is not
-                positive.
-        """
-        array = self._checked(scores)
-        wanted = duration * self.frame_rate
-        if duration <= 0 or not np.isfinite(duration):
-            raise ValueError(f"the duration of a recording must be positive, not {duration}")
-        if len(array) == 0 or len(array) <= wanted - 1 + _BORDER_TOLERANCE:
-            raise ValueError(
-                f"{len(array)} frames at {self.frame_rate:g} per second do not cover a recording of {duration:g} s; "
-                "score the whole recording first"
-            )
-        rows = min(len(array), max(1, int(np.ceil(wanted - _BORDER_TOLERANCE))))
-        borders = np.arange(rows + 1) / self.frame_rate
-        borders[-1] = duration
-        table = pd.DataFrame(array[:rows], columns=list(self.labels))
-        table.insert(0, "onset", borders[:-1])
-        table.insert(1, "offset", borders[1:])
-        return table
-
     def _onset_frames(self, onsets: np.ndarray) -> np.ndarray:
         positions = onsets * self.frame_rate
         if self.onset_rounding == "floor":
@@ -180,12 +123,6 @@ class LabelEncoder:
             return self._index[label]
         except (KeyError, TypeError):
             raise InputError(f"unknown label {label!r}; the classes are {', '.join(self.labels)}") from None
-
-    def _checked(self, array: Any) -> np.ndarray:
-        array = array.detach().cpu().numpy() if hasattr(array, "detach") else np.asarray(array)
-        if array.ndim != 2 or array.shape[1] != len(self.labels):
-            raise ValueError(f"expected (frames, {len(self.labels)} classes), not {array.shape}")
-        return array
 
 
 def _empty(label: object) -> bool:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import SyncBatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from pmam_plugin.brains.frozen import frozen_parts, rest
 from pmam_plugin.brains.optimisation import ParameterGroup, build_groups, clip_gradients
 from pmam_plugin.brains.schedules import Constant, Schedule
 from pmam_plugin.config import configurable
@@ -166,6 +167,7 @@ class StageBrain(sb.Brain):
         recoverables: further objects that belong to a checkpoint.
     """
 
+    averaged: tuple[str, ...] = ()  # parts of the modules that follow others, by the start of their names
     grad_accumulation_factor: int
     ckpt_interval_minutes: float
     ckpt_interval_steps: int
@@ -184,6 +186,10 @@ class StageBrain(sb.Brain):
         self.plan, self.folder, self.seed, self.name = plan, folder, seed, name
         self.bound = (run_opts or {}).get("max_grad_norm", plan.max_grad_norm)
         self.groups = build_groups(modules.items(), plan.groups)
+        self._at_rest = {
+            name: [part for part in frozen_parts(module) if not part.startswith(self.averaged)]
+            for name, module in modules.items()
+        }
         self.history, self.best = History(plan.log_every), BestWeights(folder)
         self.epoch_counter = EpochCounter(plan.epochs)
         checkpointer = Checkpointer(
@@ -247,7 +253,9 @@ class StageBrain(sb.Brain):
                 self.modules[name] = DistributedDataParallel(module, device_ids=devices, find_unused_parameters=True)
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
-        """Seed this step and set its learning rates."""
+        """Seed this step, set its learning rates, and keep at rest what is frozen."""
+        for name, parts in self._at_rest.items():
+            rest(self.raw[name], parts)
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
         torch.manual_seed(fold_seed(self.seed, self.name, self.epoch_counter.current, self.step, rank))
         scale = self.plan.schedule.scale(self.optimizer_step, self.steps_per_epoch, self.plan.epochs)

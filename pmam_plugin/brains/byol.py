@@ -43,6 +43,8 @@ class ATSTFrameBrain(StageBrain):
         final_weight_decay: weight decay at the end, reached along a cosine from that of each group; None keeps it.
     """
 
+    averaged = ("teacher.",)  # it takes its own batch statistics
+
     def __init__(
         self,
         model: ATSTFramePretraining,

@@ -33,6 +33,8 @@ class MaskedBrain(StageBrain):
         augmentation: moves features and posteriors together.
         plan, folder, seed, name, run_opts: see :class:`StageBrain`.
         tag_weight: of the clip-level branch.
+        minimum_share: a prototype is present in a clip from this share of its frames on; 0 is the reference's one
+            frame.
     """
 
     def __init__(
@@ -48,11 +50,12 @@ class MaskedBrain(StageBrain):
         name: str,
         run_opts: Mapping[str, Any] | None = None,
         tag_weight: float = 0.1,
+        minimum_share: float = 0.02,
     ) -> None:
         super().__init__({"model": model}, plan, folder, seed, name, run_opts)
         self.model, self.loss, self.posteriors = model, loss, posteriors
         self.prototypes = prototypes.to(self.device)
-        self.augmentation, self.tag_weight = augmentation, tag_weight
+        self.augmentation, self.tag_weight, self.minimum_share = augmentation, tag_weight, minimum_share
         self._validation: dict[str, list[float]] = {}
 
     def candidates(self) -> dict[str, nn.Module]:
@@ -60,12 +63,13 @@ class MaskedBrain(StageBrain):
         return {"model": self.model}
 
     def compute_forward(self, batch: Batch, stage: sb.Stage) -> tuple[MaskedOutput, Tensor, Tensor]:
-        """Predict the hidden frames; returns the output, the posteriors ``(B, T, K)`` and the padding ``(B, T)``."""
+        """Predict the hidden frames; returns the output, the posteriors ``(B, T, K)`` and their presence ``(B, K)``."""
         batch = batch.to(self.device)
         backbone = self.model.backbone
         features = backbone.frontend(batch.waves)
-        posteriors = self._posteriors(batch)
-        targets = {"prototypes": posteriors.to(self.device), "padding": batch.padding(posteriors.shape[1])}
+        posteriors = self._posteriors(batch).to(self.device)
+        targets = {"prototypes": posteriors, "padding": batch.padding(posteriors.shape[1])}
+        targets["presence"] = prototype_presence(posteriors, targets["padding"], self.minimum_share)
         # The masks of validation are the same in every epoch: the loss that selects a model must not be luck.
         generator = None
         if stage == sb.Stage.TRAIN:
@@ -73,9 +77,8 @@ class MaskedBrain(StageBrain):
                 features, targets = self.augmentation(features, targets)
         else:
             generator = torch.Generator().manual_seed(fold_seed(self.seed, "validation masks", self.step))
-        padding = targets["padding"]
-        output = self.modules.model(features, padding=padding, generator=generator)
-        return output, targets["prototypes"], padding
+        output = self.modules.model(features, padding=targets["padding"], generator=generator)
+        return output, targets["prototypes"], targets["presence"]
 
     def _posteriors(self, batch: Batch) -> Tensor:
         """Pseudo-labels of the clips, zero on padding, ``(batch, frames, prototypes)``."""
@@ -89,7 +92,7 @@ class MaskedBrain(StageBrain):
         self, predictions: tuple[MaskedOutput, Tensor, Tensor], batch: Batch, stage: sb.Stage
     ) -> Tensor:
         """The weighted sum of the frame and the clip term."""
-        output, posteriors, padding = predictions
+        output, posteriors, presence = predictions
         with torch.autocast(self.device_type, enabled=False):
             terms = {
                 "masked_loss": self.loss(
@@ -101,7 +104,6 @@ class MaskedBrain(StageBrain):
                 )
             }
             if output.tags is not None and self.tag_weight:
-                presence = prototype_presence(posteriors, padding)
                 terms["tag_loss"] = self.tag_weight * functional.binary_cross_entropy(output.tags.float(), presence)
         if stage == sb.Stage.TRAIN:
             self.log_losses(terms)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.brains.base import StageBrain, TrainingPlan
+from pmam_plugin.brains.frozen import frozen_parts, rest
 from pmam_plugin.brains.objectives import Objective, StepState
 from pmam_plugin.brains.views import Views
 from pmam_plugin.data import Batch
@@ -108,11 +109,11 @@ class MeanTeacherBrain(StageBrain):
             getattr(objective, "after_update", lambda: None)()
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Forget the tables of the last validation; the teacher trains with dropout, as the references' does."""
+        """Forget the tables of the last validation; the teacher has dropout where the student has (published)."""
         self._tables = {}
         # A validation leaves the teacher in evaluation mode, a resumed run starts in training mode: both must agree.
         if stage == sb.Stage.TRAIN and self.teacher is not None:
-            self.teacher.model.train()
+            rest(self.teacher.model.train(), frozen_parts(self.student))
 
     def candidates(self) -> dict[str, Any]:
         """The models a validation scores: student, and teacher where there is one."""

@@ -148,17 +148,18 @@ class MaskedReconstruction(nn.Module):
 def prototype_presence(posteriors: Tensor, padding: Tensor | None = None, minimum_share: float = 0.0) -> Tensor:
     """Clip-level targets of the tag branch: how surely each prototype occurs in a clip, ``(batch, prototypes)``.
 
-    The reference marks a prototype present once its posterior mass reaches one frame, and keeps a hard 1 however
-    small its share of a mixture is. Here the target is ``min(1, sum_t posterior)``, soft below one frame, and mixed
-    with everything else (defect D12).
+    ``min(1, sum_t posterior)``, soft below one frame. The reference marks a prototype present once its posterior mass
+    reaches one frame, after mixing, so that 5 % of another clip counts as much as the clip itself; compute this
+    before mixing and mix it as everything else.
 
     Args:
         posteriors: ``(batch, frames, prototypes)``.
         padding: true where a frame is padding, ``(batch, frames)``.
-        minimum_share: prototypes with less than this share of the clip's frames count as absent.
+        minimum_share: prototypes with less than this share of the clip's valid frames count as absent.
     """
+    valid = posteriors.new_full((len(posteriors), 1), posteriors.shape[1])
     if padding is not None:
         posteriors = posteriors.masked_fill(padding.unsqueeze(-1), 0.0)
+        valid = (~padding).sum(dim=1, keepdim=True).to(posteriors.dtype)
     mass = posteriors.sum(dim=1)
-    needed = minimum_share * posteriors.shape[1]
-    return torch.where(mass >= needed, mass.clamp(max=1.0), torch.zeros_like(mass))
+    return torch.where(mass >= minimum_share * valid, mass.clamp(max=1.0), 0.0)

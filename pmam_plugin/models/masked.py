@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import Windows
 from pmam_plugin.models.backbone import Backbone
 from pmam_plugin.nn.heads import PredictionHead, TagHead
-from pmam_plugin.nn.masking import BlockMasking, MaskPlan, apply_mask
+from pmam_plugin.nn.masking import BlockMasking, MaskPlan, NoMasking, apply_mask
 
 
 @dataclass
@@ -38,16 +39,21 @@ class MaskedModel(nn.Module):
 
     Args:
         backbone: front ends, encoder, context network.
-        masking: which frames are hidden and what replaces them.
+        masking: which frames are hidden and what replaces them; ``"none"`` hides nothing and predicts every frame.
         head: from context output into the prototypes' space.
         tag_head: clip-level branch on the encoder's tokens.
     """
 
     def __init__(
-        self, backbone: Backbone, masking: BlockMasking, head: PredictionHead, tag_head: TagHead | None = None
+        self,
+        backbone: Backbone,
+        masking: BlockMasking | NoMasking | Literal["none"],
+        head: PredictionHead,
+        tag_head: TagHead | None = None,
     ) -> None:
         super().__init__()
-        self.backbone, self.masking, self.head, self.tag_head = backbone, masking, head, tag_head
+        self.backbone, self.head, self.tag_head = backbone, head, tag_head
+        self.masking = NoMasking() if masking == "none" else masking
         self.mask_token = nn.Parameter(torch.empty(1, 1, backbone.encoder.dim))
         nn.init.normal_(self.mask_token, std=0.02)
 

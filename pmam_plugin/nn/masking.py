@@ -38,10 +38,10 @@ class MaskPlan:
 class BlockMasking:
     """Hide blocks of consecutive frames (PMAM section II-C).
 
-    The frames of a clip are cut into blocks; of those with any valid frame exactly ``round(rate * blocks)`` are hidden.
-    The last block is shorter where the length is not a multiple. Every hidden block is treated in one way: its frames
-    become the mask token, random frames of the batch, or stay as they are; decided per block, since a single visible
-    frame inside a hidden block is nearly a copy of its neighbours and gives the answer away.
+    The frames of a clip are cut into blocks; of those with any valid frame ``round(rate * blocks)`` are hidden, at
+    least one. The last block is shorter where the length is not a multiple. Every hidden block is treated in one way:
+    its frames become the mask token, random frames of the batch, or stay as they are; decided per block, since a single
+    visible frame inside a hidden block is nearly a copy of its neighbours and gives the answer away.
 
     Args:
         rate: share of blocks hidden (the paper's value; the authors' configuration says 0.8).
@@ -64,9 +64,10 @@ class BlockMasking:
         self.probabilities = [float(replace_with.get(style, 0.0)) for style in STYLES]
         if min(self.probabilities) < 0 or not math.isclose(sum(self.probabilities), 1.0, abs_tol=1e-6):
             raise ValueError(f"the probabilities of replace_with must sum to one, got {replace_with}")
-        if not 0 <= rate <= 1 or block_frames < 1:
+        if not 0 < rate <= 1 or block_frames < 1:
             raise ValueError(
-                f"masking needs a rate in [0, 1] and blocks of a frame or more, got {rate}, {block_frames}"
+                f"masking needs a rate in (0, 1] and blocks of a frame or more, got {rate}, {block_frames}; to learn "
+                "from all frames without hiding any, set masking: none"
             )
         self.rate = rate
         self.block_frames = block_frames
@@ -96,12 +97,26 @@ class BlockMasking:
         blocks = math.ceil(frames / self.block_frames)
         padded = torch.nn.functional.pad(valid, (0, blocks * self.block_frames - frames))
         usable = padded.view(batch, blocks, self.block_frames).any(dim=2)
-        count = (usable.sum(dim=1, keepdim=True) * self.rate + 0.5).floor()
+        # A short clip or a low rate shall not leave a clip that trains nothing.
+        count = (usable.sum(dim=1, keepdim=True) * self.rate + 0.5).floor().clamp_min(1)
         order = torch.rand(batch, blocks, generator=generator).masked_fill(~usable, 2.0)
         return order.argsort(dim=1).argsort(dim=1) < count
 
     def _to_frames(self, blocks: Tensor, frames: int) -> Tensor:
         return blocks.repeat_interleave(self.block_frames, dim=1)[:, :frames]
+
+
+@configurable
+class NoMasking:
+    """Nothing is hidden and every frame counts: the ablation of masking."""
+
+    def plan(
+        self, batch: int, frames: int, padding: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> MaskPlan:
+        """All frames that are not padding, each in its own place; see :meth:`BlockMasking.plan`."""
+        counted = torch.ones(batch, frames, dtype=torch.bool) if padding is None else ~padding.cpu()
+        itself = torch.full((batch, frames), STYLES.index("itself"))
+        return MaskPlan(counted, itself, torch.zeros(batch, frames, dtype=torch.long))
 
 
 def apply_mask(frames: Tensor, token: Tensor, plan: MaskPlan) -> Tensor:

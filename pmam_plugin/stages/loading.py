@@ -51,7 +51,9 @@ def clip_dataset(context: RunContext, model: OnGrid, subsets: Sequence[str], who
     frames = model.output_frames(round(data.clip_seconds * model.sample_rate))
     return ClipDataset(
         {name: data.manifests[name] for name in subsets if name in data.manifests},
-        LabelEncoder(data.labels, model.frame_rate, frames, data.clip_seconds) if data.labels else None,
+        LabelEncoder(data.labels, model.frame_rate, frames, data.clip_seconds, context.onset_rounding)
+        if data.labels
+        else None,
         model.sample_rate,
         data.clip_seconds,
         cache=context.audio_cache,

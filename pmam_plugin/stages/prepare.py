@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from safetensors.torch import load_file
 from speechbrain.utils.distributed import ddp_barrier, if_main_process, run_on_main
@@ -71,21 +71,27 @@ class Prepare:
 
     Args:
         data_folder: in DESED's layout (audio/, metadata/), or a plain folder of recordings.
+        onset_rounding: in which frame of a model's grid an event begins: ``nearest`` (PMAM) or ``floor``, the one that
+            holds the onset (ATST-SED and the DCASE baseline).
         options: passed to :func:`pmam_plugin.data.prepare` (subsets, selection set, limits).
     """
 
     always = True
     name, folder = "prepare", "manifests"
 
-    def __init__(self, data_folder: str, **options: Any) -> None:
-        self.data_folder, self.options = data_folder, options
+    def __init__(
+        self, data_folder: str, onset_rounding: Literal["nearest", "floor"] = "nearest", **options: Any
+    ) -> None:
+        self.data_folder, self.onset_rounding, self.options = data_folder, onset_rounding, options
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
         settings = {"seed": context.seed, **self.options}
         run_on_main(prepare, [self.data_folder, folder], settings)
         context.prepared = prepare(self.data_folder, folder, skip_prep=True, **settings)
-        return StageResult({}, dict(context.prepared.report), token=context.prepared.fingerprint)
+        context.onset_rounding = self.onset_rounding
+        token = f"{context.prepared.fingerprint}, onsets {self.onset_rounding}"
+        return StageResult({}, dict(context.prepared.report), token=token)
 
 
 @configurable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
@@ -15,7 +15,7 @@ from pmam_plugin.brains.masked import Augmentation, MaskedBrain
 from pmam_plugin.config import configurable
 from pmam_plugin.models import Backbone, MaskedModel, PredictionHead, TagHead
 from pmam_plugin.nn.lora import add_lora, merge_lora
-from pmam_plugin.nn.masking import BlockMasking
+from pmam_plugin.nn.masking import BlockMasking, NoMasking
 from pmam_plugin.prototypes import ArrayStore, PrototypeSet
 from pmam_plugin.stages.loading import training_batches, validation_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
@@ -29,12 +29,13 @@ class Pretrain:
     Args:
         iteration: 1, 2, ...
         backbone: front ends, encoder and context network.
-        masking: which frames are hidden and what replaces them.
+        masking: which frames are hidden and what replaces them; ``none`` learns from all frames and hides none.
         loss: objective on the hidden frames.
         plan: budget and optimiser.
         augmentation: moves features and posteriors together.
         tag_weight: of the clip-level branch; 0 builds none.
         tag_heads: attention heads of that branch.
+        minimum_share: see :class:`~pmam_plugin.brains.masked.MaskedBrain`.
         lora: arguments of :func:`pmam_plugin.nn.lora.add_lora`; None trains the weights themselves.
     """
 
@@ -44,16 +45,18 @@ class Pretrain:
         self,
         iteration: int,
         backbone: Backbone,
-        masking: BlockMasking,
+        masking: BlockMasking | NoMasking | Literal["none"],
         loss: nn.Module,
         plan: TrainingPlan,
         augmentation: Augmentation | None = None,
         tag_weight: float = 0.1,
         tag_heads: int = 12,
         lora: Mapping[str, Any] | None = None,
+        minimum_share: float = 0.02,
     ) -> None:
         self.backbone, self.masking, self.loss, self.plan = backbone, masking, loss, plan
         self.augmentation, self.tag_weight, self.tag_heads, self.lora = augmentation, tag_weight, tag_heads, lora
+        self.minimum_share = minimum_share
         self.name = f"pretrain_{iteration}"
         self.folder = f"stages/{self.name}"
 
@@ -73,6 +76,7 @@ class Pretrain:
             self.name,
             context.run_opts,
             self.tag_weight,
+            self.minimum_share,
         )
         clips = sum(self.plan.batch.values())
         brain.train(

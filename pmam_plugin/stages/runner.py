@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
@@ -47,6 +47,7 @@ class RunContext:
             suits the device.
         artifacts: what finished stages left, name -> path.
         prepared: the data, once it is prepared.
+        onset_rounding: see :class:`~pmam_plugin.labels.LabelEncoder`.
         records: what finished stages reported, in order.
         cache_audio: keep decoded, resampled training clips, so that later epochs and runs do not decode again: true or
             false, or the folder of the cache.
@@ -60,6 +61,7 @@ class RunContext:
     run_opts: Mapping[str, Any]
     artifacts: dict[str, Path] = field(default_factory=dict)
     prepared: Prepared | None = None
+    onset_rounding: Literal["nearest", "floor"] = "nearest"
     records: list[StageRecord] = field(default_factory=list)
     cache_audio: bool | str = True
     cache_gigabytes: float = DEFAULT_GIGABYTES

@@ -96,6 +96,16 @@ def test_without_selection_clips_the_last_weights_are_kept(tmp_path):
     assert all(torch.equal(value, last[name]) for name, value in brain.best.load("model").items())
 
 
+def test_what_a_plan_freezes_is_at_rest_in_every_update(tmp_path):
+    frozen = ParameterGroup(r"model\.[01]\.", 0.0)
+    brain, train, valid = make(tmp_path, groups=[frozen, ParameterGroup("", 1e-2)])
+    before = {name: value.clone() for name, value in brain.raw["model"].state_dict().items()}
+    brain.train(train, valid)
+    after = brain.raw["model"].state_dict()
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == {"3.weight", "3.bias"}, "batch norm's statistics stand still, too"
+
+
 def test_seeds_depend_on_every_part():
     seeds = {fold_seed(*parts) for parts in [(1, "a", 0), (1, "a", 1), (2, "a", 0), (1, "b", 0), (1, "a")]}
     assert len(seeds) == 5

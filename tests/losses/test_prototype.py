@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from pmam_plugin.augment import MixPlan
 from pmam_plugin.losses.prototype import (
     MaskedReconstruction,
     PrototypeBCE,
@@ -92,3 +93,10 @@ def test_presence_is_soft_below_one_frame_and_ignores_padding():
     padding = torch.tensor([[False, True, True]])
     torch.testing.assert_close(prototype_presence(posteriors, padding), torch.tensor([[0.2, 0.0]]))
     assert json.dumps(prototype_presence(posteriors, minimum_share=0.5).tolist()) == "[[0.0, 1.0]]"
+
+
+def test_a_little_of_another_clip_makes_its_prototypes_a_little_present():
+    posteriors = torch.eye(2)[:, None].expand(2, 100, 2)  # clip k is prototype k throughout
+    plan = MixPlan(torch.full((2,), 0.95), torch.full((2,), 0.95), torch.tensor([1, 0]))
+    presence = plan.mix_targets(prototype_presence(posteriors, minimum_share=0.02))
+    torch.testing.assert_close(presence, torch.tensor([[0.95, 0.05], [0.05, 0.95]]))

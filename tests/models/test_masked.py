@@ -1,5 +1,6 @@
 import torch
 
+from pmam_plugin.losses.prototype import PrototypeBCE
 from pmam_plugin.models import MaskedModel, PredictionHead, TagHead
 from pmam_plugin.nn.masking import BlockMasking
 from tests.models.support import tiny_backbone, tiny_features
@@ -86,3 +87,16 @@ def test_everything_learns() -> None:
     assert output.tags is not None
     (output.prediction[output.mask].square().sum() + output.tags.sum()).backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+def test_without_masking_every_frame_is_seen_and_predicted() -> None:
+    model, features = tiny_masked(), tiny_features()
+    plain = MaskedModel(model.backbone, "none", model.head).train()
+    padding = torch.zeros(2, 25, dtype=torch.bool)
+    padding[0, 20:] = True
+    output = plain(features, padding=padding)
+    assert torch.equal(output.mask, ~padding)
+    torch.testing.assert_close(output.prediction, plain.head(plain.backbone.embed(features, "context_2")))
+    prototypes = torch.randn(5, 7, generator=seeded())
+    PrototypeBCE()(output.prediction, output.mask, torch.rand(2, 25, 5), prototypes).backward()
+    assert float(model.head.layers[0].weight.grad.abs().sum()) > 0
