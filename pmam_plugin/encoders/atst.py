@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from timm.models.vision_transformer import Block
@@ -153,38 +152,3 @@ class ATSTFrame(FrameEncoder):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-
-
-def layerwise_parameter_groups(
-    encoder: ATSTFrame, learning_rate: float = 2e-4, decay: float = 0.5
-) -> list[dict[str, Any]]:
-    """Optimiser groups of an ATST-Frame encoder, the rate halved from each layer to the one below (ATST-SED stage 2).
-
-    The final norm gets ``learning_rate``, the last block ``learning_rate * decay``, ... and the patch, position and
-    mask embeddings the smallest rate: ``depth + 2`` groups.
-
-    Args:
-        encoder: its parameters are split; frozen ones are left out.
-        learning_rate: of the top group.
-        decay: ratio of neighbouring groups.
-
-    Returns:
-        Dictionaries with ``params``, ``lr`` and ``name``, from the top down.
-    """
-    depth = len(encoder.blocks)
-    names = ["norm", *(f"block_{depth - index}" for index in range(depth)), "embeddings"]
-    groups: list[dict[str, Any]] = [
-        {"params": [], "lr": learning_rate * decay**level, "name": name} for level, name in enumerate(names)
-    ]
-    for name, parameter in encoder.named_parameters():
-        if parameter.requires_grad:
-            groups[_level(name, depth)]["params"].append(parameter)
-    return [group for group in groups if group["params"]]
-
-
-def _level(parameter: str, depth: int) -> int:
-    """Distance of a parameter's layer from the top: 0 the final norm, 1 the last block, ``depth + 1`` the input."""
-    part, _, rest = parameter.partition(".")
-    if part == "blocks":
-        return depth - int(rest.split(".")[0])
-    return 0 if part == "norm_frame" else depth + 1

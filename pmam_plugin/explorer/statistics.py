@@ -149,12 +149,6 @@ def purity(joint: np.ndarray) -> float:
     return float(joint.max(axis=1).sum() / total) if total > 0 else 0.0
 
 
-def prototype_purity(joint: np.ndarray) -> np.ndarray:
-    """Share of every prototype's mass that goes to its most frequent label, ``(K,)``; 0 without mass."""
-    mass = joint.sum(axis=1)
-    return np.divide(joint.max(axis=1), mass, out=np.zeros_like(mass), where=mass > 0)
-
-
 def telling_labels(joint: np.ndarray) -> np.ndarray:
     """The label that says most about each prototype, ``(K,)`` indices of columns; -1 without mass.
 

@@ -1,8 +1,13 @@
+import json
+
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from pmam_plugin.brains.optimisation import ParameterGroup, build_groups, clip_gradients, layerwise_groups
+from pmam_plugin.encoders.atst import ATSTFrame
+from tests.support import shared
 
 
 def small_model() -> nn.Module:
@@ -68,3 +73,21 @@ def test_clipping_sees_every_group_and_only_shrinks():
 def test_a_bound_that_would_reverse_gradients_is_refused(bound):
     with pytest.raises(ValueError, match="max_grad_norm"):
         clip_gradients(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), bound)
+
+
+def test_layerwise_rates_of_an_atst_frame_are_those_of_the_reference():
+    """As hparams/atst_sed.yaml asks for them."""
+    with torch.device("meta"):
+        encoder = ATSTFrame()
+    with safe_open(shared("reference_outputs/atst_sed_components.safetensors"), "pt") as file:
+        expected = json.loads(file.metadata()["learning_rates"])[2:]
+    rules = [
+        ParameterGroup("norm_frame", 2e-4),
+        layerwise_groups(r"blocks\.{layer}\.", 12, 1e-4),
+        ParameterGroup("", 2.44e-8),
+    ]
+    found: dict[float, int] = {}
+    for group in build_groups([("encoder", encoder)], rules):
+        found[group["lr"]] = found.get(group["lr"], 0) + sum(parameter.numel() for parameter in group["params"])
+    assert sorted(found, reverse=True) == pytest.approx(expected, rel=1e-3)
+    assert [found[rate] for rate in sorted(found, reverse=True)] == [1_536, *[7_085_568] * 12, 390_912]

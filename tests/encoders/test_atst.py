@@ -2,11 +2,9 @@ import math
 
 import pytest
 import torch
-from safetensors import safe_open
 
 from pmam_plugin.config import from_config, to_config
-from pmam_plugin.encoders.atst import ATSTFrame, layerwise_parameter_groups
-from tests.support import shared
+from pmam_plugin.encoders.atst import ATSTFrame
 
 TINY = {"dim": 16, "depth": 3, "heads": 2, "n_mels": 8, "max_tokens": 10}
 
@@ -136,23 +134,3 @@ def test_a_configuration_rebuilds_it(encoder):
 def test_drop_path_grows_linearly_over_the_depth():
     rates = [getattr(block.drop_path1, "drop_prob", 0.0) for block in ATSTFrame(**TINY, drop_path=0.1).blocks]
     assert rates == pytest.approx([0, 0.05, 0.1])
-
-
-def test_layerwise_rates_are_those_of_the_reference():
-    with torch.device("meta"):
-        groups = layerwise_parameter_groups(ATSTFrame())
-    with safe_open(shared("reference_outputs/atst_sed_components.safetensors"), "pt") as file:
-        expected = torch.tensor(eval_list(file.metadata()["learning_rates"]))
-    torch.testing.assert_close(torch.tensor([group["lr"] for group in groups]), expected[2:])
-    sizes = [sum(parameter.numel() for parameter in group["params"]) for group in groups]
-    assert sizes == [1_536, *[7_085_568] * 12, 390_912]
-
-
-def test_frozen_parameters_are_in_no_group(encoder):
-    encoder.requires_grad_(False)
-    encoder.norm_frame.requires_grad_(True)
-    assert [group["name"] for group in layerwise_parameter_groups(encoder)] == ["norm"]
-
-
-def eval_list(text: str) -> list[float]:
-    return [float(item) for item in text.strip("[]").split(",")]

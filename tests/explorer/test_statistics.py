@@ -15,7 +15,6 @@ from pmam_plugin.explorer.statistics import (
     normalised_mutual_information,
     posterior_entropy,
     principal_map,
-    prototype_purity,
     purity,
     telling_labels,
 )
@@ -66,9 +65,8 @@ def test_every_frame_weighs_one_however_many_events_it_has() -> None:
     assert joint.sum() == pytest.approx(3.0)
 
 
-def test_a_prototype_without_frames_has_purity_zero_and_no_label() -> None:
+def test_a_prototype_without_frames_has_no_label() -> None:
     joint = np.array([[3.0, 1.0], [0.0, 0.0]])
-    np.testing.assert_allclose(prototype_purity(joint), [0.75, 0.0])
     assert telling_labels(joint).tolist()[1] == -1
     assert normalised_mutual_information(np.zeros((2, 2))) == purity(np.zeros((2, 2))) == 0.0
 
