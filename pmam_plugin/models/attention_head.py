@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.models.base import Detection
-from pmam_plugin.nn.dropout import Dropout
+from pmam_plugin.nn.cpu import Dropout
 
 
 @configurable

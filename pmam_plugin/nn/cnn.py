@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
-from pmam_plugin.nn.dropout import Dropout
+from pmam_plugin.nn.cpu import Dropout
 
 PMAM_CHANNELS = (16, 16, 32, 32, 64, 64, 128, 128, 256, 384)
 PMAM_POOLING = ((2, 2), (1, 1), (2, 2), (1, 1), (1, 2), (1, 2), (1, 2), (1, 2), (1, 2), (1, 1))

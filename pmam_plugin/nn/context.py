@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.nn.attention import relative_attention
-from pmam_plugin.nn.dropout import Dropout
+from pmam_plugin.nn.cpu import Dropout
 
 
 class Context(nn.Module):

@@ -10,7 +10,8 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import Linear as PeftLinear
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+
+from pmam_plugin.nn.cpu import LowRankLinear
 
 TARGETS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 ADAPTER = "default"
@@ -94,29 +95,4 @@ class AdaptedLinear(PeftLinear):
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
         with torch.autocast(x.device.type, enabled=False):
-            return _LowRankLinear.apply(x.to(dtype), base.weight, base.bias, down, up, self.scaling[ADAPTER])
-
-
-class _LowRankLinear(torch.autograd.Function):
-    """``linear(x, weight + scale * up @ down, bias)`` with gradients for ``x``, ``down`` and ``up`` only."""
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
-    ) -> Tensor:
-        weight = torch.addmm(weight, up, down, alpha=scale).to(x.dtype)
-        ctx.save_for_backward(x, weight, down, up)  # type: ignore[attr-defined]
-        ctx.scale = scale  # type: ignore[attr-defined]
-        return nn.functional.linear(x, weight, None if bias is None else bias.to(x.dtype))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, down, up = ctx.saved_tensors
-        rows, outputs = x.flatten(0, -2), gradient.flatten(0, -2)
-        grad_x = gradient @ weight if ctx.needs_input_grad[0] else None
-        narrow = rows @ down.to(rows.dtype).T
-        # Narrow matrices on the left: the other way round BLAS libraries take several times as long.
-        grad_up = (narrow.T @ outputs).T.to(up.dtype) * ctx.scale
-        grad_down = ((outputs @ up.to(outputs.dtype)).T @ rows).to(down.dtype) * ctx.scale
-        return grad_x, None, None, grad_down, grad_up, None
+            return LowRankLinear.apply(x.to(dtype), base.weight, base.bias, down, up, self.scaling[ADAPTER])

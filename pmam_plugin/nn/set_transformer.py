@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pmam_plugin.nn.dropout import Dropout
+from pmam_plugin.nn.cpu import Dropout
 
 
 def sine_positions(

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 # Wide enough for fast products, narrow enough to skip nearly all of the zero half.
 BLOCK = 64
@@ -22,8 +21,6 @@ _TILE = {"cpu": 512}
 _TILE_ELSEWHERE = 16384
 # Rows of a scatter matrix per product: few enough to skip most of the lower triangle.
 _ROWS = 128
-# Frames of a product on a CPU are rounded up to a multiple of this.
-_ROUND = 256
 
 
 def blocks(width: int) -> list[tuple[int, int]]:
@@ -85,7 +82,7 @@ class Whiteners:
             tile = frames[rows] - shift
             total = frames.new_zeros(len(tile), self.components)
             for weight, offset, (_, end) in zip(self._weights, offsets, blocks(self.width)):
-                whitened = _affine(tile[:, :end], weight.flatten(0, 1), offset)
+                whitened = nn.functional.linear(tile[:, :end], weight.flatten(0, 1), offset)
                 norms = torch.linalg.vector_norm(whitened.view(len(tile), self.components, -1), dim=-1)
                 total += norms.square_()
             distances[:, rows] = total.T
@@ -107,26 +104,3 @@ def upper_scatter(offsets: Tensor) -> Tensor:
     for start in range(0, width, _ROWS):
         scatter[start : start + _ROWS, start:] = offsets[:, start : start + _ROWS].T @ offsets[:, start:]
     return scatter
-
-
-def _affine(frames: Tensor, weight: Tensor, offset: Tensor | None = None) -> Tensor:
-    """``frames @ weight.T + offset``.
-
-    On a CPU it is written as a 1 x 1 convolution: PyTorch hands convolutions to oneDNN and float32 matrix products to
-    MKL, whose products run at about half of oneDNN's speed on processors that are not Intel's.
-    """
-    if frames.device.type != "cpu":
-        return F.linear(frames, weight, offset)
-    product = F.conv2d(_image(frames), weight[:, :, None, None], offset)
-    return product.permute(0, 2, 3, 1).reshape(-1, len(weight))[: len(frames)]
-
-
-def _image(frames: Tensor) -> Tensor:
-    """Frames ``(n, D)`` as one image of n x 1 pixels with D channels, in memory as they are.
-
-    oneDNN compiles and keeps a kernel for every shape it meets; zero frames round n up to a few sizes.
-    """
-    count, width = frames.shape
-    padding = -count % _ROUND
-    frames = F.pad(frames, (0, 0, 0, padding)) if padding else frames.contiguous()
-    return frames.view(1, count + padding, 1, width).permute(0, 3, 1, 2)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from pmam_plugin.nn import attention as module
+from pmam_plugin.nn import cpu
 from pmam_plugin.nn.attention import relative_attention, skew
 
 
@@ -34,7 +35,7 @@ def test_all_ways_compute_the_same(length: int) -> None:
     tensors = inputs(length)
     expected = by_definition(*tensors)
     torch.testing.assert_close(relative_attention(*tensors), expected)
-    with mock.patch.object(module, "_BLOCK_BYTES", 1):
+    with mock.patch.object(cpu, "_BLOCK_BYTES", 1):
         torch.testing.assert_close(relative_attention(*tensors), expected)
     with mock.patch.object(module, "_exporting", return_value=True):
         torch.testing.assert_close(relative_attention(*tensors), expected)
@@ -44,7 +45,7 @@ def test_all_ways_compute_the_same(length: int) -> None:
 def test_gradients_are_those_of_the_definition(length: int) -> None:
     tensors = [tensor.requires_grad_() for tensor in inputs(length)]
     target = torch.randn(2, 3, length, 4, dtype=torch.float64)
-    with mock.patch.object(module, "_BLOCK_BYTES", 1):
+    with mock.patch.object(cpu, "_BLOCK_BYTES", 1):
         ours = torch.autograd.grad((relative_attention(*tensors) * target).sum(), tensors)
     theirs = torch.autograd.grad((by_definition(*tensors) * target).sum(), tensors)
     for mine, expected in zip(ours, theirs, strict=True):

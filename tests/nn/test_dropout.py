@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pmam_plugin.nn.dropout import Dropout
+from pmam_plugin.nn.cpu import Dropout
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
