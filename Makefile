@@ -9,7 +9,7 @@ DEMO_OUT ?= results/pmam_demo
 VENV211 ?= .venv-torch211
 STAMP211 := $(VENV211)/.installed
 TESTS211 ?= tests/upstream tests/integrations tests/encoders/test_s3prl.py tests/hub/test_hubconf.py \
-	tests/test_audio.py tests/test_inference.py tests/test_streaming.py tests/test_export.py
+	tests/audio tests/inference
 
 # Test processes, one thread each: most tests are too small for more.
 TEST_PROCESSES ?= 2

@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from pmam_plugin.evaluation import PostProcessing, evaluate_scores, psd_roc, tune_segments
+from pmam_plugin.evaluation import evaluate_scores, psd_roc, tune_segments
 from pmam_plugin.evaluation.psds import MAX_RATE, SCENARIOS
+from pmam_plugin.postprocessing import PostProcessing
 
 LABELS = tuple(f"class {number}" for number in range(10))
 SECONDS = 10.0

@@ -28,8 +28,8 @@ from pmam_plugin.audio import read_audio
 from pmam_plugin.checkpoints import load_model
 from pmam_plugin.config import from_config
 from pmam_plugin.encoders import Windows
-from pmam_plugin.evaluation import PostProcessing
 from pmam_plugin.inference import SoundEventDetector
+from pmam_plugin.postprocessing import PostProcessing
 
 LABELS = [f"class_{index}" for index in range(10)]
 

@@ -20,7 +20,7 @@ T = TypeVar("T", bound=type)
 
 _REGISTRY: dict[str, type] = {}
 # The rooms whose classes a configuration may name; imported on demand so that light imports stay light.
-_ROOMS = ("features", "nn", "encoders", "models", "evaluation")
+_ROOMS = ("features", "nn", "encoders", "models", "postprocessing")
 
 
 def configurable(cls: T) -> T:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pmam_plugin.evaluation import PostProcessing
 from pmam_plugin.inference import SoundEventDetector
+from pmam_plugin.postprocessing import PostProcessing
 from tests.sedt_models import tiny_sedt
 from tests.upstream.models import (
     atst_detector,

@@ -76,9 +76,9 @@ def detect(
     import pandas as pd
 
     from pmam_plugin.checkpoints.hub_folder import BUILTIN
-    from pmam_plugin.event_files import check_format, write_event_file
     from pmam_plugin.files import check_writable
     from pmam_plugin.inference import SoundEventDetector
+    from pmam_plugin.inference.event_files import check_format, write_event_file
 
     if out is not None:
         check_format(out)

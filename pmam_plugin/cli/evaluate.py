@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:  # importing the room would make every verb and --help wait for pandas
-    from pmam_plugin.evaluation.per_class import PerClass
     from pmam_plugin.evaluation.tables import Progress
+    from pmam_plugin.postprocessing.per_class import PerClass
 
 _NAMES = {
     "psds1": "PSDS1",

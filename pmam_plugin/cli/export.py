@@ -30,7 +30,7 @@ def export(
 
     from pmam_plugin.checkpoints import load_model
     from pmam_plugin.checkpoints.hub_folder import fetch_model
-    from pmam_plugin.export import export_onnx
+    from pmam_plugin.inference.export import export_onnx
 
     loaded = load_model(fetch_model(model, revision))
     with Console(stderr=True).status("tracing the model, then comparing it"):

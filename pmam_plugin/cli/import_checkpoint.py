@@ -118,7 +118,7 @@ def _import(
         return *import_atst_frame(source), None
     if kind is Kind.yamnet:
         from pmam_plugin.checkpoints import yamnet
-        from pmam_plugin.evaluation.postprocess import PostProcessing
+        from pmam_plugin.postprocessing import PostProcessing
 
         if not detector:
             return *yamnet.import_yamnet(source), None
@@ -153,7 +153,7 @@ def _import_sedt(
 def _postprocessing(model: Any, frames: Sequence[int], frame_rate: float, weak_mask: str = "none") -> Any:
     """The published filter, where the classes are the published ones; a model without labels needs none."""
     from pmam_plugin.checkpoints.foreign import DESED_LABELS
-    from pmam_plugin.evaluation.postprocess import PostProcessing
+    from pmam_plugin.postprocessing.filters import PostProcessing
 
     if not hasattr(model, "labels"):
         return None

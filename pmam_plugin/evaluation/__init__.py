@@ -1,10 +1,7 @@
-"""From scores to figures: tables, post-processing, PSDS and F1 scores with confidence intervals."""
+"""From scores to figures: tables, PSDS and F1 scores with confidence intervals."""
 
 from pmam_plugin.evaluation.metrics import evaluate_events, evaluate_operating_points, evaluate_scores, psd_roc
-from pmam_plugin.evaluation.per_class import class_table
-from pmam_plugin.evaluation.postprocess import PostProcessing
 from pmam_plugin.evaluation.psds import PSDROC
-from pmam_plugin.evaluation.segments import SoundEventBoxes
 from pmam_plugin.evaluation.tables import (
     read_durations,
     read_events,
@@ -19,9 +16,6 @@ from pmam_plugin.evaluation.tuning import tune_segments
 
 __all__ = [
     "PSDROC",
-    "PostProcessing",
-    "SoundEventBoxes",
-    "class_table",
     "evaluate_events",
     "evaluate_operating_points",
     "evaluate_scores",

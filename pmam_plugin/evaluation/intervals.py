@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pmam_plugin.evaluation.reference import EventArray
+from pmam_plugin.postprocessing.filters import active_runs
 
 _CHUNK = 100_000  # scores handled at once: small enough for the cache, large enough to hide numpy's overhead
 
@@ -99,19 +100,6 @@ def events_above(
         onset, offset = table["onset"].to_numpy()[first], table["offset"].to_numpy()[last]
         parts.append((np.full(len(label), index), label, onset, offset))
     return EventArray.sorted(*(np.concatenate(arrays) for arrays in zip(*parts)))
-
-
-def active_runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Runs of true frames: class, first and last frame (inclusive) of each, class by class in time order.
-
-    Args:
-        active: booleans, ``(frames, classes)``.
-    """
-    border = np.zeros((active.shape[1], 1), dtype=np.int8)
-    change = np.diff(np.concatenate((border, active.T.astype(np.int8), border), axis=1), axis=1)
-    label, first = np.nonzero(change == 1)
-    _, after = np.nonzero(change == -1)
-    return label, first, after - 1
 
 
 def _level_sets(tables: Sequence[tuple[int, pd.DataFrame]], labels: Sequence[str]) -> Intervals:

@@ -27,10 +27,10 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import counts, psds
 from pmam_plugin.evaluation.intersection import Changes, Criteria, count_changes
 from pmam_plugin.evaluation.intervals import Intervals, events_above, operating_point_intervals, score_intervals
-from pmam_plugin.evaluation.per_class import PerClass, per_class
 from pmam_plugin.evaluation.psds import PSDROC, SCENARIOS
 from pmam_plugin.evaluation.reference import EventArray, Reference, event_array
 from pmam_plugin.evaluation.tables import Progress, check_scores
+from pmam_plugin.postprocessing.per_class import PerClass, per_class
 
 CONFIDENCE = 0.95
 RESAMPLES = 200

@@ -13,8 +13,8 @@ from pmam_plugin.evaluation.intersection import count_changes
 from pmam_plugin.evaluation.intervals import Intervals
 from pmam_plugin.evaluation.metrics import aligned
 from pmam_plugin.evaluation.psds import SCENARIOS, class_areas
-from pmam_plugin.evaluation.segments import Boxes, SoundEventBoxes, candidates, merge
 from pmam_plugin.evaluation.tables import Progress
+from pmam_plugin.postprocessing.boxes import Boxes, SoundEventBoxes, candidates, merge
 
 _LOG = logging.getLogger(__name__)
 

@@ -19,11 +19,12 @@ from pmam_plugin.checkpoints import save_model
 from pmam_plugin.checkpoints.folder import model_config
 from pmam_plugin.config import configurable, rebuilt
 from pmam_plugin.encoders import Windows
-from pmam_plugin.evaluation import PostProcessing, evaluate_scores, tune_segments, tune_thresholds, write_scores
-from pmam_plugin.evaluation.per_class import PerClass
+from pmam_plugin.evaluation import evaluate_scores, tune_segments, tune_thresholds, write_scores
 from pmam_plugin.files import write_json
 from pmam_plugin.hub import model_card
 from pmam_plugin.models import SoundEventModel
+from pmam_plugin.postprocessing import PostProcessing
+from pmam_plugin.postprocessing.per_class import PerClass
 from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.provenance import run_provenance
 from pmam_plugin.stages.runner import RunContext, StageResult

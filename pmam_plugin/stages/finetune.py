@@ -18,9 +18,10 @@ from pmam_plugin.brains.objectives import Objective
 from pmam_plugin.brains.views import Views
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders import Windows
-from pmam_plugin.evaluation import PostProcessing, evaluate_scores
+from pmam_plugin.evaluation import evaluate_scores
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
+from pmam_plugin.postprocessing import PostProcessing
 from pmam_plugin.stages.loading import training_batches, validation_batches
 from pmam_plugin.stages.runner import RunContext, StageResult
 

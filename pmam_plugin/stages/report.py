@@ -14,9 +14,10 @@ from pmam_plugin import __version__
 from pmam_plugin.audio import read_audio
 from pmam_plugin.checkpoints import load_model
 from pmam_plugin.config import configurable
-from pmam_plugin.evaluation import PostProcessing, psd_roc, read_scores
+from pmam_plugin.evaluation import psd_roc, read_scores
 from pmam_plugin.files import read_json
 from pmam_plugin.models import SoundEventModel
+from pmam_plugin.postprocessing import PostProcessing
 from pmam_plugin.report.training import ClipExample, StageRecord, TrainingReport, write_training_report
 from pmam_plugin.stages.runner import RunContext, StageResult
 

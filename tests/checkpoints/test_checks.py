@@ -5,8 +5,8 @@ import pytest
 from pmam_plugin.checkpoints import load_model, save_model
 from pmam_plugin.encoders.base import Windows
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.postprocess import PostProcessing
 from pmam_plugin.files import read_json, write_json
+from pmam_plugin.postprocessing.filters import PostProcessing
 from tests.tiny_models import LABELS, tiny_detector
 
 

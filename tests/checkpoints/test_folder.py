@@ -12,7 +12,7 @@ from pmam_plugin.checkpoints import load_model, load_module, load_weights, save_
 from pmam_plugin.encoders.atst import ATSTFrame
 from pmam_plugin.encoders.base import Windows
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.postprocess import PostProcessing
+from pmam_plugin.postprocessing.filters import PostProcessing
 from tests.tiny_models import LABELS, tiny_detector
 
 

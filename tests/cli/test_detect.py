@@ -14,7 +14,7 @@ from pmam_plugin.cli import main
 from pmam_plugin.cli.detect import find_recordings
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation.tables import read_events, read_scores
-from tests.test_inference import RATE, balanced, noise
+from tests.inference.test_detector import RATE, balanced, noise
 
 
 @pytest.fixture(scope="module")

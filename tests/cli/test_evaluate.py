@@ -7,9 +7,10 @@ from pmam_plugin.checkpoints import save_model
 from pmam_plugin.cli import main
 from pmam_plugin.encoders import PatchEncoder
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation import PostProcessing, write_scores
+from pmam_plugin.evaluation import write_scores
 from pmam_plugin.features import FrontEnds, LogMel
 from pmam_plugin.models import Backbone, FrameDetector, LinearSoftmaxHead
+from pmam_plugin.postprocessing import PostProcessing
 from tests.evaluation.examples import LABELS, events_table, random_set, runs
 from tests.support import shared
 

@@ -4,7 +4,7 @@ import pytest
 
 from pmam_plugin.checkpoints import save_model
 from pmam_plugin.encoders.atst import ATSTFrame
-from pmam_plugin.evaluation.postprocess import PostProcessing
+from pmam_plugin.postprocessing.filters import PostProcessing
 from tests.cli.test_detect import run
 from tests.tiny_models import tiny_detector
 

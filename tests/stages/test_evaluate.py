@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from pmam_plugin.evaluation import PostProcessing
+from pmam_plugin.postprocessing import PostProcessing
 from pmam_plugin.stages.evaluate import Evaluate, Scored
 
 

@@ -17,11 +17,11 @@ from pmam_plugin.encoders import (
     PatchEncoder,
 )
 from pmam_plugin.encoders.atst_sed import DCASE_POOLING
-from pmam_plugin.evaluation import PostProcessing
 from pmam_plugin.features import ATSTMel, CRNNMel, FrontEnds, LogMel, PaSSTMel
 from pmam_plugin.models import AttentionHead, Backbone, FrameDetector, LinearSoftmaxHead
 from pmam_plugin.nn.cnn import ConvStack
 from pmam_plugin.nn.context import IdentityContext, RecurrentContext, RelativePositionTransformer
+from pmam_plugin.postprocessing import PostProcessing
 
 LABELS = ("bell", "dog", "speech")
 

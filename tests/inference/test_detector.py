@@ -11,8 +11,8 @@ from pmam_plugin.audio import read_audio, reading
 from pmam_plugin.checkpoints import save_model
 from pmam_plugin.encoders.base import Windows
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.postprocess import PostProcessing
 from pmam_plugin.inference import SoundEventDetector
+from pmam_plugin.postprocessing.filters import PostProcessing
 from tests.tiny_models import LABELS, tiny_detector
 
 RATE = 16_000

@@ -9,12 +9,12 @@ import torch
 from pmam_plugin.checkpoints import LoadedModel, load_model, save_model
 from pmam_plugin.encoders import CNNEncoder, DualBranchEncoder, PaSSTEncoder, YAMNetEncoder, YAMNetPatches
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation import PostProcessing
-from pmam_plugin.export import export_onnx, shortest_samples
 from pmam_plugin.features import FrontEnds, PaSSTMel, YAMNetMel
+from pmam_plugin.inference.export import export_onnx, shortest_samples
+from pmam_plugin.inference.tracing import adaptive_average, stretched, unflatten
 from pmam_plugin.models import AttentionHead, Backbone, FrameDetector, LinearSoftmaxHead
 from pmam_plugin.nn.context import IdentityContext, RelativePositionTransformer
-from pmam_plugin.tracing import adaptive_average, stretched, unflatten
+from pmam_plugin.postprocessing import PostProcessing
 from tests.sedt_models import tiny_sedt
 from tests.upstream.models import (
     LABELS,

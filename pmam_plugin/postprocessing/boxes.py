@@ -18,7 +18,7 @@ import pandas as pd
 
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.per_class import PerClass, per_class
+from pmam_plugin.postprocessing.per_class import PerClass, per_class
 
 _TOLERANCE = 1e-3  # thresholds of merging give way by this, so that a gap right at the limit closes
 _DECIMALS = 9  # filter responses are sums of many scores: equal ones should compare equal

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation import SoundEventBoxes, evaluate_scores, tune_segments
-from pmam_plugin.evaluation.segments import candidates, merge
+from pmam_plugin.evaluation import evaluate_scores, tune_segments
 from pmam_plugin.evaluation.tuning import GRID
+from pmam_plugin.postprocessing import SoundEventBoxes
+from pmam_plugin.postprocessing.boxes import candidates, merge
 from tests.evaluation.examples import LABELS, random_set, scores_table
 
 

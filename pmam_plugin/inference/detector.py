@@ -19,14 +19,14 @@ from pmam_plugin.checkpoints.folder import model_config, save_model
 from pmam_plugin.checkpoints.hub_folder import BUILTIN
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.postprocess import PostProcessing
 from pmam_plugin.hub import load_model, model_card, push_model
-from pmam_plugin.long_audio import Cutter, Grid, Joiner, Window
+from pmam_plugin.inference.long_audio import Cutter, Grid, Joiner, Window
 from pmam_plugin.models.base import Detection, SoundEventModel, frame_table
 from pmam_plugin.nn.precision import choose_precision
+from pmam_plugin.postprocessing.filters import PostProcessing
 
 if TYPE_CHECKING:
-    from pmam_plugin.streaming import SoundEventStream
+    from pmam_plugin.inference.streaming import SoundEventStream
 
 logger = logging.getLogger(__name__)
 
@@ -272,12 +272,12 @@ class SoundEventDetector:
             latency: seconds after which a score is final, at most the model's clip length (the default, which gives the
                 scores of the whole file). Smaller values cost more computing: two clips are scored per ``latency``.
         """
-        from pmam_plugin.streaming import SoundEventStream
+        from pmam_plugin.inference.streaming import SoundEventStream
 
         return SoundEventStream(self, self.sample_rate if sample_rate is None else sample_rate, latency)
 
     def grid(self, reach_seconds: float | None = None) -> Grid:
-        """The windows this model hears; ``reach_seconds`` as in :class:`~pmam_plugin.long_audio.Grid`."""
+        """The windows this model hears; ``reach_seconds`` as in :class:`~pmam_plugin.inference.long_audio.Grid`."""
         samples = round(self.model.clip_seconds * self.sample_rate)
         frames = self.model.output_frames(samples)
         reach = frames if reach_seconds is None else round(reach_seconds * self.frame_rate)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmam_plugin.long_audio import Cutter, Grid, Joiner
+from pmam_plugin.inference.long_audio import Cutter, Grid, Joiner
 
 # The grid of ATST-SED scaled down: a clip is not a whole number of frames.
 ODD = Grid(clip_samples=1000, clip_frames=15, samples_per_frame=64.0, reach=15)

@@ -11,9 +11,8 @@ import pandas as pd
 
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.intervals import active_runs
-from pmam_plugin.evaluation.per_class import PerClass, per_class
-from pmam_plugin.evaluation.segments import SoundEventBoxes
+from pmam_plugin.postprocessing.boxes import SoundEventBoxes
+from pmam_plugin.postprocessing.per_class import PerClass, per_class
 
 _LONGEST_FILTER = 600.0  # seconds; no event needs more, and memory would
 
@@ -159,6 +158,19 @@ class PostProcessing:
         filtering = ndimage.median_filter if self.filter_type == "median" else ndimage.maximum_filter
         mode: Literal["reflect", "nearest"] = "reflect" if self.median_rule == "scipy" else "nearest"
         return np.stack([filtering(column, size=length, mode=mode) for column in scores.T], axis=1)
+
+
+def active_runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of true frames: class, first and last frame (inclusive) of each, class by class in time order.
+
+    Args:
+        active: booleans, ``(frames, classes)``.
+    """
+    border = np.zeros((active.shape[1], 1), dtype=np.int8)
+    change = np.diff(np.concatenate((border, active.T.astype(np.int8), border), axis=1), axis=1)
+    label, first = np.nonzero(change == 1)
+    _, after = np.nonzero(change == -1)
+    return label, first, after - 1
 
 
 def _numbers(name: str, value: Any) -> list[float]:

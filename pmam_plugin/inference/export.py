@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from pmam_plugin.checkpoints.folder import LoadedModel
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
+from pmam_plugin.inference.tracing import TraceableShapes, make_traceable
 from pmam_plugin.models.base import Detection, SoundEventModel
 from pmam_plugin.models.sedt import SEDT
-from pmam_plugin.tracing import TraceableShapes, make_traceable
 
 OPSET = 17
 TOLERANCE = 1e-4

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.postprocess import PostProcessing
-from pmam_plugin.evaluation.segments import SoundEventBoxes
 from pmam_plugin.inference import SoundEventDetector
-from tests.test_inference import RATE, balanced, noise, values
+from pmam_plugin.postprocessing.boxes import SoundEventBoxes
+from pmam_plugin.postprocessing.filters import PostProcessing
+from tests.inference.test_detector import RATE, balanced, noise, values
 from tests.tiny_models import LABELS, tiny_detector
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from pmam_plugin.audio import MonoResampler
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.postprocess import PostProcessing
-from pmam_plugin.long_audio import Cutter, Joiner, Window
+from pmam_plugin.inference.long_audio import Cutter, Joiner, Window
+from pmam_plugin.postprocessing.filters import PostProcessing
 
 if TYPE_CHECKING:
     from pmam_plugin.inference import SoundEventDetector

@@ -6,7 +6,7 @@ import pytest
 
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation import PostProcessing, SoundEventBoxes
+from pmam_plugin.postprocessing import PostProcessing, SoundEventBoxes
 from tests.evaluation.examples import LABELS, scores_table
 from tests.support import shared
 
