@@ -1,4 +1,4 @@
-"""Masked pre-training (PMAM, "post-pretraining"; MAT-SED with the reconstruction loss)."""
+"""Masked pre-training (PMAM, "post-pretraining")."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MaskedBrain(StageBrain):
 
     Args:
         model: the masked model.
-        loss: called as ``loss(prediction, mask, posteriors=, prototypes=, inputs=)``.
+        loss: called as ``loss(prediction, mask, posteriors=, prototypes=)``.
         prototypes: component means in the space of the model's prediction, ``(prototypes, dim)``.
         posteriors: pseudo-labels of every clip that is trained or validated on.
         augmentation: moves features and posteriors together.
@@ -100,7 +100,6 @@ class MaskedBrain(StageBrain):
                     output.mask,
                     posteriors=posteriors,
                     prototypes=self.prototypes,
-                    inputs=output.inputs,
                 )
             }
             if output.tags is not None and self.tag_weight:

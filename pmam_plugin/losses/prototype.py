@@ -1,7 +1,7 @@
 """Losses of masked audio modelling: prototype-wise BCE and the alternatives it is compared with.
 
-Every loss here is called as ``loss(prediction, mask, posteriors=..., prototypes=..., inputs=...)`` and takes what it
-needs, so that YAML can put one in the place of another.
+Every loss here is called as ``loss(prediction, mask, posteriors, prototypes)``, so that YAML can put one in the
+place of another.
 """
 
 from __future__ import annotations
@@ -75,9 +75,7 @@ class PrototypeBCE(nn.Module):
         self.label_smoothing = label_smoothing
         self.focal_gamma = focal_gamma
 
-    def forward(
-        self, prediction: Tensor, mask: Tensor, posteriors: Tensor, prototypes: Tensor, inputs: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, prediction: Tensor, mask: Tensor, posteriors: Tensor, prototypes: Tensor) -> Tensor:
         """Mean loss over the frames where ``mask`` is true.
 
         Args:
@@ -85,7 +83,6 @@ class PrototypeBCE(nn.Module):
             mask: true where the frame was hidden (and is not padding), ``(batch, frames)``.
             posteriors: ``(batch, frames, prototypes)``.
             prototypes: ``(prototypes, dim)``.
-            inputs: unused.
         """
         logits = prototype_logits(prediction[mask], prototypes, self.temperature, self.negative_slope)
         if not len(logits):
@@ -104,45 +101,13 @@ class PrototypeInfoNCE(nn.Module):
         super().__init__()
         self.temperature = temperature
 
-    def forward(
-        self, prediction: Tensor, mask: Tensor, posteriors: Tensor, prototypes: Tensor, inputs: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, prediction: Tensor, mask: Tensor, posteriors: Tensor, prototypes: Tensor) -> Tensor:
         """Mean loss over masked frames; shapes as in :meth:`PrototypeBCE.forward`."""
         hidden = functional.normalize(prediction[mask].float(), dim=-1)
         if not len(hidden):
             return prediction.sum() * 0.0
         cosine = hidden @ functional.normalize(prototypes.float(), dim=-1).T
         return functional.cross_entropy(cosine / self.temperature, posteriors[mask].argmax(dim=-1))
-
-
-@configurable
-class MaskedReconstruction(nn.Module):
-    """MAT-SED's objective: mean squared error between the prediction and the frame that was hidden.
-
-    The target is detached by default; the reference lets the encoder move towards the prediction as well
-    (``detach=False``), which a constant encoder output would satisfy best.
-    """
-
-    predicts_inputs = True  # the prediction head is as wide as what was hidden, not as the prototypes
-
-    def __init__(self, detach: bool = True) -> None:
-        super().__init__()
-        self.detach = detach
-
-    def forward(
-        self,
-        prediction: Tensor,
-        mask: Tensor,
-        posteriors: Tensor | None = None,
-        prototypes: Tensor | None = None,
-        *,
-        inputs: Tensor,
-    ) -> Tensor:
-        """Mean over masked frames of the squared error against ``inputs``, ``(batch, frames, dim)``."""
-        if not bool(mask.any()):
-            return prediction.sum() * 0.0
-        target = inputs.detach() if self.detach else inputs
-        return functional.mse_loss(prediction[mask].float(), target[mask].float())
 
 
 def prototype_presence(posteriors: Tensor, padding: Tensor | None = None, minimum_share: float = 0.0) -> Tensor:

@@ -22,20 +22,18 @@ class MaskedOutput:
 
     Attributes:
         prediction: for every frame, in the space of the prototypes, ``(batch, frames, prototype_dim)``.
-        inputs: the context network's input before masking, ``(batch, frames, dim)``; what reconstruction aims at.
         mask: true where a frame was hidden, ``(batch, frames)``.
         tags: clip probabilities of the prototypes, ``(batch, prototypes)``, or None without a tag head.
     """
 
     prediction: Tensor
-    inputs: Tensor
     mask: Tensor
     tags: Tensor | None = None
 
 
 @configurable
 class MaskedModel(nn.Module):
-    """A backbone whose context network has to guess hidden frames (PMAM section II-C; MAT-SED with reconstruction).
+    """A backbone whose context network has to guess hidden frames (PMAM section II-C).
 
     Args:
         backbone: front ends, encoder, context network.
@@ -76,7 +74,7 @@ class MaskedModel(nn.Module):
         plan = self._plan(encoded.frames, mask, padding, generator)
         frames = self.backbone.context(apply_mask(encoded.frames, self.mask_token, plan))
         tags = None if self.tag_head is None else self.tag_head(encoded.tokens)
-        return MaskedOutput(self.head(frames), encoded.frames, plan.mask, tags)
+        return MaskedOutput(self.head(frames), plan.mask, tags)
 
     def embed(self, features: Mapping[str, Tensor], layer: str, windows: Windows | None = None) -> Tensor:
         """Embeddings of the backbone, never masked; see :meth:`Backbone.embed`."""

@@ -12,7 +12,6 @@ from torch import Tensor
 from pmam_plugin.config import configurable
 
 STYLES = ("mask_token", "random_frame", "itself")
-PAPER_STYLES = {"mask_token": 0.9, "random_frame": 0.05, "itself": 0.05}
 
 
 @dataclass

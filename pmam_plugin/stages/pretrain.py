@@ -98,8 +98,6 @@ class Pretrain:
         if self.lora is not None:
             add_lora(backbone, **self.lora)
         count, dim = prototypes.means.shape
-        if getattr(self.loss, "predicts_inputs", False):
-            dim = backbone.encoder.dim
         tag_head = None
         if self.tag_weight and backbone.encoder.token_dim is not None:
             tag_head = TagHead(backbone.encoder.token_dim, count, self.tag_heads)

@@ -8,7 +8,6 @@ from safetensors import safe_open
 
 from pmam_plugin.augment import MixPlan
 from pmam_plugin.losses.prototype import (
-    MaskedReconstruction,
     PrototypeBCE,
     PrototypeInfoNCE,
     prototype_bce,
@@ -75,16 +74,6 @@ def test_losses_fall_when_the_prediction_points_at_its_prototype():
         right = loss(prototypes.unsqueeze(0), mask, posteriors=posteriors, prototypes=prototypes)
         wrong = loss(prototypes.roll(1, 0).unsqueeze(0), mask, posteriors=posteriors, prototypes=prototypes)
         assert right < 0.01 < wrong
-
-
-def test_reconstruction_detaches_its_target_unless_told_otherwise():
-    prediction, inputs = torch.randn(1, 6, 3, requires_grad=True), torch.randn(1, 6, 3, requires_grad=True)
-    mask = torch.tensor([[True, True, False, False, True, False]])
-    MaskedReconstruction()(prediction, mask, inputs=inputs).backward()
-    assert inputs.grad is None
-    assert torch.all(prediction.grad[~mask] == 0)
-    MaskedReconstruction(detach=False)(prediction, mask, inputs=inputs).backward()
-    assert inputs.grad is not None
 
 
 def test_presence_is_soft_below_one_frame_and_ignores_padding():

@@ -20,7 +20,6 @@ def seeded(seed: int = 0) -> torch.Generator:
 def test_output_has_the_stated_shapes() -> None:
     output = tiny_masked()(tiny_features())
     assert output.prediction.shape == (2, 25, 7)
-    assert output.inputs.shape == (2, 25, 16)
     assert output.mask.shape == (2, 25)
     assert output.tags is not None
     assert output.tags.shape == (2, 5)
@@ -42,14 +41,6 @@ def test_hidden_frames_cannot_be_seen() -> None:
         )
         predictions.append(model(tiny_features(batch=1), mask=mask).prediction)
     assert torch.equal(*predictions)
-
-
-@torch.no_grad()
-def test_inputs_are_what_was_there_before_masking() -> None:
-    model, features = tiny_masked(), tiny_features()
-    output = model(features)
-    assert output.mask.any()
-    torch.testing.assert_close(output.inputs, model.backbone.embed(features, "encoder"))
 
 
 @torch.no_grad()
