@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pmam_plugin.inference import SoundEventDetector
+from pmam_plugin.inference import Scorer, SoundEventDetector
 from pmam_plugin.postprocessing import PostProcessing
 from tests.sedt_models import tiny_sedt
 from tests.upstream.models import (
@@ -47,6 +47,20 @@ def test_a_fraction_of_a_second_is_scored(detector, seconds):
     assert ((found >= 0) & (found <= 1) | (found == -np.inf)).all()
     events = detector.detect(wave, detector.sample_rate, threshold=0.0)
     assert (events.offset <= seconds + 1e-3).all()
+
+
+def test_what_else_is_in_a_batch_changes_nothing(detector):
+    """Validation and evaluation score many clips of many lengths at once, a user one: all get the same scores."""
+    clip = detector.model.clip_seconds
+    waves = [noise(seconds, sample_rate=detector.sample_rate) for seconds in (0.3, clip, 0.6 * clip, 3.3 * clip)]
+    together = Scorer(detector.model, detector.scoring, batch_size=16).waves(waves)
+    for wave, scored in zip(waves, together, strict=True):
+        [alone] = Scorer(detector.model, detector.scoring, batch_size=1).waves([wave])
+        assert np.allclose(values(detector, scored.table), values(detector, alone.table), atol=1e-5)
+        assert np.allclose(scored.clips, alone.clips, atol=1e-5)
+        heard = detector.scores(wave, detector.sample_rate)
+        evaluated = detector.postprocessing.filtered(scored.table)
+        assert np.allclose(values(detector, heard), values(detector, evaluated), atol=1e-5)
 
 
 def test_a_long_recording_moved_by_half_a_window_scores_the_same(detector):

@@ -21,11 +21,12 @@ from pmam_plugin.brains.objectives import Objective, StepState
 from pmam_plugin.brains.views import Views
 from pmam_plugin.data import Batch
 from pmam_plugin.encoders import Windows
-from pmam_plugin.models import Detection, SoundEventModel
+from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
+from pmam_plugin.models import SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
 
-# (tables by clip, clip scores by clip, clip names) -> selection score, higher is better
-SelectionScore = Callable[[Mapping[str, pd.DataFrame], Mapping[str, Any]], Mapping[str, float]]
+# (masked scores tables by clip) -> figures, among them "selection": higher is better
+SelectionScore = Callable[[Mapping[str, pd.DataFrame]], Mapping[str, float]]
 
 
 class MeanTeacherBrain(StageBrain):
@@ -38,8 +39,8 @@ class MeanTeacherBrain(StageBrain):
         objectives: loss terms, summed.
         score: selection metric from the scores tables of the selection clips.
         plan, folder, seed, name, run_opts: see :class:`StageBrain`.
-        teacher_windows, validation_windows: sliding windows for the teacher in training and for both in validation.
-        temperature: of both in validation.
+        scoring: of both in validation, the one that the run is evaluated with.
+        teacher_windows: sliding windows for the teacher in training.
     """
 
     def __init__(
@@ -54,9 +55,8 @@ class MeanTeacherBrain(StageBrain):
         seed: int,
         name: str,
         run_opts: Mapping[str, Any] | None = None,
+        scoring: Scoring | None = None,
         teacher_windows: Windows | None = None,
-        validation_windows: Windows | None = None,
-        temperature: float = 1.0,
     ) -> None:
         # Heads that only a loss term uses (projectors) are trained here and never reach the exported model.
         modules: dict[str, nn.Module] = {"student": student}
@@ -69,15 +69,16 @@ class MeanTeacherBrain(StageBrain):
         for moved in recoverables.values():
             moved.to(self.device)
         self.views, self.objectives, self.score = views, objectives, score
-        self.teacher_windows, self.validation_windows = teacher_windows, validation_windows
-        self.temperature = temperature
-        self._tables: dict[str, dict[str, Any]] = {}
+        self.scoring = scoring or Scoring()
+        self.teacher_windows = teacher_windows
+        self._scored: dict[str, dict[str, ScoredClip]] = {}
 
-    def compute_forward(self, batch: Batch, stage: sb.Stage) -> StepState | dict[str, Detection]:
-        """Student and teacher on their views of the batch."""
-        batch = batch.to(self.device)
+    def compute_forward(self, batch: Batch, stage: sb.Stage) -> StepState | None:
+        """Student and teacher on their views of the batch; in validation their scores of it are kept instead."""
         if stage != sb.Stage.TRAIN:
-            return self._detect(batch)
+            self._score_clips(batch)
+            return None
+        batch = batch.to(self.device)
         student_features, teacher_features, targets, plan = self.views(self.student.frontend, batch)
         padding = targets["padding"]
         student = self.modules.student(student_features, padding=padding)
@@ -88,11 +89,9 @@ class MeanTeacherBrain(StageBrain):
                 teacher = self.teacher.model(teacher_features, padding=padding, **options)
         return StepState(student, teacher, targets, batch, padding, plan, self.modules)
 
-    def compute_objectives(
-        self, predictions: StepState | dict[str, Detection], batch: Batch, stage: sb.Stage
-    ) -> Tensor:
+    def compute_objectives(self, predictions: StepState | None, batch: Batch, stage: sb.Stage) -> Tensor:
         """Sum of the terms, each recorded under its name; zero in validation, where scores decide."""
-        if not isinstance(predictions, StepState):
+        if predictions is None:
             return torch.zeros(())
         terms: dict[str, Tensor] = {}
         with torch.autocast(self.device_type, enabled=False):
@@ -109,8 +108,8 @@ class MeanTeacherBrain(StageBrain):
             getattr(objective, "after_update", lambda: None)()
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Forget the tables of the last validation; the teacher has dropout where the student has (published)."""
-        self._tables = {}
+        """Forget the scores of the last validation; the teacher has dropout where the student has (published)."""
+        self._scored = {}
         # A validation leaves the teacher in evaluation mode, a resumed run starts in training mode: both must agree.
         if stage == sb.Stage.TRAIN and self.teacher is not None:
             rest(self.teacher.model.train(), frozen_parts(self.student))
@@ -122,30 +121,18 @@ class MeanTeacherBrain(StageBrain):
             models["teacher"] = self.teacher.model
         return models
 
-    def _detect(self, batch: Batch) -> dict[str, Detection]:
-        features = self.student.frontend(batch.waves)
-        options: dict[str, Any] = {} if self.validation_windows is None else {"windows": self.validation_windows}
-        if self.temperature != 1.0:
-            options["temperature"] = self.temperature
-        detections = {}
+    def _score_clips(self, batch: Batch) -> None:
+        samples = (batch.seconds * batch.sample_rate).round().int().tolist()
+        waves = [wave[:count] for wave, count in zip(batch.waves, samples, strict=True)]
         for name, model in self.candidates().items():
-            model.eval()
-            padding = batch.padding(self.student.output_frames(batch.waves.shape[1]))
-            detection = model(features, padding=padding, **options)
-            tables = model.score_tables(detection, batch.seconds.tolist())
-            clips = model.clip_scores(detection).float().cpu()
-            for index, clip in enumerate(batch.ids):
-                self._tables.setdefault(name, {})[clip] = (tables[index], clips[index])
-            detections[name] = detection
-        return detections
+            scores = Scorer(model.eval(), self.scoring, len(batch)).waves(waves)
+            self._scored.setdefault(name, {}).update(zip(batch.ids, scores, strict=True))
 
     def validation_scores(self, loss: float) -> dict[str, float]:
         """Selection scores of every candidate; the best weights of each are kept on their own."""
         scores: dict[str, float] = {}
         for name, model in self.candidates().items():
-            tables = {clip: table for clip, (table, _) in self._tables[name].items()}
-            clips = {clip: values for clip, (_, values) in self._tables[name].items()}
-            result = self.score(tables, clips)
+            result = self.score({clip: scored.table for clip, scored in self._scored[name].items()})
             scores |= {f"{name}_{metric}": value for metric, value in result.items()}
             self.best.offer(name, result["selection"], model.state_dict())
         return scores

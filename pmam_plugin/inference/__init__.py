@@ -1,5 +1,6 @@
 """From recordings to events: the detector, streams, recordings of any length, event files, export."""
 
 from pmam_plugin.inference.detector import Progress, Result, SoundEventDetector
+from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
 
-__all__ = ["Progress", "Result", "SoundEventDetector"]
+__all__ = ["Progress", "Result", "ScoredClip", "Scorer", "Scoring", "SoundEventDetector"]

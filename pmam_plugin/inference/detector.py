@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,16 +17,15 @@ from torch import Tensor
 from pmam_plugin.audio import audio_blocks, audio_info, to_mono_resampled
 from pmam_plugin.checkpoints.folder import model_config, save_model
 from pmam_plugin.checkpoints.hub_folder import BUILTIN
-from pmam_plugin.config import from_config, to_config
+from pmam_plugin.config import rebuilt
 from pmam_plugin.errors import InputError
 from pmam_plugin.hub import load_model, model_card, push_model
-from pmam_plugin.inference.long_audio import Cutter, Grid, Joiner, Window
-from pmam_plugin.models.base import Detection, SoundEventModel, frame_table
+from pmam_plugin.inference.long_audio import Grid
+from pmam_plugin.inference.scoring import Scorer, Scoring
+from pmam_plugin.inference.streaming import SoundEventStream
+from pmam_plugin.models.base import SoundEventModel
 from pmam_plugin.nn.precision import choose_precision
 from pmam_plugin.postprocessing.filters import PostProcessing
-
-if TYPE_CHECKING:
-    from pmam_plugin.inference.streaming import SoundEventStream
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +99,6 @@ class SoundEventDetector:
         self.precision = choose_precision(precision, self.device)
         if self.precision.warning:
             logger.warning(self.precision.warning)
-        self._autocast = self.precision.autocast(self.device)
 
     @classmethod
     def from_pretrained(
@@ -159,6 +157,11 @@ class SoundEventDetector:
         return push_model(
             self.model, repository, self.postprocessing, provenance, half=half, options=self.options, **publishing
         )
+
+    @property
+    def scoring(self) -> Scoring:
+        """How the model's output becomes scores and events."""
+        return Scoring.from_options(self.postprocessing, self.options)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -258,7 +261,7 @@ class SoundEventDetector:
         Yields:
             One result per recording, in order.
         """
-        rule = self.postprocessing if threshold is None else _changed(self.postprocessing, threshold=threshold)
+        rule = self.postprocessing if threshold is None else rebuilt(self.postprocessing, threshold=threshold)
         for result in self._results(recordings, sample_rate, True, None, progress):
             if result.error is None:
                 result.events = rule.events(result.scores, result.name)
@@ -272,42 +275,12 @@ class SoundEventDetector:
             latency: seconds after which a score is final, at most the model's clip length (the default, which gives the
                 scores of the whole file). Smaller values cost more computing: two clips are scored per ``latency``.
         """
-        from pmam_plugin.inference.streaming import SoundEventStream
-
-        return SoundEventStream(self, self.sample_rate if sample_rate is None else sample_rate, latency)
+        rate = self.sample_rate if sample_rate is None else sample_rate
+        return SoundEventStream(self._scorer(self.scoring), rate, latency)
 
     def grid(self, reach_seconds: float | None = None) -> Grid:
         """The windows this model hears; ``reach_seconds`` as in :class:`~pmam_plugin.inference.long_audio.Grid`."""
-        samples = round(self.model.clip_seconds * self.sample_rate)
-        frames = self.model.output_frames(samples)
-        reach = frames if reach_seconds is None else round(reach_seconds * self.frame_rate)
-        return Grid(samples, frames, self.sample_rate / self.frame_rate, min(max(reach, 2), frames))
-
-    @torch.inference_mode()
-    def forward(self, windows: Sequence[Window], options: Mapping[str, Any]) -> Detection:
-        """The model's output for windows, padded to its clip length."""
-        grid = self.grid()
-        waves = torch.zeros(len(windows), grid.clip_samples)
-        padding = torch.zeros(len(windows), grid.clip_frames, dtype=torch.bool)
-        for row, window in enumerate(windows):
-            waves[row, : len(window.samples)] = window.samples
-            padding[row, window.frames :] = True
-        features = self.model.frontend(waves.to(self.device))
-        with self._autocast():
-            # None where nothing is padded: a mask of zeros may take another, slightly different route.
-            return self.model(features, padding=padding.to(self.device) if padding.any() else None, **options)
-
-    def masked_frames(self, detection: Detection, windows: Sequence[Window], mask: bool) -> list[np.ndarray]:
-        """Frame scores of every window, ``(window.frames, classes)``, times the clip-level mask if asked for."""
-        frames = detection.frames.float().cpu().numpy()
-        scores = [frames[row, : window.frames] for row, window in enumerate(windows)]
-        if not mask or self.postprocessing.weak_mask == "none":
-            return scores
-        masking = PostProcessing(weak_mask=self.postprocessing.weak_mask)
-        ones = pd.DataFrame([[0.0, 1.0, *np.ones(len(self.labels))]], columns=["onset", "offset", *self.labels])
-        clips = self.model.clip_scores(detection).float().cpu().tolist()
-        factors = [masking(ones, clip)[list(self.labels)].to_numpy(np.float32) for clip in clips]
-        return [values * factor for values, factor in zip(scores, factors, strict=True)]
+        return self._scorer(self.scoring).grid(reach_seconds)
 
     def _results(
         self,
@@ -317,107 +290,57 @@ class SoundEventDetector:
         temperature: float | None,
         progress: Progress | None,
     ) -> Iterator[Result]:
-        options = dict(self.options) if postprocess else {}
-        if temperature is not None and not temperature > 0:
-            raise InputError(f"temperature {temperature}: must be more than 0; it divides the logits")
+        scoring = self.scoring if postprocess else Scoring()
         if temperature is not None:
-            options["temperature"] = temperature
-        waiting: list[_Recording] = []
-        queue: list[tuple[_Recording, Window]] = []
-        for number, audio in enumerate(recordings):
-            recording = _Recording(audio, number, self.grid())
-            waiting.append(recording)
-            for window in recording.windows(self.sample_rate, sample_rate, progress):
-                queue.append((recording, window))
-                if len(queue) == self.batch_size:
-                    self._score(queue, options, postprocess)
-                    queue = []
-            while waiting and waiting[0].done:
-                yield waiting.pop(0).result(self, postprocess)
-        if queue:
-            self._score(queue, options, postprocess)
-        for recording in waiting:
-            yield recording.result(self, postprocess)
+            scoring = rebuilt(scoring, temperature=temperature)
+        sources: list[_Source] = []
 
-    def _score(self, queue: list[tuple[_Recording, Window]], options: Mapping[str, Any], postprocess: bool) -> None:
-        windows = [window for _, window in queue]
-        detection = self.forward(windows, options)
-        if any(recording.whole for recording, _ in queue):
-            seconds = [recording.cutter.received / self.sample_rate for recording, _ in queue]
-            tables = self.model.score_tables(detection, seconds)
-            clips = self.model.clip_scores(detection).float().cpu().tolist()
-        joined = self.masked_frames(detection, windows, postprocess)
-        for row, (recording, window) in enumerate(queue):
-            recording.scored += 1
-            if recording.whole:
-                recording.table = self.postprocessing(tables[row], clips[row]) if postprocess else tables[row]
+        def blocks() -> Iterator[Iterator[Tensor]]:
+            for number, audio in enumerate(recordings):
+                sources.append(_Source(audio, number))
+                yield sources[-1].blocks(self.sample_rate, sample_rate, progress)
+
+        for scored in self._scorer(scoring).run(blocks()):
+            source = sources.pop(0)
+            if scored.error is not None:
+                yield Result(source.audio, source.name, error=scored.error)
             else:
-                recording.rows.append(recording.joiner.add(window, joined[row]))
+                table = scoring.postprocessing.filtered(scored.table) if postprocess else scored.table
+                yield Result(source.audio, source.name, source.samples / self.sample_rate, table)
+
+    def _scorer(self, scoring: Scoring) -> Scorer:
+        return Scorer(self.model, scoring, self.batch_size, self.precision.autocast(self.device), tags=False)
 
 
-class _Recording:
-    """A recording on its way through the detector."""
+class _Source:
+    """A recording as it was given."""
 
-    def __init__(self, source: Audio, number: int, grid: Grid) -> None:
-        self.source = source
-        self.is_file = isinstance(source, str | os.PathLike)
-        self.name = Path(os.fspath(source)).name if self.is_file else f"recording_{number + 1}"  # type: ignore[arg-type]
-        self.cutter, self.joiner = Cutter(grid), Joiner(grid)
-        self.cut = self.scored = 0
-        self.whole = self.ended = False  # whole: one window holds it all
-        self.rows: list[np.ndarray] = []
-        self.table: pd.DataFrame | None = None
-        self.error: InputError | None = None
+    def __init__(self, audio: Audio, number: int) -> None:
+        self.audio, self.samples = audio, 0
+        self.is_file = isinstance(audio, str | os.PathLike)
+        self.name = Path(os.fspath(audio)).name if self.is_file else f"recording_{number + 1}"  # type: ignore[arg-type]
 
-    @property
-    def done(self) -> bool:
-        return self.error is not None or (self.ended and self.scored == self.cut)
-
-    def windows(self, rate: int, sample_rate: int | None, progress: Progress | None) -> Iterator[Window]:
-        """Windows at ``rate``; an unreadable recording ends them and sets ``error``."""
-        try:
-            total = audio_info(self.source).duration if progress and self.is_file else 0.0  # type: ignore[arg-type]
-            for block in self._blocks(rate, sample_rate):
-                for window in self.cutter.feed(block):
-                    self.cut += 1
-                    yield window
-                    if progress:
-                        progress(self.name, window.end_frame * self.cutter.grid.samples_per_frame / rate, total)
-            last = self.cutter.finish()
-            self.whole, self.ended = self.cut == 0, True
-            self.cut += len(last)
-            yield from last
+    def blocks(self, rate: int, sample_rate: int | None, progress: Progress | None) -> Iterator[Tensor]:
+        """Mono blocks at ``rate``; counts the samples and tells ``progress``."""
+        total = audio_info(self.audio).duration if progress and self.is_file else 0.0  # type: ignore[arg-type]
+        for block in self._read(rate, sample_rate):
+            self.samples += len(block)
+            yield block
             if progress:
-                progress(self.name, self.cutter.received / rate, self.cutter.received / rate)
-        except InputError as error:
-            self.error = error
+                progress(self.name, self.samples / rate, max(total, self.samples / rate))
 
-    def _blocks(self, rate: int, sample_rate: int | None) -> Iterator[Tensor]:
+    def _read(self, rate: int, sample_rate: int | None) -> Iterator[Tensor]:
         if self.is_file:
-            yield from audio_blocks(self.source, rate)  # type: ignore[arg-type]
-        elif not isinstance(self.source, np.ndarray | Tensor | Sequence) or isinstance(self.source, bytes):
-            kind = type(self.source).__name__
+            yield from audio_blocks(self.audio, rate)  # type: ignore[arg-type]
+        elif not isinstance(self.audio, np.ndarray | Tensor | Sequence) or isinstance(self.audio, bytes):
+            kind = type(self.audio).__name__
             raise InputError(
                 f"{self.name}: {kind} is no audio; give the path of a file, or samples as an array or tensor"
             )
         elif sample_rate is None:
             raise InputError(f"{self.name}: samples were given without their sample_rate; pass sample_rate=...")
         else:
-            yield to_mono_resampled(self.source, sample_rate, rate)  # type: ignore[arg-type]
-
-    def result(self, detector: SoundEventDetector, postprocess: bool) -> Result:
-        if self.error is not None:
-            return Result(self.source, self.name, error=self.error)
-        seconds = self.cutter.received / detector.sample_rate
-        if self.table is None:
-            self.table = frame_table(np.concatenate(self.rows), seconds, detector.frame_rate, detector.labels)
-            if postprocess:
-                self.table = _changed(detector.postprocessing, weak_mask="none")(self.table)
-        return Result(self.source, self.name, seconds, self.table)
-
-
-def _changed(postprocessing: PostProcessing, **changes: Any) -> PostProcessing:
-    return from_config({**to_config(postprocessing), **changes})
+            yield to_mono_resampled(self.audio, sample_rate, rate)  # type: ignore[arg-type]
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
 from pmam_plugin.audio import MonoResampler
-from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.inference.long_audio import Cutter, Joiner, Window
+from pmam_plugin.inference.scoring import Scorer
 from pmam_plugin.postprocessing.filters import PostProcessing
-
-if TYPE_CHECKING:
-    from pmam_plugin.inference import SoundEventDetector
 
 
 @dataclass
@@ -50,7 +46,7 @@ class SoundEventStream:
         latency: seconds of audio that must follow a moment until its score is out, at most; computing comes on top.
 
     Args:
-        detector: does the work.
+        scorer: does the work.
         sample_rate: of the audio that will be fed, Hz.
         latency: seconds until the network's scores are final, at most a clip; the filters add half their length, and
             the frame grid up to two frames.
@@ -59,22 +55,24 @@ class SoundEventStream:
         InputError: a latency of zero or less, or more than a clip; a sample rate that is not positive.
     """
 
-    def __init__(self, detector: SoundEventDetector, sample_rate: int, latency: float | None = None) -> None:
-        clip_seconds = detector.model.clip_seconds
-        if latency is not None and not 0 < latency <= clip_seconds:
-            raise InputError(f"latency {latency} s: must be more than 0 and at most the model's clip, {clip_seconds} s")
-        self.detector = detector
-        grid = detector.grid(latency)
+    def __init__(self, scorer: Scorer, sample_rate: int, latency: float | None = None) -> None:
+        model = scorer.model
+        if latency is not None and not 0 < latency <= model.clip_seconds:
+            raise InputError(
+                f"latency {latency} s: must be more than 0 and at most the model's clip, {model.clip_seconds} s"
+            )
+        self.scorer, self.labels = scorer, model.labels
+        grid = scorer.grid(latency)
         self._cutter, self._joiner = Cutter(grid), Joiner(grid)
-        self._resampler = MonoResampler(sample_rate, detector.sample_rate, "the stream")
-        self._filter = from_config({**to_config(detector.postprocessing), "weak_mask": "none"})
-        self._margin = math.ceil(_look_ahead(self._filter, clip_seconds) * detector.frame_rate)
-        self._scores = _Rows(detector, self._filter, self._margin)
-        self._open = _OpenEvents(self._filter)
-        empty = self._scores.add(np.zeros((0, len(detector.labels)), dtype=np.float32), None)
+        self._resampler = MonoResampler(sample_rate, model.sample_rate, "the stream")
+        rule = scorer.rule
+        self._margin = math.ceil(_look_ahead(rule, model.clip_seconds) * model.frame_rate)
+        self._scores = _Rows(model.labels, model.frame_rate, rule, self._margin)
+        self._open = _OpenEvents(rule)
+        empty = self._scores.add(np.zeros((0, len(model.labels)), dtype=np.float32), None)
         self._nothing = Finalised(empty, self._open.add(empty, False))
         self._ended = False
-        self.latency = (grid.reach + self._margin + 2) / detector.frame_rate
+        self.latency = (grid.reach + self._margin + 2) / model.frame_rate
 
     def feed(self, samples: np.ndarray | Tensor) -> Finalised:
         """Add audio, ``(samples,)`` or with a channel axis, floating point or integer PCM.
@@ -104,12 +102,11 @@ class SoundEventStream:
     def _advance(self, windows: Sequence[Window], last: bool) -> Finalised:
         if not windows and not last:
             return Finalised(self._nothing.scores.copy(), self._nothing.events.copy())
-        rows = [np.zeros((0, len(self.detector.labels)), dtype=np.float32)]
+        rows = [np.zeros((0, len(self.labels)), dtype=np.float32)]
         for window in windows:
-            detection = self.detector.forward([window], self.detector.options)
-            (frames,) = self.detector.masked_frames(detection, [window], mask=True)
+            (frames,) = self.scorer.masked(self.scorer.forward([window]), [window])
             rows.append(self._joiner.add(window, frames))
-        seconds = self._cutter.received / self.detector.sample_rate if last else None
+        seconds = self._cutter.received / self.scorer.model.sample_rate if last else None
         table = self._scores.add(np.concatenate(rows), seconds)
         return Finalised(table, self._open.add(table, last))
 
@@ -117,8 +114,8 @@ class SoundEventStream:
 class _Rows:
     """Filter rows as they come: a row is out once the filter has seen all it needs on both sides."""
 
-    def __init__(self, detector: SoundEventDetector, postprocessing: PostProcessing, margin: int) -> None:
-        self.labels, self.frame_rate = detector.labels, detector.frame_rate
+    def __init__(self, labels: Sequence[str], frame_rate: float, postprocessing: PostProcessing, margin: int) -> None:
+        self.labels, self.frame_rate = labels, frame_rate
         self.postprocessing, self.margin = postprocessing, margin
         self._kept = np.zeros((0, len(self.labels)), dtype=np.float32)
         self._first = 0  # frame of the first kept row
@@ -136,7 +133,7 @@ class _Rows:
             ready = max(self._out, end - self.margin)
         if ready == self._out:
             return self._table(self._kept[:0], 0, None)
-        table = self.postprocessing(self._table(self._kept, self._first, seconds))
+        table = self.postprocessing.filtered(self._table(self._kept, self._first, seconds))
         table = table[(table["onset"] >= self._onset(self._out)) & (table["onset"] < self._onset(ready))]
         self._out = ready
         unneeded = max(0, self._out - self.margin - 1 - self._first)

@@ -40,18 +40,14 @@ class LinearSoftmaxHead(nn.Module):
 
         Args:
             frames: of the context network.
-            tokens: of the encoder; needed with a tag branch.
+            tokens: of the encoder, for the tag branch; None gives no tags.
             padding: true where a frame is padding, ``(batch, frames)``; such frames score zero.
             temperature: divides the logits; below one sharpens.
         """
         scores = (self.classifier(frames).float() / temperature).sigmoid()
         if padding is not None:
             scores = scores.masked_fill(padding.unsqueeze(-1), 0.0)
-        tags = None
-        if self.tagger is not None:
-            if tokens is None:
-                raise ValueError("this head has a tag branch, but its encoder gives no tokens")
-            tags = self.tagger(tokens)
+        tags = None if self.tagger is None or tokens is None else self.tagger(tokens)
         return Detection(scores, linear_softmax_pool(scores, padding), tags, frames)
 
 
@@ -68,6 +64,9 @@ class FrameDetector(SoundEventModel):
 
     def __init__(self, backbone: Backbone, head: nn.Module, labels: Sequence[str], clip_seconds: float = 10.0) -> None:
         super().__init__()
+        self.has_tags = getattr(head, "tagger", None) is not None
+        if self.has_tags and backbone.encoder.token_dim is None:
+            raise ValueError("this head has a tag branch, but its encoder gives no tokens")
         if len(set(labels)) != len(labels) or len(labels) != head.classes:
             raise ValueError(f"a head of {head.classes} classes needs as many distinct labels, got {list(labels)}")
         self.backbone, self.head = backbone, head
@@ -97,6 +96,7 @@ class FrameDetector(SoundEventModel):
         padding: Tensor | None = None,
         windows: Windows | None = None,
         temperature: float = 1.0,
+        tags: bool = True,
         **options: Any,
     ) -> Detection:
         """Detect sound events; see :class:`SoundEventModel`.
@@ -106,9 +106,10 @@ class FrameDetector(SoundEventModel):
             padding: true where a frame is padding, ``(batch, frames)``.
             windows: sliding windows of the encoder.
             temperature: divides the logits; below one sharpens.
+            tags: whether anything reads the tag branch, the encoder's last blocks behind it included.
             options: none are known.
         """
         if options:
             raise TypeError(f"a frame detector has no option {sorted(options)[0]!r}")
-        output = self.backbone(features, windows=windows, tokens=getattr(self.head, "tagger", None) is not None)
+        output = self.backbone(features, windows=windows, tokens=tags and self.has_tags)
         return self.head(output.frames, output.tokens, padding, temperature)

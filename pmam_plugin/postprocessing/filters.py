@@ -28,6 +28,8 @@ class PostProcessing:
     Args:
         weak_mask: ``"none"``; ``"soft"``: multiply a class's scores by its clip score; ``"hard"``: set them to zero
             where the clip score is below 0.5.
+        mask_with: clip scores behind the mask: ``"clips"`` are pooled from the frames, as in the reference systems,
+            whose tag branch serves the clip F1 alone; ``"tags"`` come from the tag branch where the model has one.
         median_seconds: length of the filter, for all classes or per class; 0 for no filter. It becomes whole frames at
             the frame rate of the scores, at least one.
         median_rule: ``"scipy"``: any length, clips mirrored at their ends; ``"odd"``: even lengths get one frame more,
@@ -48,9 +50,11 @@ class PostProcessing:
         filter_type: Literal["median", "max"] = "median",
         segments: SoundEventBoxes | None = None,
         threshold: PerClass = 0.5,
+        mask_with: Literal["clips", "tags"] = "clips",
     ) -> None:
         for name, value, allowed in (
             ("weak_mask", weak_mask, ("none", "soft", "hard")),
+            ("mask_with", mask_with, ("clips", "tags")),
             ("median_rule", median_rule, ("scipy", "odd")),
             ("filter_type", filter_type, ("median", "max")),
         ):
@@ -59,7 +63,7 @@ class PostProcessing:
         if not all(0 <= length <= _LONGEST_FILTER for length in _numbers("median_seconds", median_seconds)):
             raise InputError(f"post-processing: median_seconds must be within 0 and {_LONGEST_FILTER:g} s")
         _numbers("threshold", threshold)
-        self.weak_mask = weak_mask
+        self.weak_mask, self.mask_with = weak_mask, mask_with
         self.median_seconds = median_seconds
         self.median_rule = median_rule
         self.filter_type = filter_type
@@ -83,10 +87,28 @@ class PostProcessing:
             InputError: a per-class setting lacks a class of the table.
             ValueError: a weak mask without clip scores.
         """
+        if self.weak_mask == "none":
+            return self.filtered(table)
+        labels = [str(label) for label in table.columns[2:]]
+        masked = table.copy()
+        masked[labels] = table[labels].to_numpy(np.float64) * self._clip_factors(labels, clip_scores)
+        return self.filtered(masked)
+
+    @property
+    def needs_tags(self) -> bool:
+        """Whether the mask reads a tag branch."""
+        return self.weak_mask != "none" and self.mask_with == "tags"
+
+    def mask(self, clip_scores: np.ndarray) -> np.ndarray:
+        """What the weak mask multiplies scores by: ``(..., classes)`` clip scores -> factors of that shape."""
+        if self.weak_mask == "none":
+            return np.ones_like(clip_scores)
+        return clip_scores if self.weak_mask == "soft" else (clip_scores >= 0.5).astype(clip_scores.dtype)
+
+    def filtered(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Filter over time and boxes, without the weak mask; arguments and result as of a call."""
         labels = [str(label) for label in table.columns[2:]]
         scores = table[labels].to_numpy(np.float64, copy=True)
-        if self.weak_mask != "none":
-            scores *= self._mask(labels, clip_scores)
         frames = self._filter_frames(labels, table)
         for length in np.unique(frames[frames > 1]):
             scores[:, frames == length] = self._filtered(scores[:, frames == length], int(length))
@@ -129,7 +151,7 @@ class PostProcessing:
             }
         )
 
-    def _mask(self, labels: Sequence[str], clip_scores: Any) -> np.ndarray:
+    def _clip_factors(self, labels: Sequence[str], clip_scores: Any) -> np.ndarray:
         """Factor per class, ``(classes,)``."""
         if clip_scores is None:
             raise ValueError(f"the {self.weak_mask} weak mask needs clip scores")
@@ -140,7 +162,7 @@ class PostProcessing:
             raise ValueError(
                 f"expected {len(labels)} clip scores, one per class, not an array of shape {weights.shape}"
             )
-        return weights if self.weak_mask == "soft" else (weights >= 0.5).astype(np.float64)
+        return self.mask(weights)
 
     def _filter_frames(self, labels: Sequence[str], table: pd.DataFrame) -> np.ndarray:
         """Filter length per class in frames, ``(classes,)``; 1 for none."""

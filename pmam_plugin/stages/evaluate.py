@@ -6,22 +6,20 @@ import copy
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from safetensors.torch import load_file
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from pmam_plugin.checkpoints import save_model
 from pmam_plugin.checkpoints.folder import model_config
 from pmam_plugin.config import configurable, rebuilt
-from pmam_plugin.encoders import Windows
 from pmam_plugin.evaluation import evaluate_scores, tune_segments, tune_thresholds, write_scores
 from pmam_plugin.files import write_json
 from pmam_plugin.hub import model_card
+from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.postprocessing import PostProcessing
 from pmam_plugin.postprocessing.per_class import PerClass
@@ -32,21 +30,22 @@ from pmam_plugin.stages.runner import RunContext, StageResult
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class Scored:
-    """A model's raw output on a set of clips: scores tables and clip-level scores, by clip."""
+Scored = dict[str, ScoredClip]
+"""A model's scores of a set of clips, by clip."""
 
-    tables: dict[str, pd.DataFrame]
-    clips: dict[str, dict[str, float]]
 
-    def clip_tables(self) -> dict[str, pd.DataFrame]:
-        """Clip-level scores as tables of one row."""
-        ends = {clip: float(table["offset"].iloc[-1]) for clip, table in self.tables.items()}
-        return {clip: pd.DataFrame([{"onset": 0.0, "offset": ends[clip], **row}]) for clip, row in self.clips.items()}
+def clip_tables(scored: Scored, labels: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Clip-level scores as tables of one row."""
+    ends = {name: float(clip.table["offset"].iloc[-1]) for name, clip in scored.items()}
+    return {
+        name: pd.DataFrame([[0.0, ends[name], *clip.clips]], columns=["onset", "offset", *labels])
+        for name, clip in scored.items()
+    }
 
-    def processed(self, postprocessing: PostProcessing) -> dict[str, pd.DataFrame]:
-        """Post-processed tables."""
-        return {clip: postprocessing(table, self.clips[clip]) for clip, table in self.tables.items()}
+
+def processed(scored: Scored, postprocessing: PostProcessing) -> dict[str, pd.DataFrame]:
+    """Post-processed tables; the weak mask is part of the scores already."""
+    return {name: postprocessing.filtered(clip.table) for name, clip in scored.items()}
 
 
 @configurable
@@ -58,12 +57,10 @@ class Evaluate:
 
     Args:
         model: the detector the last fine-tuning stage trained.
-        postprocessing: filters; its figures are the main ones.
+        scoring: how clips are scored; the figures of its filters are the main ones.
         segments: also report change-detection bounding boxes, tuned per class on the selection set.
         thresholds: ``fixed`` (those of ``postprocessing``; 0.5 for the clip F1), or ``tuned`` per class on the
             selection set: event F1 decides for events, clip F1 for clips.
-        windows: encode with sliding windows.
-        temperature: of the scores.
         batch_clips: clips scored at a time.
         bootstrap: resamples of the test clips behind the 95 % intervals.
         selection_metrics: their mean on the selection set chooses between student and teacher.
@@ -78,23 +75,21 @@ class Evaluate:
     def __init__(
         self,
         model: SoundEventModel,
-        postprocessing: PostProcessing,
+        scoring: Scoring,
         segments: bool = True,
         thresholds: str = "fixed",
-        windows: Windows | None = None,
-        temperature: float = 1.0,
         batch_clips: int = 16,
         bootstrap: int = 1000,
         selection_metrics: Sequence[str] = ("psds1_mean", "event_f1_macro"),
         half: bool = False,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model, self.postprocessing, self.segments = model, postprocessing, segments
+        self.model, self.scoring, self.segments = model, scoring, segments
         if thresholds not in ("fixed", "tuned"):
             raise ValueError(f"thresholds are fixed or tuned, not {thresholds!r}")
         self.thresholds = thresholds
-        self.windows, self.temperature, self.batch_clips = windows, temperature, batch_clips
-        self.bootstrap, self.selection_metrics, self.half = bootstrap, tuple(selection_metrics), half
+        self.batch_clips, self.bootstrap, self.half = batch_clips, bootstrap, half
+        self.selection_metrics = tuple(selection_metrics)
         self.provenance = dict(provenance or {})
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
@@ -109,7 +104,7 @@ class Evaluate:
             scored[name] = self._score(context, model, "test")
             if not if_main_process():
                 continue
-            filters[name] = self._with_thresholds(context, self.postprocessing, selection)
+            filters[name] = self._with_thresholds(context, self.scoring.postprocessing, selection)
             clip_threshold = self._clip_threshold(context, selection)
             quick = self._metrics(context, selection, filters[name], clip_threshold, "selection", 0)
             decisive = [quick[metric] for metric in self.selection_metrics]
@@ -139,28 +134,19 @@ class Evaluate:
                 if name == "teacher":
                     state = {key[6:]: value for key, value in state.items() if key.startswith("model.")}
                 model.load_state_dict(state)
+                if self.half:  # figures are those of the model that is written
+                    for parameter in model.parameters():
+                        parameter.data = parameter.data.half().float()
                 models[name] = model.to(context.device).eval()
         return models
 
-    def _options(self) -> dict[str, Any]:
-        """Arguments of the model's forward; the model folder keeps them, so that it is used as it was evaluated."""
-        options: dict[str, Any] = {} if self.windows is None else {"windows": self.windows}
-        if self.temperature != 1.0:
-            options["temperature"] = self.temperature
-        return options
-
-    @torch.inference_mode()
     def _score(self, context: RunContext, model: SoundEventModel, subset: str) -> Scored:
-        options = self._options()
-        scored = Scored({}, {})
+        scorer = Scorer(model, self.scoring, self.batch_clips)
+        scored: Scored = {}
         for batch in clip_batches(context, model, [subset], self.batch_clips, whole=True):
-            batch = batch.to(context.device)
-            padding = batch.padding(model.output_frames(batch.waves.shape[1]))
-            detection = model(model.frontend(batch.waves), padding=padding, **options)
-            tables = model.score_tables(detection, batch.seconds.tolist())
-            clips = model.clip_scores(detection).float().cpu().tolist()
-            for clip, table, values in zip(batch.ids, tables, clips, strict=True):
-                scored.tables[clip], scored.clips[clip] = table, dict(zip(model.labels, values, strict=True))
+            samples = (batch.seconds * batch.sample_rate).round().int().tolist()
+            waves = [wave[:count] for wave, count in zip(batch.waves, samples, strict=True)]
+            scored.update(zip(batch.ids, scorer.waves(waves), strict=True))
         return scored
 
     def _metrics(
@@ -174,11 +160,11 @@ class Evaluate:
     ) -> dict[str, Any]:
         labels = list(self.model.labels)
         return evaluate_scores(
-            scored.processed(postprocessing),
+            processed(scored, postprocessing),
             context.data.events(subset),
             context.data.durations(subset),
             labels,
-            clip_scores={clip: [scores[label] for label in labels] for clip, scores in scored.clips.items()},
+            clip_scores={name: clip.clips.tolist() for name, clip in scored.items()},
             threshold=postprocessing.threshold,
             clip_threshold=clip_threshold,
             bootstrap=bootstrap,
@@ -191,7 +177,7 @@ class Evaluate:
         if self.thresholds == "fixed":
             return postprocessing
         events, durations = context.data.events("selection"), context.data.durations("selection")
-        tables = selection.processed(postprocessing)
+        tables = processed(selection, postprocessing)
         return rebuilt(postprocessing, threshold=tune_thresholds(tables, events, durations, list(self.model.labels)))
 
     def _clip_threshold(self, context: RunContext, selection: Scored) -> PerClass:
@@ -199,11 +185,11 @@ class Evaluate:
             return 0.5
         events, durations = context.data.events("selection"), context.data.durations("selection")
         labels = list(self.model.labels)
-        return tune_thresholds(selection.clip_tables(), events, durations, labels, measure="clip")
+        return tune_thresholds(clip_tables(selection, labels), events, durations, labels, measure="clip")
 
     def _with_boxes(self, context: RunContext, selection: Scored) -> PostProcessing:
-        weak_masked = rebuilt(self.postprocessing, median_seconds=0.0)
-        tables = selection.processed(weak_masked)
+        weak_masked = rebuilt(self.scoring.postprocessing, median_seconds=0.0)
+        tables = processed(selection, weak_masked)
         segments = tune_segments(
             tables, context.data.events("selection"), context.data.durations("selection"), list(self.model.labels)
         )
@@ -217,11 +203,11 @@ class Evaluate:
         postprocessing: PostProcessing,
         result: dict[str, Any],
     ) -> None:
-        write_scores(context.folder / "scores", scored.processed(postprocessing))
+        write_scores(context.folder / "scores", processed(scored, postprocessing))
         stages = {record.stage: {"seconds": record.seconds, **record.notes} for record in context.records}
         write_json(context.folder / "metrics.json", {**result, "stages": stages})
         provenance = self._provenance(context, result["validation"][result["selected"]])
-        config = model_config(model, postprocessing, provenance, self._options())
+        config = model_config(model, postprocessing, provenance, self.scoring.options)
         save_model(
             context.folder / "model",
             model,
@@ -229,7 +215,7 @@ class Evaluate:
             provenance,
             card=model_card(config),
             half=self.half,
-            options=self._options(),
+            options=self.scoring.options,
         )
 
     def _provenance(self, context: RunContext, metrics: Mapping[str, Any]) -> dict[str, Any]:

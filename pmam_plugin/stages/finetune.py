@@ -19,9 +19,9 @@ from pmam_plugin.brains.views import Views
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders import Windows
 from pmam_plugin.evaluation import evaluate_scores
+from pmam_plugin.inference.scoring import Scoring
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
-from pmam_plugin.postprocessing import PostProcessing
 from pmam_plugin.stages.loading import training_batches, validation_batches
 from pmam_plugin.stages.runner import RunContext, StageResult
 
@@ -40,10 +40,9 @@ class FineTune:
         plan: budget and optimiser.
         views: what student and teacher see.
         objectives: loss terms.
-        postprocessing: applied before selection scores are computed.
+        scoring: how selection clips are scored.
         teacher_decay: of the moving average; None trains without a teacher.
-        teacher_windows, validation_windows: sliding windows of the teacher in training, and of validation.
-        temperature: of the scores in validation.
+        teacher_windows: sliding windows of the teacher in training.
         selection_metrics: their mean on the selection set chooses the epoch.
     """
 
@@ -56,18 +55,15 @@ class FineTune:
         plan: TrainingPlan,
         views: Views,
         objectives: Sequence[Objective],
-        postprocessing: PostProcessing,
+        scoring: Scoring,
         teacher_decay: float | None = 0.999,
         teacher_windows: Windows | None = None,
-        validation_windows: Windows | None = None,
-        temperature: float = 1.0,
         selection_metrics: Sequence[str] = ("psds1_mean", "event_f1_macro"),
     ) -> None:
         self.name, self.folder = name, f"stages/{name}"
         self.model, self.plan, self.views, self.objectives = model, plan, views, list(objectives)
-        self.postprocessing, self.teacher_decay = postprocessing, teacher_decay
-        self.teacher_windows, self.validation_windows = teacher_windows, validation_windows
-        self.temperature, self.selection_metrics = temperature, tuple(selection_metrics)
+        self.scoring, self.teacher_decay, self.teacher_windows = scoring, teacher_decay, teacher_windows
+        self.selection_metrics = tuple(selection_metrics)
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
@@ -89,9 +85,8 @@ class FineTune:
             context.seed,
             self.name,
             context.run_opts,
+            self.scoring,
             self.teacher_windows,
-            self.validation_windows,
-            self.temperature,
         )
         clips = sum(self.plan.batch.values())
         brain.train(
@@ -112,11 +107,8 @@ class FineTune:
         events, labels = context.data.events("selection"), list(self.model.labels)
         durations = context.data.durations("selection")
 
-        def score(tables: Mapping[str, pd.DataFrame], clips: Mapping[str, Any]) -> dict[str, float]:
-            processed = {
-                clip: self.postprocessing(table, dict(zip(labels, clips[clip].tolist())))
-                for clip, table in tables.items()
-            }
+        def score(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
+            processed = {clip: self.scoring.postprocessing.filtered(table) for clip, table in tables.items()}
             known = {clip: durations[clip] for clip in processed}
             result = evaluate_scores(processed, events[events.filename.isin(known)], known, labels, bootstrap=0)
             chosen = [float(result[metric]) for metric in self.selection_metrics]

@@ -56,7 +56,8 @@ def clip_dataset(context: RunContext, model: OnGrid, subsets: Sequence[str], who
         else None,
         model.sample_rate,
         data.clip_seconds,
-        cache=context.audio_cache,
+        # What is scored is read anew: the cache rounds to 16 bits, and a user's recording is not rounded.
+        cache=None if whole else context.audio_cache,
         whole=whole,
         cache_gigabytes=context.cache_gigabytes,
     )

@@ -3,12 +3,15 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
+from pmam_plugin import SoundEventDetector
 from pmam_plugin.checkpoints import load_model
 from pmam_plugin.data import class_list
+from pmam_plugin.evaluation import read_scores
 from tests.recipes.tiny import arguments, run_recipe, tiny_corpus
 from tests.support import ROOT
 
@@ -81,6 +84,16 @@ def test_the_card_of_a_run_says_how_good_the_model_is_and_where_it_comes_from(fi
     assert "dim 16" in text
     for folder in (output, corpus, ROOT):  # a published folder tells nothing about the machine
         assert str(folder) not in text + json.dumps(provenance)
+
+
+def test_the_figures_were_computed_from_the_scores_that_the_model_gives(finished, corpus):
+    output, _ = finished
+    detector = SoundEventDetector.from_pretrained(output / "model", device="cpu")
+    evaluated = read_scores(output / "scores")
+    assert len(evaluated) == 4
+    for name, table in evaluated.items():
+        clip = next((corpus / "audio/validation/validation").glob(f"{name}.*"))
+        pd.testing.assert_frame_equal(detector.scores(clip), table, atol=1e-5, check_dtype=False)
 
 
 @pytest.mark.slow

@@ -1,0 +1,245 @@
+"""One path from sound to scores: validation, evaluation, the detector, streams and SpeechBrain's interface all take it.
+
+A recording is heard in windows of the model's clip length, each zero-padded to that length if it is shorter. What else
+is in a batch therefore changes nothing, and nobody's scores differ from anybody else's: those that a figure was
+computed from are those that a user gets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pmam_plugin.config import configurable
+from pmam_plugin.encoders.base import Windows
+from pmam_plugin.errors import InputError
+from pmam_plugin.inference.long_audio import Cutter, Grid, Joiner, Window
+from pmam_plugin.models.base import Detection, SoundEventModel, frame_table
+from pmam_plugin.models.detector import FrameDetector
+from pmam_plugin.postprocessing import PostProcessing
+
+
+@configurable
+class Scoring:
+    """How a model's output becomes scores and events.
+
+    Args:
+        postprocessing: weak mask, filters or boxes, thresholds; None means no filter, threshold 0.5.
+        windows: sliding windows of the encoder; None encodes clips whole.
+        temperature: divides the logits; below one sharpens.
+
+    Raises:
+        InputError: a temperature that is not positive.
+    """
+
+    def __init__(
+        self,
+        postprocessing: PostProcessing | None = None,
+        windows: Windows | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        if not temperature > 0:
+            raise InputError(f"temperature {temperature}: must be more than 0; it divides the logits")
+        self.postprocessing = PostProcessing() if postprocessing is None else postprocessing
+        self.windows, self.temperature = windows, float(temperature)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of the model's forward, as a model folder keeps them."""
+        options: dict[str, Any] = {} if self.windows is None else {"windows": self.windows}
+        if self.temperature != 1.0:
+            options["temperature"] = self.temperature
+        return options
+
+    @classmethod
+    def from_options(cls, postprocessing: PostProcessing | None, options: Mapping[str, Any]) -> Scoring:
+        """What a model folder keeps, as one object."""
+        return cls(postprocessing, options.get("windows"), options.get("temperature", 1.0))
+
+
+@dataclass
+class ScoredClip:
+    """A recording's scores before filters.
+
+    Attributes:
+        table: ``onset, offset, <label>...``, weak mask applied.
+        clips: clip-level probabilities, ``(classes,)``; of a long recording the highest over its windows.
+        error: why there are none, or None.
+    """
+
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
+    clips: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    error: InputError | None = None
+
+
+class Scorer:
+    """Scores recordings with a model.
+
+    Args:
+        model: in evaluation mode while it is used.
+        scoring: how; its filters are not applied here.
+        batch_size: windows scored at a time.
+        autocast: context the network runs in; the front end always works in float32.
+        tags: compute clip-level probabilities of a tag branch although no mask needs them.
+    """
+
+    def __init__(
+        self,
+        model: SoundEventModel,
+        scoring: Scoring,
+        batch_size: int = 8,
+        autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+        tags: bool = True,
+    ) -> None:
+        self.model, self.scoring, self.batch_size, self.autocast = model, scoring, batch_size, autocast
+        self.rule = scoring.postprocessing
+        self.options = scoring.options
+        if isinstance(model, FrameDetector) and not tags and not self.rule.needs_tags:
+            self.options["tags"] = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def grid(self, reach_seconds: float | None = None) -> Grid:
+        """The windows the model hears; ``reach_seconds`` as in :class:`~pmam_plugin.inference.long_audio.Grid`."""
+        model = self.model
+        samples = round(model.clip_seconds * model.sample_rate)
+        frames = model.output_frames(samples)
+        reach = frames if reach_seconds is None else round(reach_seconds * model.frame_rate)
+        return Grid(samples, frames, model.sample_rate / model.frame_rate, min(max(reach, 2), frames))
+
+    def run(self, recordings: Iterable[Iterable[Tensor]]) -> Iterator[ScoredClip]:
+        """Score recordings, each given as blocks ``(samples,)`` at the model's rate; one result each, in order.
+
+        Windows of several recordings share a batch. A recording whose blocks raise :class:`InputError` gives a result
+        with that error and does not stop the others.
+        """
+        waiting: list[_Recording] = []
+        queue: list[tuple[_Recording, Window]] = []
+        for blocks in recordings:
+            recording = _Recording(self.grid())
+            waiting.append(recording)
+            for window in recording.windows(blocks):
+                queue.append((recording, window))
+                if len(queue) == self.batch_size:
+                    self._score(queue)
+                    queue = []
+            while waiting and waiting[0].done:
+                yield waiting.pop(0).result(self.model)
+        if queue:
+            self._score(queue)
+        for recording in waiting:
+            yield recording.result(self.model)
+
+    def waves(self, waves: Iterable[Tensor]) -> list[ScoredClip]:
+        """Scores of waveforms ``(samples,)`` at the model's rate.
+
+        Raises:
+            InputError: a waveform cannot be scored.
+        """
+        results = list(self.run([wave] for wave in waves))
+        for result in results:
+            if result.error is not None:
+                raise result.error
+        return results
+
+    @torch.inference_mode()
+    def forward(self, windows: Sequence[Window]) -> Detection:
+        """The model's output for windows, padded to its clip length."""
+        grid = self.grid()
+        waves = torch.zeros(len(windows), grid.clip_samples)
+        padding = torch.zeros(len(windows), grid.clip_frames, dtype=torch.bool)
+        for row, window in enumerate(windows):
+            waves[row, : len(window.samples)] = window.samples
+            padding[row, window.frames :] = True
+        features = self.model.frontend(waves.to(self.device))
+        with self.autocast():
+            # None where nothing is padded: a mask of zeros may take another, slightly different route.
+            return self.model(features, padding=padding.to(self.device) if padding.any() else None, **self.options)
+
+    def masked(self, detection: Detection, windows: Sequence[Window]) -> list[np.ndarray]:
+        """Frame scores of every window, ``(window.frames, classes)``, times the clip-level mask."""
+        frames = detection.frames.float().cpu().numpy()
+        factors = self._factors(detection)
+        return [frames[row, : window.frames] * factors[row] for row, window in enumerate(windows)]
+
+    def _factors(self, detection: Detection) -> np.ndarray:
+        chosen = detection.tags if self.rule.mask_with == "tags" and detection.tags is not None else detection.clips
+        return self.rule.mask(chosen.float().cpu().numpy()).astype(np.float32)
+
+    def _score(self, queue: Sequence[tuple[_Recording, Window]]) -> None:
+        windows = [window for _, window in queue]
+        detection = self.forward(windows)
+        rows = self.masked(detection, windows)
+        clips = self.model.clip_scores(detection).float().cpu().numpy()
+        seconds = [recording.cutter.received / self.model.sample_rate for recording, _ in queue]
+        # A recording heard at once comes as the model writes it: an event-based one knows more than frames.
+        whole = any(recording.whole for recording, _ in queue)
+        tables = self.model.score_tables(detection, seconds) if whole else []
+        factors = self._factors(detection)
+        for row, (recording, window) in enumerate(queue):
+            recording.scored += 1
+            recording.clips = np.maximum(recording.clips, clips[row])
+            if recording.whole:
+                recording.table = _multiplied(tables[row], factors[row])
+            else:
+                recording.rows.append(recording.joiner.add(window, rows[row]))
+
+
+class _Recording:
+    """A recording on its way through the model."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.cutter, self.joiner = Cutter(grid), Joiner(grid)
+        self.cut = self.scored = 0
+        self.whole = self.ended = False  # whole: one window holds it all
+        self.rows: list[np.ndarray] = []
+        self.clips: np.ndarray = np.array(0.0)
+        self.table: pd.DataFrame | None = None
+        self.error: InputError | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.error is not None or (self.ended and self.scored == self.cut)
+
+    def windows(self, blocks: Iterable[Tensor]) -> Iterator[Window]:
+        """Windows of the blocks; an error in reading ends them and is kept."""
+        try:
+            for block in blocks:
+                for window in self.cutter.feed(block):
+                    self.cut += 1
+                    yield window
+        except InputError as error:
+            self.error = error
+            return
+        last = self.cutter.finish()
+        self.whole, self.ended = self.cut == 0, True
+        self.cut += len(last)
+        yield from last
+
+    def result(self, model: SoundEventModel) -> ScoredClip:
+        if self.error is not None:
+            return ScoredClip(error=self.error)
+        if not self.cut:
+            return ScoredClip(error=InputError("no samples; a recording cannot be empty"))
+        if self.table is None:
+            seconds = self.cutter.received / model.sample_rate
+            self.table = frame_table(np.concatenate(self.rows), seconds, model.frame_rate, model.labels)
+        return ScoredClip(self.table, self.clips)
+
+
+def _multiplied(table: pd.DataFrame, factors: np.ndarray) -> pd.DataFrame:
+    """A scores table with its classes masked; minus infinity, where there is no event, stays."""
+    scores = table.iloc[:, 2:].to_numpy(np.float64)
+    masked = table.copy()
+    masked.iloc[:, 2:] = np.where(np.isfinite(scores), scores * np.where(np.isfinite(scores), factors, 1.0), scores)
+    return masked
