@@ -60,7 +60,12 @@ class Assembly:
         self.report: dict[str, Any] = {"subsets": {}}
 
     def build(
-        self, sources: Mapping[str, Source], files: Mapping[str, Files], hold_out: float, seed: int
+        self,
+        sources: Mapping[str, Source],
+        files: Mapping[str, Files],
+        hold_out: float,
+        seed: int,
+        labelled: Mapping[str, float] | None = None,
     ) -> dict[str, Manifest]:
         """Manifests of every subset that has clips.
 
@@ -68,7 +73,8 @@ class Assembly:
             sources: role (subset, ``selection`` or ``test``) -> set.
             files: role -> its audio files.
             hold_out: share of the clips held out as selection set when ``sources`` has none; 0 holds out nothing.
-            seed: decides which are held out.
+            seed: decides which are held out, and which keep their labels.
+            labelled: training subset -> share of its clips that keep their labels.
 
         Raises:
             InputError: see :func:`pmam_plugin.data.prepare`.
@@ -80,6 +86,8 @@ class Assembly:
         if "selection" not in sources and hold_out:
             self._hold_out(clips, hold_out, seed)
         self._separate(clips)
+        for subset, share in sorted((labelled or {}).items()):
+            self._forget_labels(clips, subset, share, seed)
         # Test and selection clips keep their plain names: scores are compared with annotations by name.
         order = ["test", "selection", *(name for name in TRAINING_SUBSETS if name in clips)]
         named = unique_ids((name, clips[name]) for name in order if name in clips)
@@ -194,6 +202,14 @@ class Assembly:
                 clips[subset], clips["selection"] = split_clips(clips[subset], share, seed)
                 self.report["selection"] = f"held out of {subset}"
                 return
+
+    def _forget_labels(self, clips: dict[str, list[Clip]], subset: str, share: float, seed: int) -> None:
+        """Make unlabelled clips of all but a share of a subset's, about equal in their shares of every class."""
+        if subset in clips and share < 1:
+            clips[subset], rest = split_clips(clips[subset], 1 - share, seed)
+            plain = [replace(clip, events=None, labels=None) for clip in rest]
+            clips["unlabelled"] = [*clips.get("unlabelled", []), *plain]
+            self.report.setdefault("labels_forgotten", {})[subset] = len(plain)
 
     def _separate(self, clips: dict[str, list[Clip]]) -> None:
         """Take recordings of the test set out of selection, and those of both out of training."""

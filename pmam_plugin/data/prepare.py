@@ -96,6 +96,7 @@ def prepare(
     clip_seconds: float = 10.0,
     max_unreadable: float = 0.01,
     check: Literal["decode", "header"] = "decode",
+    labelled: Mapping[str, float] | None = None,
     skip_prep: bool = False,
 ) -> Prepared:
     """Write a manifest per subset, ``labels.json`` and ``prepared.json``.
@@ -122,6 +123,8 @@ def prepare(
         clip_seconds: length of a training clip.
         max_unreadable: share of the recordings that may be unreadable.
         check: ``decode`` every recording, or read its ``header`` only (faster, but damage turns up in training).
+        labelled: training subset -> share of its clips that keep their labels, ``{strong: 0.25}``; the others become
+            unlabelled clips, drawn by ``seed`` and alike for every class. For comparisons at fewer labels.
         skip_prep: use what is in ``save_folder`` without looking at the data.
 
     Raises:
@@ -132,6 +135,11 @@ def prepare(
     if skip_prep:
         return load_prepared(root, save)
     _check_options(subsets, selection, test, hold_out, clip_seconds, max_unreadable)
+    for subset, share in (labelled or {}).items():
+        if subset not in ("strong", "synthetic", "weak") or not 0 < share <= 1:
+            raise InputError(
+                f"labelled: {subset}: {share} is no share in (0, 1] of the strong, synthetic or weak clips"
+            )
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; data_folder must name the corpus (the folder that holds audio/)")
     options = {
@@ -144,6 +152,7 @@ def prepare(
         "clip_seconds": clip_seconds,
         "max_unreadable": max_unreadable,
         "check": check,
+        **({"labelled": dict(labelled)} if labelled else {}),
     }
     sources = _sources(root, subsets, selection, test)
     files = {role: find_audio(source.folder) for role, source in sources.items()}
@@ -160,7 +169,7 @@ def prepare(
         except InputError:
             logger.warning("%s: prepared files are damaged; preparing again", save)
     assembly = Assembly(root, clip_seconds, max_unreadable, check == "decode", stamps)
-    manifests = assembly.build(sources, files, hold_out if selection in ("auto", "hold_out") else 0.0, seed)
+    manifests = assembly.build(sources, files, hold_out if selection in ("auto", "hold_out") else 0.0, seed, labelled)
     return _save(root, save, manifests, {**assembly.report, "labels": labels}, fingerprint, clip_seconds)
 
 

@@ -158,6 +158,26 @@ def test_the_held_out_part_has_its_share_of_every_class_and_its_own_recordings(t
     assert other.manifests != data.manifests
 
 
+def test_labels_are_forgotten_alike_in_every_class_and_the_clips_stay_unlabelled(tmp_path):
+    rows = []
+    for number in range(40):
+        noise(tmp_path / "c/audio/train/strong_label_real" / f"{number}.wav", seconds=0.05)
+        rows.append((f"{number}.wav", 0, 0.04, "Cat" if number < 32 else "Dog"))
+    table(tmp_path / "c/metadata/train/strong.tsv", EVENTS, rows)
+    settings = {"selection": "none", "test": "none", "seed": 3}
+    data = prepare(tmp_path / "c", tmp_path / "quarter", labelled={"strong": 0.25}, **settings)
+    strong, plain = data.manifests["strong"], data.manifests["unlabelled"]
+    assert (len(strong), len(plain)) == (10, 30)
+    assert [event.label for clip in strong for event in clip.events].count("Dog") == 2
+    assert all(clip.events is None and clip.labels is None for clip in plain)
+    assert data.report["labels_forgotten"] == {"strong": 30}
+    assert data.labels == ("Cat", "Dog")
+    whole = prepare(tmp_path / "c", tmp_path / "whole", labelled={"strong": 1.0}, **settings)
+    assert {clip.path for clip in whole.manifests["strong"]} == {clip.path for clip in (*strong, *plain)}
+    with pytest.raises(InputError, match=r"labelled: unlabelled: 0\.5 is no share"):
+        prepare(tmp_path / "c", tmp_path / "wrong", labelled={"unlabelled": 0.5}, **settings)
+
+
 def test_recordings_of_the_test_set_do_not_train(corpus, tmp_path):
     for folder in ("train/weak", "validation/validation", "train/unlabel_in_domain"):
         noise(corpus / "audio" / folder / "Yabc_0.000_1.000.wav")
