@@ -226,7 +226,9 @@ def _data(
         promised: bytes of samples by the header; None where it does not know.
         whole: the header knows the size of the whole file, which is thus complete.
     """
-    present = max(0, size - start)
+    present = size - start
+    if present < 0:
+        raise cut_short(name)
     if promised is None:
         return _Data(start, size, False, (f"{name}: its header does not know its length; read to the end of the file",))
     if promised > present:

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import stat
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,7 +230,7 @@ class AudioReader:
             return check_promise(self._file, size, self.name, kind)
         except InputError:
             raise
-        except (*_DECODING_ERRORS, IndexError, ArithmeticError) as error:
+        except (*_DECODING_ERRORS, IndexError, ArithmeticError, struct.error) as error:
             raise self._refusal(error) from error
 
     def _refusal(self, error: BaseException) -> InputError:
