@@ -18,6 +18,8 @@ from pmam_plugin.errors import InputError
 
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
 _LARGEST_PADDING = 1 << 16
+# Of another recording, or of another chunk of samples.
+_BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"riff", b"caff", b".snd", b"fLaC", b"OggS", b"data", b"SSND")
 _UNPADDED = b""  # in place of a chunk's name: a writer forgot the padding of odd chunks
 _MPEG_IN_WAV = (0x50, 0x55)
 _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
@@ -69,7 +71,7 @@ def riff_layout(file: BinaryIO, size: int, name: str) -> Layout:
     """WAV in all its forms: RIFF, RIFX, RF64 and BW64.
 
     Raises:
-        InputError: the file is cut short.
+        InputError: the file is cut short, or holds several recordings.
     """
     magic = bytes_at(file, 0, 4)
     form = _BIG if magic == b"RIFX" else _LITTLE
@@ -237,6 +239,8 @@ def _data(
         excess = promised - present
         return _Data(start, size, False, (f"{name}: its header promises {excess} bytes too much; read what is there",))
     end = start + promised
+    if any(bytes_at(file, place, 4) in _BEGINNINGS for place in (end, end + end % 2, end + -end % 8)):
+        raise InputError(f"{name}: more sound follows its first stretch; split the file, or convert it to one stretch")
     if _is_no_sound(file, size, form, end, promised):
         return _Data(start, end, True)
     note = f"{name}: its header promises {promised} bytes of sound and {present} are there; read to the end of the file"
@@ -287,9 +291,14 @@ def _count_aiff_frames(description: bytearray, data: _Data) -> bool:
     if len(description) < 8 + 18:
         return True
     channels, frames, bits = struct.unpack(">hIh", description[8:16])
+    if description[26:30] in (b"GSM ", b"agsm"):
+        return _set_frames(description, frames, (data.end - data.start) // 33 * 160, 160)
     plain = len(description) < 8 + 22 or description[26:30] in (b"NONE", b"sowt", b"twos", b"raw ", b"in24", b"in32")
     if not plain or channels <= 0 or bits <= 0:
         return True
-    counted = (data.end - data.start) // (channels * -(-bits // 8))
+    return _set_frames(description, frames, (data.end - data.start) // (channels * -(-bits // 8)), 1)
+
+
+def _set_frames(description: bytearray, promised: int, counted: int, block: int) -> bool:
     description[10:14] = struct.pack(">I", min(counted, 0xFFFFFFFF))
-    return counted == frames
+    return counted - block < promised <= counted

@@ -10,26 +10,25 @@ _LONGEST_FRAME = 1 << 18
 _BLOCK_SIZES = (0, 192, 576, 1152, 2304, 4608, 0, 0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
-def flac_layout(file: BinaryIO, base: int, size: int, name: str) -> Layout:
+def flac_layout(file: BinaryIO, size: int, name: str) -> Layout:
     """FLAC read until its end: with a count in its header the decoder would stop there, and without one the file may
     not end in a tag.
 
     Args:
         file: the file.
-        base: where ``fLaC`` stands.
         size: bytes of the file.
         name: what messages call it.
     """
     end = size - 128 if size > 128 and bytes_at(file, size - 128, 3) == b"TAG" else size
-    facts = int.from_bytes(bytes_at(file, base + 18, 8), "big")
+    facts = int.from_bytes(bytes_at(file, 18, 8), "big")
     promised = facts & 0xFFFFFFFFF
-    usual_block = int.from_bytes(bytes_at(file, base + 8, 2), "big")
-    present = _frames_until(bytes_at(file, max(base, end - _LONGEST_FRAME), _LONGEST_FRAME)[: end - base], usual_block)
+    usual_block = int.from_bytes(bytes_at(file, 8, 2), "big")
+    present = _frames_until(bytes_at(file, max(0, end - _LONGEST_FRAME), _LONGEST_FRAME)[:end], usual_block)
     notes: tuple[str, ...] = ()
     if 0 < promised < present:
         notes = (f"{name}: its header counts {promised} samples and {present} are there; all of them are read",)
     uncounted = (facts >> 36 << 36).to_bytes(8, "big")
-    return Layout((((base, base + 18), uncounted, (base + 26, end)),), max(promised, present), notes=notes)
+    return Layout((((0, 18), uncounted, (26, end)),), max(promised, present), notes=notes)
 
 
 def _frames_until(tail: bytes, usual_block: int) -> int:

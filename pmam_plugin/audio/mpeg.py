@@ -108,7 +108,8 @@ def mpeg_layout(file: BinaryIO, start: int, end: int, name: str) -> Layout:
     present = scan.frames - 1
     if counted is None:
         return Layout((((scan.start, scan.end),),), 0, 0, tuple(notes))
-    if present < counted and not (stream_bytes and stream_bytes <= scan.end - scan.start + 4):
+    whole = stream_bytes and stream_bytes <= scan.end - scan.start + 4 and not scan.skipped
+    if present < counted and not whole:
         raise cut_short(name)
     if present != counted:
         notes.append(f"{name}: its header counts {counted} frames and {present} are there; all of them are read")

@@ -145,10 +145,13 @@ def find_audio(folder: str | os.PathLike[str]) -> dict[str, Path]:
     Returns:
         Relative path with forward slashes -> path, sorted. A link that leads nowhere is among them, and so is sound of
         :data:`FOREIGN_ENDINGS`: reading it says what is wrong.
+
+    Raises:
+        InputError: a folder cannot be looked into.
     """
     found: dict[str, Path] = {}
     visited: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         if os.path.realpath(parent) in visited:
             folders.clear()
             continue
@@ -159,6 +162,10 @@ def find_audio(folder: str | os.PathLike[str]) -> dict[str, Path]:
                 path = Path(parent, name)
                 found[path.relative_to(folder).as_posix()] = path
     return dict(sorted(found.items()))
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"{error.filename}: cannot be looked into ({error.strerror}); check its permissions") from error
 
 
 def has_audio_ending(filename: str | os.PathLike[str]) -> bool:

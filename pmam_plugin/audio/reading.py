@@ -61,6 +61,9 @@ _NO_AUDIO = (
     (b"0&\xb2u", "is Windows Media, which cannot be decoded; convert it to wav or flac"),
     (b"#!AMR", "is AMR, which cannot be decoded; convert it to wav or flac"),
     (b"wvpk", "is WavPack, which cannot be decoded; convert it to wav or flac"),
+    (b"\xff\xf1", "is AAC, which cannot be decoded; convert it to wav or flac"),
+    (b"\xff\xf9", "is AAC, which cannot be decoded; convert it to wav or flac"),
+    (b"/annex/objects/", "is a pointer of git-annex, not the recording; fetch it with git annex get"),
     (b"MAC ", "is Monkey's Audio, which cannot be decoded; convert it to wav or flac"),
 )
 
@@ -98,6 +101,7 @@ class AudioReader:
     Attributes:
         sample_rate: in Hz.
         channels: how many.
+        subtype: libsndfile's name of the codec, such as ``PCM_16``.
         frames: samples per channel that must come; 0 when nobody knows before they have been read.
         notes: what is odd about the recording, each a sentence with its cure; complete once it has been read.
 
@@ -110,6 +114,11 @@ class AudioReader:
         size = _require_file(path)
         try:
             self._file: BinaryIO = open(path, "rb", buffering=1 << 16)  # noqa: SIM115 - closed by close()
+            self._original = self._file
+            tag = _id3_bytes(self._file)
+            if 0 < tag < size:  # which some programs write in front of other formats than MP3 too
+                self._file = io.BufferedReader(View(self._original, ((tag, size),)), 1 << 16)  # type: ignore[assignment]
+                size -= tag
         except OSError as error:
             raise InputError(
                 f"{path}: cannot be opened ({error.strerror}); check the path and its permissions"
@@ -122,7 +131,7 @@ class AudioReader:
         except BaseException:
             self.close()
             raise
-        self.sample_rate, self.channels, _, self._subtype = heads[0]
+        self.sample_rate, self.channels, _, self.subtype = heads[0]
         if any((rate, channels) != (self.sample_rate, self.channels) for rate, channels, *_ in heads):
             self.close()
             raise InputError(
@@ -141,7 +150,7 @@ class AudioReader:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._original.close()
 
     def blocks(self, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
         """Samples as float32 ``(samples, channels)``, in blocks of at most 30 s.
@@ -153,7 +162,7 @@ class AudioReader:
         Raises:
             InputError: what comes is no sound, is not sane, or less than must come.
         """
-        sanity, heard = _Sanity(self.name, self._subtype), 0
+        sanity, heard = _Sanity(self.name, self.subtype), 0
         end = None if count is None else start + count
         longest = min(round(BLOCK_SECONDS * self.sample_rate), _BLOCK_VALUES // self.channels)
         block = max(1, longest if count is None else min(longest, count))
@@ -219,12 +228,9 @@ class AudioReader:
             examine = _layout_of(magic)
             if examine is not None:
                 return examine(self._file, size, self.name)
-            base = _after_id3(magic)
-            if bytes_at(self._file, base, 4) == b"fLaC":
-                return flac_layout(self._file, base, size, self.name)
-            looks_mpeg = base or magic[0] == 0xFF or self.name.lower().endswith((".mp3", ".mp2", ".mpga"))
-            if looks_mpeg and is_mpeg(self._file, base, size):
-                return mpeg_layout(self._file, base, size, self.name)
+            looks_mpeg = magic[0] == 0xFF or self.name.lower().endswith((".mp3", ".mp2", ".mpga"))
+            if (looks_mpeg or self._file is not self._original) and is_mpeg(self._file, 0, size):
+                return mpeg_layout(self._file, 0, size, self.name)
             with _Decoder(View(self._file, ((0, size),))) as decoder:
                 kind = decoder.format
             return check_promise(self._file, size, self.name, kind)
@@ -397,13 +403,16 @@ def _layout_of(magic: bytes) -> Callable[[BinaryIO, int, str], Layout] | None:
     if magic[:4] == b"FORM" and magic[8:12] in (b"AIFF", b"AIFC", b"8SVX", b"16SV"):
         return iff_layout
     by_start = {b"riff": w64_layout, b"caff": caf_layout, b".snd": au_layout, b"dns.": au_layout, b"OggS": ogg_layout}
+    by_start[b"fLaC"] = flac_layout
     return by_start.get(magic[:4])
 
 
-def _after_id3(magic: bytes) -> int:
-    if magic[:3] != b"ID3":
+def _id3_bytes(file: BinaryIO) -> int:
+    """Of an ID3v2 tag in front of the sound."""
+    head = bytes_at(file, 0, 10)
+    if head[:3] != b"ID3" or len(head) < 10:
         return 0
-    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(magic[6:10], (21, 14, 7, 0)))
+    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0)))
 
 
 def _seek(decoder: soundfile.SoundFile, frames: int) -> bool:

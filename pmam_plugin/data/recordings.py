@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -138,6 +139,8 @@ def _examine(path: Path, decode: bool) -> Recording:
 def _stamp(path: Path, content: bool, earlier: Stamp | None) -> Stamp:
     try:
         now, status = time.time_ns(), path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would not let go of whoever opens it
+            return Stamp()
         unchanged = earlier and earlier.settled and earlier[:2] == (status.st_size, status.st_mtime_ns)
         if earlier and unchanged and (earlier.digest or not content):
             return earlier

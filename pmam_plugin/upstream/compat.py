@@ -72,13 +72,13 @@ def resampling_in_threads() -> Iterator[None]:
 
 
 def info(path: str | os.PathLike[str], **others: Any) -> AudioInformation:
-    """Properties of an audio file, read by soundfile."""
-    import soundfile
+    """Properties of an audio file."""
+    from pmam_plugin.audio.reading import AudioReader
 
-    found = soundfile.info(os.fspath(path))
-    return AudioInformation(
-        found.samplerate, found.frames, found.channels, _BITS.get(found.subtype, 0), found.subtype.partition("_")[0]
-    )
+    with AudioReader(path) as reader:
+        frames = reader.frames or sum(len(block) for block in reader.blocks())
+        bits, encoding = _BITS.get(reader.subtype, 0), reader.subtype.partition("_")[0]
+        return AudioInformation(reader.sample_rate, frames, reader.channels, bits, encoding)
 
 
 def load(
@@ -89,11 +89,13 @@ def load(
     channels_first: bool = True,
     **others: Any,
 ) -> tuple[Tensor, int]:
-    """Read an audio file through soundfile: ``(channels, samples)`` float32 in [-1, 1], and its sample rate."""
-    import soundfile
+    """Read an audio file: ``(channels, samples)`` float32 in [-1, 1], and its sample rate."""
+    from pmam_plugin.audio.reading import AudioReader
 
-    samples, rate = soundfile.read(os.fspath(path), num_frames, frame_offset, dtype="float32", always_2d=True)
-    return torch.from_numpy(np.ascontiguousarray(samples.T if channels_first else samples)), rate
+    with AudioReader(path) as reader:
+        blocks = list(reader.blocks(frame_offset, None if num_frames < 0 else num_frames))
+        samples = np.concatenate(blocks) if blocks else np.zeros((0, reader.channels), np.float32)
+        return torch.from_numpy(np.ascontiguousarray(samples.T if channels_first else samples)), reader.sample_rate
 
 
 def save(

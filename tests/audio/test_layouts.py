@@ -33,8 +33,10 @@ VORBIS, OPUS = encoded(noise(), "OGG", "VORBIS"), encoded(noise(), "OGG", "OPUS"
 AIFF, W64, AU, CAF = (encoded(noise(), kind, "PCM_16") for kind in ("AIFF", "W64", "AU", "CAF"))
 SSND = AIFF.index(b"SSND")
 COMM = AIFF.index(b"COMM")
+AIFF_GSM = encoded(noise(), "AIFF", "GSM610")
 RIFF = wav_sizes(WAV)[:12]
 FMT = WAV[12:36]
+ID3 = b"ID3\x04\0\0\0\0\x02\0" + bytes(256)
 LIST = chunk(b"LIST", b"INFOISFT\x06\0\0\0maker\0")
 
 
@@ -109,6 +111,13 @@ HEARD = {
         3.0,
         False,
     ),
+    "an AIFF of GSM with too few frames": (
+        AIFF_GSM,
+        patched(AIFF_GSM, AIFF_GSM.index(b"COMM") + 10, struct.pack(">I", 1000)),
+        3.0,
+        False,
+    ),
+    "a tag in front of a WAV": (WAV, ID3 + WAV, 3.0, False),
     "a W64 finished too early": (W64, w64_size(W64, 9024), 3.0, True),
     "an unfinished W64": (W64, w64_size(w64_size(W64, 24), 0, 16), 3.0, True),
     "a W64 with 24 bytes too many": (W64, w64_size(W64, SIZE + 48), 3.0, True),
@@ -117,16 +126,16 @@ HEARD = {
     "a CAF of unknown length": (CAF, patched(CAF, CAF.index(b"data") + 4, b"\xff" * 8), 3.0, False),
     "FLAC of unknown length": (FLAC, flac_total(FLAC, 0), 3.0, False),
     "FLAC of unknown length with a tag at the end": (FLAC, flac_total(FLAC, 0) + b"TAG" + bytes(125), 3.0, False),
-    "FLAC with a tag in front": (FLAC, b"ID3\x04\0\0\0\0\x02\0" + bytes(256) + FLAC, 3.0, False),
+    "FLAC with a tag in front": (FLAC, ID3 + FLAC, 3.0, False),
     "FLAC with too small a count": (FLAC, flac_total(FLAC, 1000), 3.0, True),
     "variable MP3 without its tag": (MP3, mp3_without_tag(MP3), 3.0, False),
     "MP3 with too small a count": (MP3, mp3_count(MP3, 40), 3.0, True),
     "MP3 with a count of one": (MP3, mp3_count(MP3, 1), 3.0, True),
     "MP3 that claims thousands of hours, but its own size": (MP3, mp3_count(MP3, 0xFFFFFFF0), 3.0, True),
-    "MP3 with tags at both ends": (MP3, b"ID3\x04\0\0\0\0\x02\0" + bytes(256) + MP3 + b"TAG" + bytes(125), 3.0, False),
+    "MP3 with tags at both ends": (MP3, ID3 + MP3 + b"TAG" + bytes(125), 3.0, False),
     "MP3 with a tag in the middle": (
         MP3,
-        MP3 + b"ID3\x04\0\0\0\0\x02\0" + bytes(256) + mp3_without_tag(MP3),
+        MP3 + ID3 + mp3_without_tag(MP3),
         6.0,
         True,
     ),
@@ -170,6 +179,13 @@ REFUSED = {
     "a WAV cut in the middle": tail(WAV, 0.7),
     "a WAV that lacks 45 bytes": WAV[:-45],
     "an RF64 cut in the middle": tail(encoded(noise(), "RF64"), 0.7),
+    "a WAV cut in the middle behind a tag": ID3 + tail(WAV, 0.7),
+    "two WAV one behind the other": WAV + WAV,
+    "two W64 one behind the other": W64 + W64,
+    "two AU one behind the other": AU + AU,
+    "two CAF one behind the other": CAF + CAF,
+    "two FLAC one behind the other": FLAC + FLAC,
+    "a WAV with two stretches of samples": wav_sizes(WAV + chunk(b"data", DATA), None, 2 * SIZE + 44),
     "an AIFF cut in the middle": tail(AIFF, 0.7),
     "a W64 cut in the middle": tail(W64, 0.7),
     "an AU cut in the middle": tail(AU, 0.7),
@@ -199,6 +215,10 @@ REFUSED = {
     "a web page": b"<!DOCTYPE html><html><title>404</title></html>",
     "a Mac's side file": b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(100),
     "an m4a": b"\x00\x00\x00\x20ftypM4A \x00\x00\x00\x00M4A mp42isom" + bytes(500),
+    "an MP3 with a hole in the middle": patched(MP3, len(MP3) // 2, bytes(300)),
+    "an MP3 with noise in the middle": patched(MP3, len(MP3) // 2, bytes(noise(0.2).astype(np.float16).tobytes())),
+    "an AAC": b"\xff\xf1\x50\x80" + bytes(500),
+    "a pointer of git-annex": b"/annex/objects/SHA256E-s96044--00.wav\n",
     "a Matroska": b"\x1aE\xdf\xa3" + bytes(500),
     "one byte": b"R",
     "a bare magic": b"OggS",
