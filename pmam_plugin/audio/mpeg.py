@@ -28,6 +28,7 @@ _BITRATES = {
 }
 _RATES = (44100, 48000, 32000)
 _SEARCHED = 1 << 17
+_DECODER_DELAY = 529
 _DECODER_SAMPLES = 2 * 1152 + 1105  # held back by decoders and cut off at the ends
 
 
@@ -102,7 +103,7 @@ def mpeg_layout(file: BinaryIO, start: int, end: int, name: str) -> Layout:
         if scan.broken_end:
             raise cut_short(name)
         head: tuple[Part, ...] = (_counting_frame(scan),) if layer == 3 else ()
-        frames = scan.frames * samples
+        frames = scan.frames * samples - (_DECODER_DELAY if layer == 3 else 0)
         return Layout(((*head, (scan.start, scan.end)),), frames, _DECODER_SAMPLES, tuple(notes))
     position, counted, stream_bytes, trimmed = tag
     present = scan.frames - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
 from pmam_plugin.audio.layout import Layout, Part, bytes_at, checksum, cut_short
@@ -20,6 +21,7 @@ class _Page(NamedTuple):
     flags: int
     granule: int
     serial: int
+    number: int
     codec: bytes | None
 
 
@@ -62,12 +64,12 @@ def _pages(file: BinaryIO, size: int, name: str) -> Iterator[_Page]:
         body = position + 27 + head[26]
         if len(lacing) < head[26] or body + sum(lacing) > size:
             raise cut_short(name)
-        granule, serial = struct.unpack("<qI", head[6:18])
+        granule, serial, number = struct.unpack("<qII", head[6:22])
         codec = None
         if head[5] & _FIRST:
             packet = bytes_at(file, body, 8)
             codec = next((kind for kind in _AUDIO if packet.startswith(kind)), None)
-        yield _Page(position, body + sum(lacing), head[5], granule, serial, codec)
+        yield _Page(position, body + sum(lacing), head[5], granule, serial, number, codec)
         position = body + sum(lacing)
 
 
@@ -86,6 +88,11 @@ def _link(file: BinaryIO, pages: list[_Page], name: str) -> tuple[tuple[Part, ..
     if not audio:
         return ((start, end),), [], True
     last, notes = audio[-1], []
+    for page, following in pairwise(audio):
+        if following.number != page.number + 1 and page.granule > 0:
+            raise InputError(f"{name}: pages are missing at byte {following.start}; copy or download the file again")
+        if following.number != page.number + 1:
+            notes.append(f"{name}: begins in the middle of its stream or lacks its first pages; the rest is read")
     flags, granule = last.flags, last.granule
     if not flags & _LAST:
         notes.append(f"{name}: has no end mark and may have been cut short; all that is there is read")
@@ -93,8 +100,8 @@ def _link(file: BinaryIO, pages: list[_Page], name: str) -> tuple[tuple[Part, ..
     if granule < max(page.granule for page in audio):
         notes.append(f"{name}: its last page does not know the length; all that is there is read")
         granule = max(page.granule for page in audio) + _ANY_LENGTH
-    if not notes:
-        return ((start, end),), [], True
+    if (flags, granule) == (last.flags, last.granule):
+        return ((start, end),), notes, True
     page_bytes = bytearray(bytes_at(file, last.start, last.end - last.start))
     page_bytes[5], page_bytes[6:14], page_bytes[22:26] = flags, struct.pack("<q", granule), bytes(4)
     page_bytes[22:26] = struct.pack("<I", checksum(page_bytes, 0x04C11DB7, 32))

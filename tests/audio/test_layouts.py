@@ -1,5 +1,6 @@
 """Headers that lie: what the bytes hold is heard whole, with a word where something was made good, or refused."""
 
+import io
 import logging
 import struct
 
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from pmam_plugin.audio import audio_blocks, audio_info, read_audio, reading
+from pmam_plugin.audio import audio_blocks, audio_info, mpeg, read_audio, reading
 from pmam_plugin.errors import InputError
 from tests.audio.files import (
     RATE,
@@ -237,6 +238,43 @@ def test_what_is_cut_or_no_sound_is_refused_in_one_sentence(tmp_path, case):
     assert ";" in message
     with pytest.raises(InputError):
         list(audio_blocks(path, RATE))
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_mp3_of_every_generation_is_counted_with_and_without_its_tag(tmp_path, rate, channels):
+    samples = noise(4.0, channels, rate)
+    samples[: 2 * rate] *= 0.01  # a variable rate that starts low
+    tagged = encoded(samples, "MP3", rate=rate, bitrate_mode="VARIABLE")
+    scan = mpeg._scan(io.BytesIO(tagged), 0, len(tagged))
+    (tmp_path / "a.mp3").write_bytes(tagged)
+    (tmp_path / "b.mp3").write_bytes(tagged[scan.header.length :])
+    for name, most in (("a.mp3", 4.0), ("b.mp3", 4.25)):
+        said: list[str] = []
+        wave = read_audio(tmp_path / name, rate, notes=said.append)
+        assert 4.0 <= len(wave) / rate <= most
+        assert audio_info(tmp_path / name).frames == len(wave)
+        assert not said
+
+
+def test_a_long_mp3_that_breaks_off_invents_nothing(tmp_path):
+    """Reading on at the end used to give the last block again, and the dog barked twice."""
+    whole = encoded(noise(70.0), "MP3", bitrate_mode="CONSTANT")
+    (tmp_path / "a.mp3").write_bytes(whole[: len(whole) * 6 // 10])
+    blocks: list[torch.Tensor] = []
+    with pytest.raises(InputError, match="ends before"):
+        blocks.extend(audio_blocks(tmp_path / "a.mp3", RATE))
+    assert sum(map(len, blocks)) < 42.1 * RATE
+    (tmp_path / "a.mp3").write_bytes(mp3_count(whole, len(whole)))
+    assert audio_info(tmp_path / "a.mp3").duration == pytest.approx(70.0, abs=0.1)
+
+
+def test_ogg_from_the_middle_of_a_stream_gets_a_word(tmp_path):
+    pages = ogg_pages(VORBIS)
+    (tmp_path / "a.ogg").write_bytes(VORBIS[: pages[2][0]] + VORBIS[pages[3][0] :])
+    wave, [note] = heard(tmp_path / "a.ogg")
+    assert 1.9 < len(wave) / RATE < 2.3
+    assert "begins in the middle of its stream" in note
 
 
 LIVING_CODECS = [
