@@ -66,7 +66,7 @@ class MaskedBrain(StageBrain):
         """Predict the hidden frames; returns the output, the posteriors ``(B, T, K)`` and their presence ``(B, K)``."""
         batch = batch.to(self.device)
         backbone = self.model.backbone
-        features = backbone.frontend(batch.waves)
+        features = batch.features(backbone.frontend)
         posteriors = self._posteriors(batch).to(self.device)
         targets = {"prototypes": posteriors, "padding": batch.padding(posteriors.shape[1])}
         targets["presence"] = prototype_presence(posteriors, targets["padding"], self.minimum_share)

@@ -38,7 +38,8 @@ class Views:
         shift: moves sound and labels of every clip together (:class:`~pmam_plugin.augment.FrameShift`).
         mixing: who is mixed with whom; None mixes nothing.
         domain: where mixing happens: ``power``, the linear mel before the logarithm, or ``features``, after it (the
-            PMAM reference).
+            PMAM reference); ``embeddings``: there is no sound, a frozen encoder's stored embeddings are shifted, mixed
+            and augmented. What is heard of a partner is then not known.
         mix_teacher: the teacher sees the mixture too (PMAM); otherwise it sees the clean clips (ATST-SED) and the
             loss mixes its answers.
         mix_unlabelled: unlabelled clips take part (ATST-SED) or stay as they are (PMAM).
@@ -55,8 +56,8 @@ class Views:
         student: Augmentation | None = None,
         teacher: Augmentation | None = None,
     ) -> None:
-        if domain not in ("power", "features"):
-            raise ValueError(f"domain is power or features, not {domain!r}")
+        if domain not in ("power", "features", "embeddings"):
+            raise ValueError(f"domain is power, features or embeddings, not {domain!r}")
         self.shift, self.mixing, self.domain = shift, mixing, domain
         self.mix_teacher, self.mix_unlabelled = mix_teacher, mix_unlabelled
         self.student, self.teacher = student, teacher
@@ -67,18 +68,22 @@ class Views:
         The targets are ``strong``, ``weak`` and ``padding``, moved and mixed as the sound is, and, where clips are
         mixed, what :func:`partners_of` says of the partners.
         """
-        mels = frontend.power(batch.waves)
+        stored = batch.embeddings is not None
+        if stored != (self.domain == "embeddings"):
+            raise ValueError("domain: embeddings is for stored embeddings, and they for nothing else; see stages.Embed")
+        mels = batch.features(frontend.power)
+        scale: Callable[[Features], Features] = dict if stored else frontend.scale
         targets = {"strong": batch.strong, "weak": batch.weak, "padding": batch.padding(batch.strong.shape[1])}
         if self.shift is not None:
             mels, targets = self.shift(mels, targets)
         plan = None if self.mixing is None else self.mixing.draw(self._groups(batch))
-        student = teacher = frontend.scale(mels)
+        student = teacher = scale(mels)
         if plan is not None:
             linear = self.domain == "power"
             student = {name: plan.mix_inputs(value) for name, value in (mels if linear else student).items()}
             student = frontend.scale(student) if linear else student
             teacher = student if self.mix_teacher else teacher
-            partners = partners_of(plan, frontend, mels, targets)
+            partners = {} if stored else partners_of(plan, frontend, mels, targets)
             targets = {name: plan.mix_targets(value) for name, value in targets.items()} | partners
         if self.student is not None:
             student, _ = self.student(dict(student), {})

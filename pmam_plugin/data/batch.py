@@ -27,6 +27,7 @@ class Item:
         has_weak: whether ``weak`` is known; so it is wherever ``strong`` is.
         group: position of the clip's subset in :data:`pmam_plugin.data.SUBSETS`.
         sample_rate: of ``wave``, in Hz.
+        embeddings: stored ones, ``(dim, frames)``; ``wave`` is then silent. None where the sound itself is there.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Item:
     has_weak: bool
     group: int
     sample_rate: int
+    embeddings: Tensor | None = None
 
 
 @dataclass
@@ -54,6 +56,7 @@ class Batch:
         has_weak: whether ``weak`` is known, ``(batch,)`` bool; true for strongly labelled clips too.
         group: position of each clip's subset in :data:`pmam_plugin.data.SUBSETS`, ``(batch,)`` int64.
         sample_rate: of ``waves``, in Hz.
+        embeddings: what stands in place of the sound, ``(batch, dim, frames)``, or None.
     """
 
     ids: list[str]
@@ -65,6 +68,7 @@ class Batch:
     has_weak: Tensor
     group: Tensor
     sample_rate: int
+    embeddings: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,6 +80,10 @@ class Batch:
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory; ``DataLoader(pin_memory=True)`` calls this."""
         return self._with(Tensor.pin_memory)
+
+    def features(self, frontend: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """What a model reads: ``frontend(waves)``, or the stored embeddings under that name."""
+        return frontend(self.waves) if self.embeddings is None else {"embeddings": self.embeddings}
 
     def padding(self, frames: int) -> Tensor:
         """Which frames lie beyond the end of their recording.
@@ -94,8 +102,8 @@ class Batch:
         return position >= torch.tensor(valid, device=self.waves.device).unsqueeze(1)
 
     def _with(self, move: Callable[[Tensor], Tensor]) -> Batch:
-        names = ("waves", "strong", "weak", "has_strong", "has_weak", "group")
-        moved: dict[str, Any] = {name: move(getattr(self, name)) for name in names}
+        names = ("waves", "strong", "weak", "has_strong", "has_weak", "group", "embeddings")
+        moved: dict[str, Any] = {name: move(getattr(self, name)) for name in names if getattr(self, name) is not None}
         return replace(self, **moved)
 
 
@@ -112,4 +120,5 @@ def collate(items: Sequence[Item]) -> Batch:
         has_weak=torch.tensor([item.has_weak for item in items]),
         group=torch.tensor([item.group for item in items]),
         sample_rate=items[0].sample_rate,
+        embeddings=None if items[0].embeddings is None else torch.stack([item.embeddings for item in items]),  # type: ignore[misc]
     )

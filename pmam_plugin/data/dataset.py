@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from os import PathLike
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,13 @@ from pmam_plugin.labels import LabelEncoder
 logger = logging.getLogger(__name__)
 
 
+class Stored(Protocol):
+    """Arrays by clip, such as :class:`~pmam_plugin.prototypes.ArrayStore`."""
+
+    def __getitem__(self, clip: str) -> np.ndarray:
+        """Float32 ``(frames, dim)``."""
+
+
 class ClipDataset(Dataset[Item]):
     """Waveforms with whatever labels are known.
 
@@ -36,6 +43,7 @@ class ClipDataset(Dataset[Item]):
         clip_seconds: length of an item.
         cache: folder for decoded waveforms (int16, 32 KB per second at 16 kHz); None decodes every time.
         cache_gigabytes: what that folder may grow to.
+        embeddings: ``(frames, dim)`` of every clip, read in place of its sound.
         whole: do not cut recordings that are longer; labels still end where the encoder's grid does.
 
     Attributes:
@@ -51,6 +59,7 @@ class ClipDataset(Dataset[Item]):
         cache: str | PathLike[str] | None = None,
         whole: bool = False,
         cache_gigabytes: float = DEFAULT_GIGABYTES,
+        embeddings: Stored | None = None,
     ) -> None:
         unknown = [name for name in manifests if name not in SUBSETS]
         if unknown:
@@ -67,6 +76,7 @@ class ClipDataset(Dataset[Item]):
             self.indices[name] = range(first, len(self._entries))
         if cache is not None:
             self._cache = WaveformCache(cache, sample_rate, self.samples, cache_gigabytes)
+        self._embeddings = embeddings
         self._warn_of_low_rates()
 
     def __len__(self) -> int:
@@ -79,7 +89,7 @@ class ClipDataset(Dataset[Item]):
             InputError: its audio is missing or broken, or it bears a label the encoder does not know.
         """
         subset, clip = self._entries[index]
-        wave = self._wave(clip)
+        wave = self._wave(clip) if self._embeddings is None else torch.zeros(self.samples)
         strong, weak = self._labels(index, clip)
         return Item(
             id=clip.id,
@@ -91,6 +101,7 @@ class ClipDataset(Dataset[Item]):
             has_weak=clip.labels is not None,
             group=SUBSETS.index(subset),
             sample_rate=self.sample_rate,
+            embeddings=None if self._embeddings is None else torch.from_numpy(self._embeddings[clip.id]).T,
         )
 
     def clips(self, subset: str) -> tuple[Clip, ...]:

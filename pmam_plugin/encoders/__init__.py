@@ -6,6 +6,7 @@ from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Wind
 from pmam_plugin.encoders.cnn import CNNEncoder
 from pmam_plugin.encoders.ctrans import CTransEncoder
 from pmam_plugin.encoders.dual import DualBranchEncoder
+from pmam_plugin.encoders.frozen import FrozenEncoder
 from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
 from pmam_plugin.encoders.patch import PatchEncoder
 from pmam_plugin.encoders.s3prl import RawWaveform, S3PRLEncoder
@@ -20,6 +21,7 @@ __all__ = [
     "DualBranchEncoder",
     "EncoderOutput",
     "FrameEncoder",
+    "FrozenEncoder",
     "PaSST",
     "PaSSTEncoder",
     "PatchEncoder",

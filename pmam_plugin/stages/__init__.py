@@ -1,6 +1,7 @@
 """The steps of an experiment, each run once: prepare, pre-train (with E-steps), fine-tune, evaluate, report."""
 
 from pmam_plugin.stages.byol import PretrainATSTFrame
+from pmam_plugin.stages.embed import Embed
 from pmam_plugin.stages.evaluate import Evaluate
 from pmam_plugin.stages.finetune import FineTune
 from pmam_plugin.stages.prepare import LoadWeights, MeasureBands, Prepare, without
@@ -12,6 +13,7 @@ from pmam_plugin.stages.sedt import PretrainPatches, PretrainTagger
 
 __all__ = [
     "EStep",
+    "Embed",
     "Evaluate",
     "FineTune",
     "LoadWeights",

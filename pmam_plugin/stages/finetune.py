@@ -88,9 +88,10 @@ class FineTune:
             self.scoring,
             self.teacher_windows,
         )
-        clips = sum(self.plan.batch.values())
+        clips, stored = sum(self.plan.batch.values()), self.views.domain == "embeddings"
         brain.train(
-            training_batches(context, student, self.plan, self.name), validation_batches(context, student, clips)
+            training_batches(context, student, self.plan, self.name, stored),
+            validation_batches(context, student, clips),
         )
         ddp_barrier()
         return self._finish(brain, folder)

@@ -11,6 +11,7 @@ import torch
 from pmam_plugin.brains.base import TrainingPlan, fold_seed
 from pmam_plugin.data import Batch, ClipDataset, evaluation_loader, training_loader
 from pmam_plugin.labels import LabelEncoder
+from pmam_plugin.prototypes import ArrayStore
 from pmam_plugin.stages.runner import RunContext
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,9 @@ def distributed_share() -> tuple[int, int]:
     return 0, 1
 
 
-def clip_dataset(context: RunContext, model: OnGrid, subsets: Sequence[str], whole: bool = False) -> ClipDataset:
+def clip_dataset(
+    context: RunContext, model: OnGrid, subsets: Sequence[str], whole: bool = False, stored: bool = False
+) -> ClipDataset:
     """Clips of those of ``subsets`` that the data have, labelled on the grid of ``model``.
 
     Args:
@@ -46,8 +49,11 @@ def clip_dataset(context: RunContext, model: OnGrid, subsets: Sequence[str], who
         model: gives sample rate and frame grid.
         subsets: names.
         whole: recordings longer than a training clip come in full.
+        stored: with the embeddings that :class:`~pmam_plugin.stages.Embed` stored instead of the sound.
     """
     data = context.data
+    if stored and "embeddings" not in context.artifacts:
+        raise ValueError("no embeddings are stored; put Embed before the stage that reads them")
     frames = model.output_frames(round(data.clip_seconds * model.sample_rate))
     return ClipDataset(
         {name: data.manifests[name] for name in subsets if name in data.manifests},
@@ -60,10 +66,11 @@ def clip_dataset(context: RunContext, model: OnGrid, subsets: Sequence[str], who
         cache=None if whole else context.audio_cache,
         whole=whole,
         cache_gigabytes=context.cache_gigabytes,
+        embeddings=ArrayStore.open(context.artifacts["embeddings"]) if stored else None,
     )
 
 
-def training_batches(context: RunContext, model: OnGrid, plan: TrainingPlan, name: str) -> Any:
+def training_batches(context: RunContext, model: OnGrid, plan: TrainingPlan, name: str, stored: bool = False) -> Any:
     """Loader of the mixed batches of ``plan``; subsets the data do not have are left out of the batch, and logged."""
     present = {subset: count for subset, count in plan.batch.items() if subset in context.data.manifests}
     missing = [subset for subset, count in plan.batch.items() if count and subset not in present]
@@ -71,7 +78,7 @@ def training_batches(context: RunContext, model: OnGrid, plan: TrainingPlan, nam
         logger.info("%s: the data have no %s clips; batches are %s", name, " or ".join(missing), present)
     rank, world = distributed_share()
     return training_loader(
-        clip_dataset(context, model, list(present)),
+        clip_dataset(context, model, list(present), stored=stored),
         present,
         fold_seed(context.seed, name, "order") % 2**31,
         plan.steps_per_epoch,
@@ -81,11 +88,19 @@ def training_batches(context: RunContext, model: OnGrid, plan: TrainingPlan, nam
     )
 
 
-def validation_batches(context: RunContext, model: OnGrid, batch_clips: int, whole: bool = True) -> Any:
-    """Loader of the selection clips (in full, or cut like training clips); None where the data have none."""
+def validation_batches(
+    context: RunContext, model: OnGrid, batch_clips: int, whole: bool = True, stored: bool = False
+) -> Any:
+    """Loader of the selection clips (in full, or cut like training clips); None where the data have none.
+
+    Stored embeddings end with a training clip: where a recording is longer and comes in full, all are read as sound.
+    """
     if "selection" not in context.data.manifests:
         return None
-    return evaluation_loader(clip_dataset(context, model, ["selection"], whole), batch_clips, context.workers)
+    longest = max((clip.seconds for clip in context.data.manifests["selection"]), default=0.0)
+    stored = stored and (not whole or longest <= context.data.clip_seconds)
+    dataset = clip_dataset(context, model, ["selection"], whole, stored)
+    return evaluation_loader(dataset, batch_clips, context.workers)
 
 
 def clip_batches(
@@ -96,6 +111,7 @@ def clip_batches(
     skip: Container[str] = (),
     share: tuple[int, int] = (0, 1),
     whole: bool = False,
+    stored: bool = False,
 ) -> Iterator[Batch]:
     """Every clip of ``subsets`` once, in order, with a progress bar.
 
@@ -106,11 +122,11 @@ def clip_batches(
         batch_clips: clips at a time.
         skip: ids of clips that are done.
         share: (rank, number of processes): this process's part only; see :func:`distributed_share`.
-        whole: see :func:`clip_dataset`.
+        whole, stored: see :func:`clip_dataset`.
     """
     from tqdm.auto import tqdm
 
-    dataset = clip_dataset(context, model, subsets, whole)
+    dataset = clip_dataset(context, model, subsets, whole, stored)
     rank, world = share
     clips = [
         (index, clip.id)

@@ -36,6 +36,7 @@ class Pretrain:
         tag_weight: of the clip-level branch; 0 builds none.
         tag_heads: attention heads of that branch.
         minimum_share: see :class:`~pmam_plugin.brains.masked.MaskedBrain`.
+        stored: read a frozen encoder's stored embeddings, which ``augmentation`` then acts on, instead of the sound.
         lora: arguments of :func:`pmam_plugin.nn.lora.add_lora`; None trains the weights themselves.
     """
 
@@ -53,10 +54,11 @@ class Pretrain:
         tag_heads: int = 12,
         lora: Mapping[str, Any] | None = None,
         minimum_share: float = 0.02,
+        stored: bool = False,
     ) -> None:
         self.backbone, self.masking, self.loss, self.plan = backbone, masking, loss, plan
         self.augmentation, self.tag_weight, self.tag_heads, self.lora = augmentation, tag_weight, tag_heads, lora
-        self.minimum_share = minimum_share
+        self.minimum_share, self.stored = minimum_share, stored
         self.name = f"pretrain_{iteration}"
         self.folder = f"stages/{self.name}"
 
@@ -80,8 +82,8 @@ class Pretrain:
         )
         clips = sum(self.plan.batch.values())
         brain.train(
-            training_batches(context, model.backbone, self.plan, self.name),
-            validation_batches(context, model.backbone, clips, whole=False),
+            training_batches(context, model.backbone, self.plan, self.name, self.stored),
+            validation_batches(context, model.backbone, clips, whole=False, stored=self.stored),
         )
         ddp_barrier()
         model.load_state_dict(brain.best.load("model"))

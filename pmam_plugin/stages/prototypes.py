@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pmam_plugin.brains.base import fold_seed
 from pmam_plugin.config import configurable
 from pmam_plugin.data import Batch
-from pmam_plugin.encoders import Columns, Windows
+from pmam_plugin.encoders import Columns, FrozenEncoder, Windows
 from pmam_plugin.models import Backbone
 from pmam_plugin.prototypes import ArrayStore, Projection, PrototypeSet, draw_frames, first_embeddings
 from pmam_plugin.stages.loading import clip_batches, distributed_share
@@ -129,14 +129,19 @@ class EStep:
             folder = folder / "embeddings"
         else:  # other runs may cluster the same embeddings, whatever their seed, in other ways
             folder = context.shared / "embeddings" / self._identity(context, backbone)
-        example = next(clip_batches(context, backbone, subsets, 1))
+        # A frozen encoder has run before, where Embed is among the stages.
+        inside = isinstance(backbone.encoder, FrozenEncoder) and self.layer not in backbone.encoder.encoder.layers
+        stored = inside and "embeddings" in context.artifacts and not self.from_mel and self.windows is None
+        example = next(clip_batches(context, backbone, subsets, 1, stored=stored))
         frames, values = self._embeddings(backbone, example.to(context.device))
         if if_main_process():
             own = (values.shape[1], values.grid) if isinstance(values, Columns) else ()
             ArrayStore(folder, frames, values.shape[2], "float16", *own)
         ddp_barrier()
         store = ArrayStore.open(folder)
-        for batch in clip_batches(context, backbone, subsets, self.batch_clips, skip=set(store.ids()), share=share):
+        for batch in clip_batches(
+            context, backbone, subsets, self.batch_clips, skip=set(store.ids()), share=share, stored=stored
+        ):
             _, values = self._embeddings(backbone, batch.to(context.device))
             # Padding is no sound: it is neither fitted nor labelled.
             lengths = (~batch.padding(frames)).sum(dim=1).tolist()
@@ -167,7 +172,7 @@ class EStep:
     def _embeddings(self, backbone: Backbone, batch: Batch) -> tuple[int, Tensor | Columns]:
         """Frames per clip, and the embeddings on them or on a slower grid of the encoder's own."""
         frames = backbone.output_frames(batch.waves.shape[1])
-        features = backbone.frontend(batch.waves)
+        features = batch.features(backbone.frontend)
         if self.from_mel:
             mel = next(iter(features.values()))
             return frames, first_embeddings(mel, frames, self.mel_context, self.mel_context)

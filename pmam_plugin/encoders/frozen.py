@@ -1,0 +1,82 @@
+"""A frozen encoder under layers that learn; what it says of a clip can be stored, and is then not computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from pmam_plugin.config import configurable
+from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+
+STORED = "embeddings"
+"""Name under which stored embeddings, ``(batch, encoder's dim, frames)``, take the place of features."""
+
+
+@configurable
+class FrozenEncoder(FrameEncoder):
+    """``GELU(W (x - mean) / std)`` of another encoder's frames ``x``, which never learns.
+
+    Mean and deviation are measured on the training clips (:class:`pmam_plugin.stages.Embed`), which also stores ``x``.
+    Layers for ``embed``: the encoder's, and ``frozen``, the standardised ``x``, which alone is there when stored.
+
+    Args:
+        encoder: the one that is frozen.
+        dim: width of the output.
+        input_dropout: rate on the standardised embeddings.
+        dropout: rate on the output.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: FrameEncoder, dim: int = 192, input_dropout: float = 0.1, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.encoder = encoder.requires_grad_(False)
+        self.dim, self.frame_rate = dim, encoder.frame_rate
+        self.layers = (*encoder.layers, "frozen")
+        self.register_buffer("mean", torch.zeros(encoder.dim))
+        self.register_buffer("std", torch.ones(encoder.dim))
+        self.input_dropout, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
+        self.projection = nn.Linear(encoder.dim, dim)
+
+    def train(self, mode: bool = True) -> FrozenEncoder:
+        """Set the mode; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def output_frames(self, feature_frames: Mapping[str, int]) -> int:
+        """Those of the encoder."""
+        return self.encoder.output_frames(feature_frames)
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        windows: Windows | None = None,
+        embed: Collection[str] = (),
+        tokens: bool = True,
+    ) -> EncoderOutput:
+        """Encode the encoder's features, or its stored output under ``embeddings``; see :class:`FrameEncoder`.
+
+        Raises:
+            ValueError: a layer that is not stored.
+        """
+        self.check_layers(embed)
+        inner = [name for name in embed if name != "frozen"]
+        if STORED not in features:
+            with torch.no_grad():
+                output = self.encoder(features, windows=windows, embed=inner, tokens=False)
+            frames, embeddings = output.frames, dict(output.embeddings)
+        elif inner:
+            raise ValueError(
+                f"layer {inner[0]!r} is not stored; of stored embeddings there is the layer 'frozen' alone"
+            )
+        else:
+            frames, embeddings = features[STORED].transpose(1, 2), {}
+        standard = (frames - self.mean) / self.std
+        if "frozen" in embed:
+            embeddings["frozen"] = standard
+        projected = self.projection(self.input_dropout(standard))
+        return EncoderOutput(self.dropout(nn.functional.gelu(projected)), embeddings=embeddings)

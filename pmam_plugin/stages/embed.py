@@ -1,0 +1,95 @@
+"""Run a frozen encoder once: its embeddings on disk, for all later stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from pmam_plugin.brains.base import save_tensors
+from pmam_plugin.config import configurable
+from pmam_plugin.encoders.frozen import FrozenEncoder
+from pmam_plugin.prototypes import ArrayStore
+from pmam_plugin.stages.loading import clip_batches, distributed_share
+from pmam_plugin.stages.prepare import Pretrainable, copy_with_artifact
+from pmam_plugin.stages.runner import RunContext, StageResult
+
+_LEAST = 1e-3  # of a deviation: a channel that hardly ever moves must not become loud
+
+
+@configurable
+class Embed:
+    """Store what the frozen encoder of a model says of every clip, and standardise it.
+
+    Stages after it whose clips nothing alters before the encoder read the store instead of the sound: the E-step,
+    pre-training and fine-tuning that augment and mix embeddings (``domain: embeddings``), and validation.
+
+    Args:
+        model: holds one :class:`~pmam_plugin.encoders.FrozenEncoder`.
+        subsets: whose clips are stored, the selection clips besides.
+        fitted: subsets that mean and deviation are measured on.
+        batch_clips: clips encoded at a time.
+    """
+
+    always = False
+    name, folder = "embed", "stages/embed"
+
+    def __init__(
+        self,
+        model: Pretrainable,
+        subsets: Sequence[str] = ("strong", "synthetic", "weak", "unlabelled"),
+        fitted: Sequence[str] = ("strong", "synthetic", "weak"),
+        batch_clips: int = 8,
+    ) -> None:
+        self.model, self.subsets, self.fitted, self.batch_clips = model, tuple(subsets), tuple(fitted), batch_clips
+
+    def run(self, context: RunContext, folder: Path) -> StageResult:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        model: Any = copy_with_artifact(self.model, context)
+        model.to(context.device).eval()
+        frozen = next((part for part in model.modules() if isinstance(part, FrozenEncoder)), None)
+        if frozen is None:
+            raise ValueError("the model has no FrozenEncoder, and only a frozen one can run once; leave this stage out")
+        store = self._embed(context, model, frozen, folder / "store")
+        clips = list(context.data.seconds_by_clip(self.fitted))
+        frozen.mean, frozen.std = (value.to(context.device) for value in channel_statistics(store, clips))
+        path = folder / "backbone.safetensors"
+        if if_main_process():
+            save_tensors(path, model.pretrained_state())
+        ddp_barrier()
+        gigabytes = (folder / "store" / "rows.bin").stat().st_size / 1e9
+        notes = {"clips": len(store), "width": store.width, "gigabytes": round(gigabytes, 3)}
+        return StageResult({"backbone": path, "embeddings": folder / "store"}, notes)
+
+    @torch.inference_mode()
+    def _embed(self, context: RunContext, model: Pretrainable, frozen: FrozenEncoder, folder: Path) -> ArrayStore:
+        samples = round(context.data.clip_seconds * model.sample_rate)
+        if if_main_process():
+            ArrayStore(folder, model.output_frames(samples), frozen.encoder.dim, "float16")
+        ddp_barrier()
+        store = ArrayStore.open(folder)
+        subsets = [*self.subsets, "selection"]
+        done, share = set(store.ids()), distributed_share()
+        for batch in clip_batches(context, model, subsets, self.batch_clips, skip=done, share=share):
+            batch = batch.to(context.device)
+            frames = frozen.encoder(model.frontend(batch.waves), tokens=False).frames
+            store.extend(batch.ids, frames, [frames.shape[1]] * len(batch))
+        ddp_barrier()
+        store.refresh()
+        return store
+
+
+def channel_statistics(store: ArrayStore, clips: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of every channel over the frames of ``clips``, in double precision, float32 ``(width,)``."""
+    total = squares = torch.zeros(store.width, dtype=torch.float64)
+    count = 0
+    for clip in clips:
+        values = torch.as_tensor(store[clip]).double()
+        total, squares, count = total + values.sum(dim=0), squares + values.square().sum(dim=0), count + len(values)
+    if count == 0:
+        raise ValueError("no frames to take the statistics of the embeddings from")
+    mean = total / count
+    return mean.float(), (squares / count - mean.square()).clamp_min(_LEAST**2).sqrt().float()

@@ -1,0 +1,41 @@
+"""Experiments on YAMNet, at tiny size but for the network itself."""
+
+import json
+
+import pytest
+
+from pmam_plugin.checkpoints import load_model
+from tests.checkpoints.test_yamnet import write_keras
+from tests.recipes.tiny import run_recipe, tiny_corpus
+
+SETTINGS = {"finetune_epochs": "1", "finetune_steps": "2", "bootstrap": "10", "device": "cpu", "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_keras(folder)
+    return tiny_corpus(folder / "corpus")
+
+
+def experiment(yaml, corpus, output, **changes):
+    settings = {"data_folder": corpus, "output_folder": output, **SETTINGS, **changes}
+    flags = [str(part) for name, value in settings.items() for part in (f"--{name}", value)]
+    return run_recipe([yaml, *flags, "--noprogressbar"])
+
+
+def test_a_detector_learns_on_stored_embeddings_and_leaves_with_its_encoder(corpus, tmp_path):
+    done = experiment("hparams/yamnet.yaml", corpus, tmp_path, encoder_checkpoint=corpus.parent / "yamnet.h5")
+    assert done.returncode == 0, done.stderr[-3000:]
+    stages = json.loads((tmp_path / "metrics.json").read_text())["stages"]
+    assert stages["embed"]["clips"] == 8 + 8 + 3
+    assert "54 tensors loaded" in stages["load_weights"]["report"]
+    loaded = load_model(tmp_path / "model")
+    assert loaded.model.frame_rate == 12.5
+    assert (tmp_path / "model" / "model.safetensors").stat().st_size < 10e6
+
+
+def test_without_the_published_file_a_sentence_says_where_it_is(corpus, tmp_path):
+    done = experiment("hparams/yamnet.yaml", corpus, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: yamnet.h5: no such file; download it from https://")

@@ -1,0 +1,142 @@
+"""A frozen encoder runs once, and nobody can tell from the model that its clips were not heard again."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pmam_plugin.augment import FrameShift, Mixup
+from pmam_plugin.brains import ParameterGroup, Supervised, TrainingPlan, Views
+from pmam_plugin.data import class_list
+from pmam_plugin.encoders import FrozenEncoder, PatchEncoder
+from pmam_plugin.features import FrontEnds, LogMel
+from pmam_plugin.inference import Scoring
+from pmam_plugin.models import Backbone, FrameDetector, LinearSoftmaxHead
+from pmam_plugin.nn.context import IdentityContext
+from pmam_plugin.prototypes import ArrayStore, GaussianMixture
+from pmam_plugin.stages import Embed, EStep, FineTune, Prepare, RunContext, run_stages
+from pmam_plugin.stages.loading import clip_batches
+from tests.recipes.tiny import tiny_corpus
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return tiny_corpus(tmp_path_factory.mktemp("data") / "corpus")
+
+
+@pytest.fixture(scope="module")
+def prepared(corpus, tmp_path_factory):
+    """A run whose clips are embedded, and the detector that embeds them."""
+    torch.manual_seed(0)
+    encoder = FrozenEncoder(PatchEncoder(dim=16, depth=1, heads=2), 8, input_dropout=0.0, dropout=0.0)
+    backbone = Backbone(FrontEnds(mel=LogMel(n_mels=64)), encoder, IdentityContext(8))
+    labels = class_list(corpus)
+    detector = FrameDetector(backbone, LinearSoftmaxHead(8, len(labels)), labels)
+    folder = tmp_path_factory.mktemp("runs")
+    context = RunContext(folder, 3, {"device": "cpu", "noprogressbar": True}, cache_audio=False)
+    run_stages([Prepare(str(corpus), selection="auto", test="validation"), Embed(backbone)], context)
+    return context, detector
+
+
+def finetune(detector, domain, steps=3):
+    plan = TrainingPlan(1, {"strong": 2, "weak": 2}, [ParameterGroup("", 1e-2)], steps_per_epoch=steps)
+    views = Views(domain=domain)
+    return FineTune("finetune", detector, plan, views, [Supervised(0.5)], Scoring(), None)
+
+
+def test_what_is_stored_is_what_the_encoder_says_standardised_by_the_training_clips(prepared):
+    context, detector = prepared
+    store = ArrayStore.open(context.artifacts["embeddings"])
+    assert len(store) == 8 + 8 + 14 + 3
+    backbone = detector.backbone.eval()
+    batch = next(clip_batches(context, backbone, ["weak"], 4))
+    with torch.no_grad():
+        frames = backbone.encoder.encoder(backbone.frontend(batch.waves)).frames
+    for clip, expected in zip(batch.ids, frames, strict=True):
+        torch.testing.assert_close(torch.from_numpy(store[clip]), expected, rtol=2e-3, atol=2e-3)
+    detector.load_pretrained(load_file(context.artifacts["backbone"]))
+    standard = [
+        detector.backbone.encoder(batch.features(backbone.frontend), embed=["frozen"]).embeddings["frozen"]
+        for batch in clip_batches(context, backbone, ["strong", "weak"], 8, stored=True)
+    ]
+    standard = torch.cat(standard).flatten(0, 1)
+    torch.testing.assert_close(standard.mean(dim=0), torch.zeros(16), atol=1e-3, rtol=0)
+    torch.testing.assert_close(standard.std(dim=0), torch.ones(16), atol=1e-2, rtol=0)
+
+
+def test_training_reads_the_store_and_ends_where_training_on_sound_ends(prepared, tmp_path, monkeypatch):
+    context, detector = prepared
+    states = {}
+    for domain in ("features", "embeddings"):
+        if domain == "embeddings":
+            monkeypatch.setattr(PatchEncoder, "forward", only_to_score)
+        result = finetune(detector, domain).run(context, tmp_path / domain)
+        states[domain] = load_file(result.artifacts["student"])
+    before = detector.state_dict()
+    for name, value in states["embeddings"].items():
+        torch.testing.assert_close(value, states["features"][name], rtol=1e-2, atol=1e-3)
+        if ".encoder.encoder." in name:
+            torch.testing.assert_close(value, before[name])
+    assert not torch.equal(states["embeddings"]["head.classifier.weight"], before["head.classifier.weight"])
+
+
+ENCODE = PatchEncoder.forward
+
+
+def only_to_score(*arguments, **options):
+    """Validation hears recordings whole, as users' scores are made."""
+    assert torch.is_inference_mode_enabled(), "the encoder ran again in training"
+    return ENCODE(*arguments, **options)
+
+
+def forbidden(*_, **__):
+    raise AssertionError("the encoder ran again")
+
+
+def test_prototypes_are_fitted_to_stored_embeddings(prepared, tmp_path, monkeypatch):
+    context, detector = prepared
+    monkeypatch.setattr(PatchEncoder, "forward", forbidden)
+
+    def estimator(**options):
+        return GaussianMixture(2, reg_covar=1e-2, **options)
+
+    stage = EStep(1, detector.backbone, estimator, layer="frozen", components=4, frame_subsampling=5)
+    assert stage.run(context, tmp_path / "prototypes").notes["components"] == 2
+
+
+def test_shift_and_mixture_act_on_embeddings_and_labels_together(prepared):
+    context, detector = prepared
+    batch = next(clip_batches(context, detector, ["strong"], 4, stored=True))
+    views = Views(shift=FrameShift(0.9), mixing=Mixup(alpha=0.5, probability=1.0), domain="embeddings")
+    torch.manual_seed(1)
+    student, teacher, *_ = views(detector.frontend, batch)
+    assert student["embeddings"].shape == batch.embeddings.shape
+    assert torch.equal(student["embeddings"], teacher["embeddings"])
+    # The same draw on the labels alone, where embeddings are the labels: both must be moved and mixed alike.
+    batch.embeddings = batch.strong.transpose(1, 2)
+    torch.manual_seed(1)
+    student, _, targets, _ = views(detector.frontend, batch)
+    linear = student["embeddings"].transpose(1, 2)
+    assert torch.equal(linear > 0, targets["strong"] > 0)
+
+
+def test_sound_and_store_are_not_taken_for_each_other(prepared, tmp_path):
+    context, detector = prepared
+    sound = next(clip_batches(context, detector, ["strong"], 2))
+    stored = next(clip_batches(context, detector, ["strong"], 2, stored=True))
+    with pytest.raises(ValueError, match="domain: embeddings is for stored embeddings"):
+        Views(domain="embeddings")(detector.frontend, sound)
+    with pytest.raises(ValueError, match="domain: embeddings is for stored embeddings"):
+        Views()(detector.frontend, stored)
+    with pytest.raises(ValueError, match="layer 'stem' is not stored"):
+        detector.backbone.embed(stored.features(detector.frontend), "stem")
+    without = RunContext(tmp_path, 3, {"device": "cpu"}, prepared=context.prepared)
+    with pytest.raises(ValueError, match="put Embed before"):
+        finetune(detector, "embeddings").run(without, tmp_path)
+
+
+def test_a_frozen_encoder_stays_at_rest_and_the_rest_learns():
+    encoder = FrozenEncoder(PatchEncoder(dim=16, depth=1, heads=2), 8).train()
+    assert not encoder.encoder.training
+    encoder({"mel": torch.randn(2, 64, 100)}).frames.sum().backward()
+    assert all(parameter.grad is None for parameter in encoder.encoder.parameters())
+    assert encoder.projection.weight.grad is not None
