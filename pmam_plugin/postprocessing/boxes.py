@@ -20,7 +20,7 @@ from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
 from pmam_plugin.postprocessing.per_class import PerClass, per_class
 
-_TOLERANCE = 1e-3  # thresholds of merging give way by this, so that a gap right at the limit closes
+_SMOOTHING = 1e-3  # added to both scores of a ratio, so that near silence is not cut up by ratios of nothing
 _DECIMALS = 9  # filter responses are sums of many scores: equal ones should compare equal
 
 
@@ -29,17 +29,21 @@ class SoundEventBoxes:
     """Turn a scores table into boxes: one constant score per event, ``-inf`` elsewhere.
 
     A step filter (mean of the next half minus mean of the last half of its length) runs over the scores of a class; its
-    maxima are onsets and its minima offsets. Boxes on both sides of a gap become one when, seen from either, the score
-    in the gap stays close to the highest score in the box.
+    maxima are onsets and its minima offsets, where these are flat at the end that makes the box longer. Candidates on
+    both sides of a gap become one when, seen from either, the score in the gap stays close to the highest score in the
+    candidate. Every gap is judged once, by the candidates next to it, whatever becomes of their other gaps.
+
+    Edges stand on rows of the table; the published implementation also finds edges inside a frame where half the
+    filter is no whole number of frames.
 
     ``-inf`` means "not detected at any threshold" to sed_scores_eval, whereas 0 would be one more operating point, at
     which a class is active throughout every clip.
 
     Args:
         filter_seconds: length of the step filter.
-        absolute_threshold: a gap closes only if the highest score of both boxes less the lowest score of the gap is
-            below this; None for no such limit.
-        relative_threshold: likewise for their ratio; None for no such limit.
+        absolute_threshold: a gap closes only if the highest score of both candidates less the lowest score of the gap
+            is below this; None for no such limit.
+        relative_threshold: likewise for their ratio, 0.001 added to both; None for no such limit.
 
     Each is one number for all classes, or one per class. The defaults are the paper's untuned ones.
 
@@ -90,10 +94,9 @@ class Boxes:
         column: ``clip * classes + class`` of each box, ``(boxes,)``.
         start: first frame; ``stop``: the frame after the last.
         onset: seconds; ``offset``: seconds.
-        peak: highest score in the box.
         area: sum of score times seconds in the box.
+        peak: highest score in the box.
         gap_valley: lowest score between this box and the next of its column, ``-inf`` for the last.
-        gap_peak: highest score there.
         gap_area: sum of score times seconds there.
     """
 
@@ -102,10 +105,9 @@ class Boxes:
     stop: np.ndarray
     onset: np.ndarray
     offset: np.ndarray
-    peak: np.ndarray
     area: np.ndarray
+    peak: np.ndarray
     gap_valley: np.ndarray
-    gap_peak: np.ndarray
     gap_area: np.ndarray
 
     @property
@@ -149,44 +151,38 @@ def candidates(tables: Sequence[pd.DataFrame], labels: Sequence[str], filter_sec
 
 
 def merge(boxes: Boxes, absolute: np.ndarray, relative: np.ndarray) -> Boxes:
-    """Close gaps, shallowest first, until none qualifies.
-
-    Closing a gap can only raise the peaks its neighbours are held against, so a gap that does not qualify never will,
-    and of two neighbouring gaps the shallower goes first. Gaps shallower than both neighbours can thus close at once.
+    """Close every gap that is shallow against both of its candidates (section 3.2).
 
     Args:
-        boxes: in order of column and time.
+        boxes: candidates, in order of column and time.
         absolute: greatest drop from peak to valley, per class, ``(classes,)``; infinite for any.
         relative: greatest ratio of peak to valley, per class, likewise.
+
+    Returns:
+        Boxes of candidates and the closed gaps between them; a gap's area is in its box's.
     """
-    classes = len(absolute)
-    while True:
-        peak = np.maximum(boxes.peak, np.append(boxes.peak[1:], 0.0))
-        label, valley = boxes.column % classes, boxes.gap_valley
-        with np.errstate(invalid="ignore"):
-            ratio = np.where(np.isinf(relative[label]), np.inf, (relative[label] + _TOLERANCE) * valley)
-        closes = (valley > -np.inf) & (peak - valley < absolute[label] + _TOLERANCE) & (peak < ratio)
-        if not closes.any():
-            return boxes
-        depth = np.where(closes, valley, -np.inf)
-        before, after = np.append(-np.inf, depth[:-1]), np.append(depth[1:], -np.inf)
-        boxes = _close(boxes, np.flatnonzero(closes & (depth > before) & (depth >= after)))
-
-
-def _close(boxes: Boxes, gaps: np.ndarray) -> Boxes:
-    """Unite box ``i`` and box ``i + 1`` for every ``i`` in ``gaps``, no two of which are neighbours."""
-    stop, offset = boxes.stop.copy(), boxes.offset.copy()
-    peak, area = boxes.peak.copy(), boxes.area.copy()
-    valley, gap_peak, gap_area = boxes.gap_valley.copy(), boxes.gap_peak.copy(), boxes.gap_area.copy()
-    following = gaps + 1
-    stop[gaps], offset[gaps] = stop[following], offset[following]
-    peak[gaps] = np.maximum(np.maximum(peak[gaps], gap_peak[gaps]), peak[following])
-    area[gaps] += gap_area[gaps] + area[following]
-    valley[gaps], gap_peak[gaps], gap_area[gaps] = valley[following], gap_peak[following], gap_area[following]
-    keep = np.ones(len(stop), dtype=bool)
-    keep[following] = False
-    values = (boxes.column, boxes.start, stop, boxes.onset, offset, peak, area, valley, gap_peak, gap_area)
-    return Boxes(*(value[keep] for value in values))
+    label = boxes.column % len(absolute)
+    peak = np.maximum(boxes.peak, np.append(boxes.peak[1:], 0.0))[:-1]
+    valley, limit = boxes.gap_valley[:-1], relative[label[:-1]]
+    with np.errstate(invalid="ignore"):
+        ratio = (peak + _SMOOTHING) / (valley + _SMOOTHING)
+    closes = (valley > -np.inf) & (peak - valley < absolute[label[:-1]]) & (np.isinf(limit) | (ratio < limit))
+    first = np.flatnonzero(np.append(True, ~closes)[: len(label)])
+    if len(first) == 0:
+        return boxes
+    last = np.append(first[1:], len(label)) - 1
+    area = boxes.area + np.append(np.where(closes, boxes.gap_area[:-1], 0.0), 0.0)
+    return Boxes(
+        boxes.column[first],
+        boxes.start[first],
+        boxes.stop[last],
+        boxes.onset[first],
+        boxes.offset[last],
+        np.add.reduceat(area, first),
+        np.maximum.reduceat(boxes.peak, first),
+        boxes.gap_valley[last],
+        boxes.gap_area[last],
+    )
 
 
 def _step_response(scores: np.ndarray, half: float) -> np.ndarray:
@@ -210,7 +206,7 @@ def _step_response(scores: np.ndarray, half: float) -> np.ndarray:
 
 
 def _extrema(response: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, borders of the maxima, and borders of the minima that follow them; the middle of flat ones.
+    """Rows, borders of the maxima, and of the minima that follow them; flat ones give the end that is outside the box.
 
     A response counts as rising before the clip and after it, so maxima and minima alternate and begin with a maximum.
     """
@@ -221,8 +217,8 @@ def _extrema(response: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     next_move = np.where(rises != 0, np.arange(last + 1), last)
     next_move = np.minimum.accumulate(next_move[:, ::-1], axis=1)[:, ::-1]
     row, begins = np.nonzero(np.diff(np.take_along_axis(rises, next_move, axis=1), axis=1))
-    middle = (begins + next_move[row, begins + 1] - 1) // 2
-    return row[::2], middle[::2], middle[1::2]
+    ends = next_move[row, begins + 1] - 1
+    return row[::2], begins[::2], ends[1::2]
 
 
 def _measure(
@@ -241,7 +237,7 @@ def _measure(
     borders = np.stack((row * width + start, row * width + stop), axis=1).ravel()
     if len(borders) == 0:
         empty = np.zeros(0)
-        return Boxes(column, start, stop, empty, empty, empty, empty, empty, empty, empty)
+        return Boxes(column, start, stop, empty, empty, empty, empty, empty, empty)
     highest = np.maximum.reduceat(flat, borders)
     lowest = np.minimum.reduceat(flat, borders)
     area = np.add.reduceat(flat * seconds, borders)
@@ -252,10 +248,9 @@ def _measure(
         stop,
         onset[start],
         offset[stop - 1],
-        highest[::2],
         area[::2],
+        highest[::2],
         np.where(last, -np.inf, lowest[1::2]),
-        highest[1::2],
         area[1::2],
     )
 

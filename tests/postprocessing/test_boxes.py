@@ -9,7 +9,6 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import evaluate_scores, tune_segments
 from pmam_plugin.evaluation.tuning import GRID
 from pmam_plugin.postprocessing import SoundEventBoxes
-from pmam_plugin.postprocessing.boxes import candidates, merge
 from tests.evaluation.examples import LABELS, random_set, scores_table
 
 
@@ -103,40 +102,80 @@ def test_the_frame_rate_does_not_matter(seed, filter_seconds):
     np.testing.assert_allclose(fine, coarse, atol=1e-6)
 
 
-def merged_one_by_one(boxes, valleys, absolute, relative):
-    """The same rule without any vectors: close the shallowest gap that qualifies, look again."""
-    boxes, valleys = list(boxes), list(valleys)
-    while True:
-        fit = [
-            index
-            for index, (valley, _) in enumerate(valleys)
-            if (peak := max(boxes[index][2], boxes[index + 1][2])) - valley < absolute + 1e-3
-            and peak < (relative + 1e-3) * valley
-        ]
-        if not fit:
-            return [(start, stop) for start, stop, _ in boxes]
-        gap = max(fit, key=lambda index: (valleys[index][0], -index))
-        left, right, (_, highest) = boxes[gap], boxes[gap + 1], valleys.pop(gap)
-        boxes[gap : gap + 2] = [(left[0], right[1], max(left[2], right[2], highest))]
+def test_every_gap_is_judged_by_the_candidates_next_to_it_alone():
+    # Seen from the united box of the first two, the last gap would be too deep: the highest score is 0.9 then.
+    scores = np.repeat([0.9, 0.5, 0.6, 0.32, 0.5], 20)
+    assert boxes_of(scores, filter_seconds=0.4, absolute_threshold=0.45, relative_threshold=None) == [
+        (0.0, 10.0, pytest.approx(scores.mean()))
+    ]
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from([0.1, 0.3, 0.6]), st.sampled_from([1.2, 2.0, 5.0]), st.integers(1, 16))
-def test_closing_gaps_at_once_is_closing_the_shallowest_first(seed, absolute, relative, steps):
-    scores = np.round(np.random.default_rng(seed).random((60, 2)) * steps) / steps  # few steps: many equal valleys
-    table = scores_table(scores)
-    found = candidates([table], LABELS[:2], np.array([0.4, 0.7]))
-    result = merge(found, np.full(2, absolute), np.full(2, relative))
-    for label in (0, 1):
-        mine = found.column == label
-        starts, stops = found.start[mine], found.stop[mine]
-        boxes = [(a, b, scores[a:b, label].max()) for a, b in zip(starts, stops)]
-        gaps = [scores[b:a, label] for b, a in zip(stops[:-1], starts[1:])]
-        wanted = merged_one_by_one(boxes, [(gap.min(), gap.max()) for gap in gaps], absolute, relative)
-        there = result.column == label
-        assert list(zip(result.start[there], result.stop[there])) == wanted
-        for start, stop, confidence in zip(result.start[there], result.stop[there], result.confidence[there]):
-            assert confidence == pytest.approx(scores[start:stop, label].mean())
+@pytest.mark.parametrize(("scale", "ratio", "valley"), [(1.0, 2.0, 0.3995), (0.01, 2.0, 0.0035), (0.01, 3.0, 0.002)])
+def test_the_smoothing_acts_on_both_scores_of_a_ratio(scale, ratio, valley):
+    """0.8 and 0.6, or a hundredth of that, unite from (peak + 0.001) / (valley + 0.001) = ratio on."""
+    found = [
+        len(boxes_of(bumps, absolute_threshold=None, relative_threshold=ratio))
+        for bumps in (scale * two_bumps((valley + less) / scale) for less in (-1e-5, 1e-5))
+    ]
+    assert found == [2, 1]
+
+
+def test_near_silence_is_not_cut_up():
+    scores = 1e-4 + 1e-4 * np.random.default_rng(3).random(100)
+    assert len(boxes_of(scores)) == 1
+
+
+def test_a_flat_edge_is_where_the_box_is_longest():
+    """As the published package answers for 2 s at 0.1, 3 s at 0.9 and 2 s at 0.2, with a filter of 0.4 s."""
+    scores = np.repeat([0.1, 0.9, 0.2], [20, 30, 20])
+    assert boxes_of(scores, filter_seconds=0.4) == [(0.0, 1.8, 0.1), (2.0, 5.0, 0.9), (5.2, 7.0, 0.2)]
+
+
+# Boxes of the published package (sebbs 1.0.2) for default_rng(seed).random(24) at 8 frames per second.
+PUBLISHED = {
+    (0, 4, 0.3, 2.0): [
+        (0.0, 0.25, 0.453372),
+        (0.5, 0.75, 0.863009),
+        (1.125, 1.375, 0.875459),
+        (1.5, 1.625, 0.857397),
+        (2.0, 2.25, 0.702317),
+        (2.375, 2.5, 0.422684),
+        (2.75, 3.0, 0.658904),
+    ],
+    (1, 4, 0.3, 2.0): [
+        (0.0, 0.25, 0.73114),
+        (0.375, 0.5, 0.948642),
+        (0.75, 1.0, 0.618448),
+        (1.25, 1.5, 0.645826),
+        (1.625, 1.875, 0.54581),
+        (2.125, 2.25, 0.40311),
+        (2.5, 2.625, 0.750359),
+        (2.75, 3.0, 0.732961),
+    ],
+    (0, 6, None, 2.5): [
+        (0.0, 0.125, 0.636957),
+        (0.5, 1.375, 0.765243),
+        (1.5, 1.625, 0.857397),
+        (1.75, 1.875, 0.72965),
+        (2.0, 2.375, 0.568116),
+        (2.75, 3.0, 0.658904),
+    ],
+    (1, 8, 0.6, None): [
+        (0.0, 0.25, 0.73114),
+        (0.375, 0.5, 0.948642),
+        (0.75, 1.125, 0.595497),
+        (1.25, 2.0, 0.527751),
+        (2.5, 3.0, 0.624174),
+    ],
+}
+
+
+@pytest.mark.parametrize("setting", PUBLISHED)
+def test_boxes_are_those_of_the_published_package(setting):
+    seed, frames, absolute, relative = setting
+    scores = np.random.default_rng(seed).random(24)
+    found = boxes_of(scores, 0.125, filter_seconds=frames / 8, absolute_threshold=absolute, relative_threshold=relative)
+    np.testing.assert_allclose(found, PUBLISHED[setting], atol=1e-5)  # its means are low by up to 1e-5
 
 
 def test_each_class_has_its_own_settings():
