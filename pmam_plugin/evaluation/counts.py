@@ -67,25 +67,38 @@ def event_counts(detected: EventArray, reference: Reference) -> np.ndarray:
     Returns:
         Right, detected and wanted events, ``(clips, classes, 3)``.
     """
+    columns, given = reference.events.column(len(reference.labels)), detected.column(len(reference.labels))
+    right = most_matches(*collar_pairs(given, detected.onset, detected.offset, reference))
+    return _stack(reference, columns[right], given, columns)
+
+
+def collar_pairs(
+    column: np.ndarray, onset: np.ndarray, offset: np.ndarray, reference: Reference
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of events and of detections of their column (clip and class) whose times agree within the collars."""
+    wanted = reference.events
+    truth = pd.DataFrame({"column": wanted.column(len(reference.labels)), "wanted": np.arange(len(wanted))})
+    guess = pd.DataFrame({"column": column, "detected": np.arange(len(column))})
+    pairs = truth.merge(guess, on="column")
+    one, other = pairs["wanted"].to_numpy(), pairs["detected"].to_numpy()
+    late = np.maximum(COLLAR_SECONDS, OFFSET_SHARE * (wanted.offset - wanted.onset))[one]
+    hit = np.abs(wanted.onset[one] - onset[other]) <= COLLAR_SECONDS
+    hit &= np.abs(wanted.offset[one] - offset[other]) <= late
+    return one[hit], other[hit]
+
+
+def most_matches(wanted: np.ndarray, detected: np.ndarray) -> np.ndarray:
+    """The events of as many pairs as can be when none is in two."""
+    if len(np.unique(wanted)) == len(wanted) and len(np.unique(detected)) == len(detected):
+        return wanted
     # Imported here: scipy.sparse takes a while, and most importers of this room never count events.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import maximum_bipartite_matching
 
-    classes = len(reference.labels)
-    wanted = reference.events
-    columns = wanted.column(classes)
-    truth = pd.DataFrame({"column": columns, "wanted": np.arange(len(wanted))})
-    guess = pd.DataFrame({"column": detected.column(classes), "detected": np.arange(len(detected))})
-    pairs = truth.merge(guess, on="column")
-    one, other = pairs["wanted"].to_numpy(), pairs["detected"].to_numpy()
-    late = np.maximum(COLLAR_SECONDS, OFFSET_SHARE * (wanted.offset - wanted.onset))[one]
-    hit = np.abs(wanted.onset[one] - detected.onset[other]) <= COLLAR_SECONDS
-    hit &= np.abs(wanted.offset[one] - detected.offset[other]) <= late
-    right = np.zeros(0, np.int64)
-    if hit.any():
-        graph = coo_array((np.ones(hit.sum(), np.int8), (one[hit], other[hit])), shape=(len(wanted), len(detected)))
-        right = np.flatnonzero(maximum_bipartite_matching(graph.tocsr(), perm_type="column") >= 0)
-    return _stack(reference, columns[right], detected.column(classes), columns)
+    events, one = np.unique(wanted, return_inverse=True)
+    others, other = np.unique(detected, return_inverse=True)
+    graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(len(events), len(others)))
+    return events[maximum_bipartite_matching(graph.tocsr(), perm_type="column") >= 0]
 
 
 def segment_counts(detected: EventArray, reference: Reference) -> np.ndarray:

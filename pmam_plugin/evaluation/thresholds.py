@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.counts import COLLAR_SECONDS, OFFSET_SHARE
+from pmam_plugin.evaluation.counts import collar_pairs, most_matches
+from pmam_plugin.evaluation.intervals import Intervals, score_intervals
 from pmam_plugin.evaluation.metrics import aligned
-from pmam_plugin.evaluation.psds import truth_lists
+from pmam_plugin.evaluation.reference import Reference
 
 
 def tune_thresholds(
@@ -23,9 +22,10 @@ def tune_thresholds(
     default: float = 0.5,
     measure: Literal["event", "clip"] = "event",
 ) -> dict[str, float]:
-    """The threshold of the highest F1 for every class, found exactly by sed_scores_eval.
+    """The threshold of the highest F1 for every class, exactly: against the events as annotated, as F1 is measured.
 
-    Use a set that is not the one reported on.
+    (sed_scores_eval's ``best_fscore`` refuses ground truth in which events of a class touch, so it would be another
+    one.) Use a set that is not the one reported on.
 
     Args:
         scores: post-processed table of every clip; for the clip F1, one row per clip with its clip scores.
@@ -36,37 +36,61 @@ def tune_thresholds(
         measure: F1 of events (200 ms, 20 %), or of classes present in a clip.
 
     Raises:
-        InputError: a set that cannot be evaluated (:func:`pmam_plugin.evaluation.evaluate_scores`), or
-            sed_scores_eval is not installed.
+        InputError: a set that cannot be evaluated (:func:`pmam_plugin.evaluation.evaluate_scores`).
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its dependency dcase_util imports pkg_resources
-            from sed_scores_eval import clip_based, collar_based
-    except ImportError as error:
-        raise InputError(f"tuning needs sed_scores_eval ({error}); pip install 'pmam-plugin[eval]'") from error
     tables, reference = aligned(scores, events, durations, labels)
-    united = reference.for_intersection()
-    chosen = dict.fromkeys(reference.labels, float(default))
-    for label in united.labels:
-        columns = {clip: table[["onset", "offset", label]] for clip, table in tables.items()}
-        if all(np.isneginf(table[label]).all() for table in columns.values()):
-            continue  # no threshold detects anything
-        truth = {clip: [row for row in rows if row[2] == label] for clip, rows in truth_lists(united).items()}
+    classes = len(reference.labels)
+    parts: list[tuple[np.ndarray, ...]] = []
+    for _, found in score_intervals(tables, reference.clips, reference.labels):
+        ends = found.floor > -np.inf
+        ones = np.ones(len(found))
+        parts.append((found.column, found.level, np.zeros(len(found)), ones))
+        parts.append((found.column[ends], found.floor[ends], np.zeros(ends.sum()), -ones[ends]))
         if measure == "clip":
-            best, *_, thresholds, _ = clip_based.best_fscore(
-                columns, {clip: [label][: len(rows)] for clip, rows in truth.items()}
-            )
+            present = reference.counts.ravel()[found.column] > 0
+            parts.append((found.column, found.level, present.astype(np.float64), np.zeros(len(found))))
         else:
-            best, *_, thresholds, _ = collar_based.best_fscore(
-                columns,
-                truth,
-                onset_collar=COLLAR_SECONDS,
-                offset_collar=COLLAR_SECONDS,
-                offset_collar_rate=OFFSET_SHARE,
-            )
-        if best[label] > 0:
-            lowest = pd.concat([table[label] for table in columns.values()]).replace(-np.inf, np.inf).min()
-            # Where it is best to detect everything, sed_scores_eval's threshold is -inf.
-            chosen[label] = float(max(thresholds[label], np.nextafter(lowest, -np.inf)))
+            parts.append(_right(found, reference))
+    column, score, right, given = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    counts = reference.counts if measure == "event" else reference.counts > 0
+    chosen = dict.fromkeys(reference.labels, float(default))
+    for number, label in enumerate(reference.labels):
+        mine = column % classes == number
+        best = _best(score[mine], right[mine], given[mine], counts[:, number].sum())
+        chosen[label] = chosen[label] if best is None else best
     return chosen
+
+
+def _best(score: np.ndarray, right: np.ndarray, given: np.ndarray, wanted: int) -> float | None:
+    """Threshold of the highest F1, halfway to the next lower score; None where F1 is zero at any."""
+    levels, place = np.unique(-score, return_inverse=True)  # falling scores
+    hits = np.cumsum(np.bincount(place, right, len(levels)))
+    detected = np.cumsum(np.bincount(place, given, len(levels)))
+    f1 = 2 * hits / np.maximum(detected + wanted, 1)
+    if len(f1) == 0 or not f1.max() > 0:
+        return None
+    index = int(f1.argmax())
+    level = -levels[index]
+    # Scores above the threshold are events. Below the lowest score there is nothing to be halfway to.
+    lower = -levels[index + 1] if index + 1 < len(levels) else np.nextafter(level, -np.inf)
+    middle = (level + lower) / 2
+    return float(middle if middle < level else lower)
+
+
+def _right(found: Intervals, reference: Reference) -> tuple[np.ndarray, ...]:
+    """How the number of events found changes as the threshold falls: column, score, change, and zeros."""
+    wanted, detected = collar_pairs(found.column, found.onset, found.offset, reference)
+    order = np.argsort(found.column[detected], kind="stable")
+    wanted, detected = wanted[order], detected[order]
+    columns, first = np.unique(found.column[detected], return_index=True)
+    rows: list[tuple[int, float, int]] = []
+    for column, one, other in zip(columns, np.split(wanted, first[1:]), np.split(detected, first[1:])):
+        level, floor = found.level[other], found.floor[other]
+        before = 0
+        for score in np.unique(np.concatenate((level, floor[floor > -np.inf])))[::-1]:
+            there = (floor < score) & (score <= level)
+            now = len(most_matches(one[there], other[there]))
+            rows.append((column, score, now - before))
+            before = now
+    table = np.array(rows, np.float64).reshape(-1, 3)
+    return table[:, 0].astype(np.int64), table[:, 1], table[:, 2], np.zeros(len(table))
