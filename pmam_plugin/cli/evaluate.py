@@ -72,6 +72,9 @@ def evaluate(
         int, typer.Option(min=0, metavar="N", help="Resamples for the 95 % intervals; 0 for none.")
     ] = 200,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    sed_eval: Annotated[
+        bool, typer.Option("--sed-eval", help="With --events: match as sed_eval does, to compare with its reports.")
+    ] = False,
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write all figures, per class too, as shares of 1.")
     ] = None,
@@ -86,15 +89,18 @@ def evaluate(
         raise typer.BadParameter("--threshold and --model belong to --scores")
     if threshold is not None and model is not None:
         raise typer.BadParameter("give --threshold or --model, whose thresholds are its own")
+    if sed_eval and events is None:
+        raise typer.BadParameter("--sed-eval belongs to --events")
     # Imported here, so that the other verbs and --help start fast.
     from pmam_plugin.evaluation import metrics, tables
     from pmam_plugin.files import write_json
+    from pmam_plugin.tables import read_durations, read_events
 
-    truth, seconds = tables.read_events(ground_truth), tables.read_durations(durations)
+    truth, seconds = read_events(ground_truth), read_durations(durations)
     with _progress() as progress:
         if events is not None:
             figures = metrics.evaluate_events(
-                tables.read_events(events), truth, seconds, bootstrap=bootstrap, seed=seed
+                read_events(events), truth, seconds, bootstrap=bootstrap, seed=seed, sed_eval=sed_eval
             )
         elif scores is not None:
             figures = metrics.evaluate_scores(

@@ -1,6 +1,5 @@
 """Data: preparing corpora, manifests and batches."""
 
-from pmam_plugin.data.annotations import clip_events, read_durations, read_events, read_weak
 from pmam_plugin.data.batch import Batch, Item, collate
 from pmam_plugin.data.cache import WaveformCache
 from pmam_plugin.data.classes import class_list
@@ -9,6 +8,7 @@ from pmam_plugin.data.loaders import evaluation_loader, training_loader
 from pmam_plugin.data.manifest import SUBSETS, TRAINING_SUBSETS, Clip, Event, Manifest
 from pmam_plugin.data.prepare import Prepared, load_prepared, prepare
 from pmam_plugin.data.sampler import SubsetBatchSampler
+from pmam_plugin.tables import clip_events, read_durations, read_events, read_weak
 
 __all__ = [
     "SUBSETS",

@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 
 from pmam_plugin.audio.names import clip_name, relative_path
-from pmam_plugin.data.annotations import clip_events, read_events, read_weak
 from pmam_plugin.data.holdout import excerpt_source, split_clips
 from pmam_plugin.data.layout import Source
 from pmam_plugin.data.manifest import (
@@ -26,6 +25,7 @@ from pmam_plugin.data.manifest import (
 )
 from pmam_plugin.data.recordings import Recording, Stamp, examine
 from pmam_plugin.errors import InputError
+from pmam_plugin.tables import clip_events, read_events, read_weak
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
-from pmam_plugin.data.annotations import read_events, read_weak
 from pmam_plugin.data.layout import PLACES, find_source
 from pmam_plugin.errors import InputError
+from pmam_plugin.tables import read_events, read_weak
 
 
 def class_list(data_folder: str | PathLike[str]) -> list[str]:

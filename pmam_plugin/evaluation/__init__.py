@@ -2,17 +2,10 @@
 
 from pmam_plugin.evaluation.metrics import evaluate_events, evaluate_operating_points, evaluate_scores, psd_roc
 from pmam_plugin.evaluation.psds import PSDROC
-from pmam_plugin.evaluation.tables import (
-    read_durations,
-    read_events,
-    read_operating_points,
-    read_scores,
-    read_weak,
-    write_events,
-    write_scores,
-)
+from pmam_plugin.evaluation.tables import read_operating_points, read_scores, write_scores
 from pmam_plugin.evaluation.thresholds import tune_thresholds
 from pmam_plugin.evaluation.tuning import tune_segments
+from pmam_plugin.tables import read_durations, read_events, read_weak, write_events
 
 __all__ = [
     "PSDROC",

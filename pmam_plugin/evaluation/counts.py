@@ -19,6 +19,8 @@ from pmam_plugin.evaluation.reference import EventArray, Reference
 COLLAR_SECONDS = 0.2
 OFFSET_SHARE = 0.2
 SEGMENT_SECONDS = 1.0
+# An event 0.2 s late is 0.2 s late, whatever its floating-point times say, s.
+TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,23 +59,24 @@ def f1_scores(counts: np.ndarray) -> Scores:
     return Scores(f1, precision, recall, macro, np.where(occurs.any(axis=-1), micro, np.nan))
 
 
-def event_counts(detected: EventArray, reference: Reference) -> np.ndarray:
+def event_counts(detected: EventArray, reference: Reference, tolerance: float = TOLERANCE) -> np.ndarray:
     """Events whose onset lies within 200 ms and whose offset within max(200 ms, 20 % of the true length).
 
     Args:
         detected: events over the reference's clips and classes.
         reference: ground truth, as annotated.
+        tolerance: by which a collar may be exceeded, s; sed_eval allows none.
 
     Returns:
         Right, detected and wanted events, ``(clips, classes, 3)``.
     """
     columns, given = reference.events.column(len(reference.labels)), detected.column(len(reference.labels))
-    right = most_matches(*collar_pairs(given, detected.onset, detected.offset, reference))
+    right = most_matches(*collar_pairs(given, detected.onset, detected.offset, reference, tolerance))
     return _stack(reference, columns[right], given, columns)
 
 
 def collar_pairs(
-    column: np.ndarray, onset: np.ndarray, offset: np.ndarray, reference: Reference
+    column: np.ndarray, onset: np.ndarray, offset: np.ndarray, reference: Reference, tolerance: float = TOLERANCE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices of events and of detections of their column (clip and class) whose times agree within the collars."""
     wanted = reference.events
@@ -82,8 +85,8 @@ def collar_pairs(
     pairs = truth.merge(guess, on="column")
     one, other = pairs["wanted"].to_numpy(), pairs["detected"].to_numpy()
     late = np.maximum(COLLAR_SECONDS, OFFSET_SHARE * (wanted.offset - wanted.onset))[one]
-    hit = np.abs(wanted.onset[one] - onset[other]) <= COLLAR_SECONDS
-    hit &= np.abs(wanted.offset[one] - offset[other]) <= late
+    hit = np.abs(wanted.onset[one] - onset[other]) <= COLLAR_SECONDS + tolerance
+    hit &= np.abs(wanted.offset[one] - offset[other]) <= late + tolerance
     return one[hit], other[hit]
 
 

@@ -52,7 +52,7 @@ def evaluate_scores(
 
     Args:
         scores: post-processed table ``onset, offset, <class>...`` of every clip.
-        events: ground truth (:func:`~pmam_plugin.evaluation.tables.read_events`).
+        events: ground truth (:func:`~pmam_plugin.tables.read_events`).
         durations: seconds of every clip of the set.
         labels: the classes; default the columns of the tables.
         clip_scores: score of every class for every clip, in the order of ``labels``; default the highest frame score.
@@ -87,8 +87,11 @@ def evaluate_events(
     labels: Sequence[str] | None = None,
     bootstrap: int = RESAMPLES,
     seed: int = 0,
+    sed_eval: bool = False,
 ) -> dict[str, Any]:
-    """F1 figures of a list of detections; equal to those of sed_eval.
+    """F1 figures of a list of detections.
+
+    Events are fitted into their clips, as in training, and an event that is late by just the collar is in time.
 
     Args:
         events: detections; a clip without any need not be listed.
@@ -97,14 +100,17 @@ def evaluate_events(
         labels: the classes; default all that occur in either table.
         bootstrap: number of resamples; 0 for no intervals.
         seed: of the resamples.
+        sed_eval: leave events as annotated and collars without tolerance: the figures of sed_eval to the last digit.
 
     Raises:
         InputError: a clip without a duration, an unknown class, no ground truth.
     """
-    reference = Reference.from_tables(ground_truth, durations, _labels(labels, ground_truth, events))
-    detected = event_array(events, reference.clips, reference.labels, "the detections")
+    reference = Reference.from_tables(ground_truth, durations, _labels(labels, ground_truth, events), not sed_eval)
+    ends = None if sed_eval else reference.durations
+    detected = event_array(events, reference.clips, reference.labels, "the detections", ends)
     weights = _resamples(len(reference.clips), bootstrap, seed)
-    return _ordered(_f1(detected, counts.presence(detected, reference), reference, weights))
+    tolerance = 0.0 if sed_eval else counts.TOLERANCE
+    return _ordered(_f1(detected, counts.presence(detected, reference), reference, weights, tolerance))
 
 
 def evaluate_operating_points(
@@ -136,7 +142,9 @@ def evaluate_operating_points(
     reference = Reference.from_tables(ground_truth, durations, known)
     united = reference.for_intersection()
     points = {
-        float(threshold): _only(event_array(table, reference.clips, known, f"detections at {threshold}"), known, united)
+        float(threshold): _only(
+            event_array(table, reference.clips, known, f"detections at {threshold}", reference.durations), known, united
+        )
         for threshold, table in detections.items()
     }
     intervals = operating_point_intervals(points, len(united.labels))
@@ -248,10 +256,16 @@ def _add_psds(
             results["psds1_mean_ci"] = _interval(areas.mean)
 
 
-def _f1(detected: EventArray, present: np.ndarray, reference: Reference, weights: np.ndarray) -> dict[str, Any]:
+def _f1(
+    detected: EventArray,
+    present: np.ndarray,
+    reference: Reference,
+    weights: np.ndarray,
+    tolerance: float = counts.TOLERANCE,
+) -> dict[str, Any]:
     results: dict[str, Any] = {"per_class": _empty_classes(reference)}
     for kind, tally in (
-        ("event", counts.event_counts(detected, reference)),
+        ("event", counts.event_counts(detected, reference, tolerance)),
         ("segment", counts.segment_counts(detected, reference)),
         ("clip", counts.clip_counts(present, reference)),
     ):

@@ -12,6 +12,7 @@ import pandas as pd
 
 from pmam_plugin.audio.names import clip_name, match_clips
 from pmam_plugin.errors import InputError
+from pmam_plugin.tables.events import fit_events
 
 _LOG = logging.getLogger(__name__)
 
@@ -90,14 +91,19 @@ class Reference:
 
     @classmethod
     def from_tables(
-        cls, events: pd.DataFrame, durations: Mapping[str, float], labels: Sequence[str] | None = None
+        cls,
+        events: pd.DataFrame,
+        durations: Mapping[str, float],
+        labels: Sequence[str] | None = None,
+        fitted: bool = True,
     ) -> Reference:
         """Arrange a ground-truth table over the clips that ``durations`` lists.
 
         Args:
-            events: ground truth as :func:`pmam_plugin.evaluation.tables.read_events` returns it.
+            events: ground truth as :func:`pmam_plugin.tables.read_events` returns it.
             durations: seconds of every clip of the set, events or not.
             labels: the classes; default all classes of ``events``, sorted.
+            fitted: fit events into their clips as training does (:func:`pmam_plugin.tables.clip_events`).
 
         Raises:
             InputError: no clips, no events, an event of an unlisted clip or of an unknown class.
@@ -113,8 +119,9 @@ class Reference:
             raise InputError("the ground truth holds no event, so there is nothing to measure against")
         labels = tuple(found if labels is None else labels)
         clips = tuple(sorted(seconds))
-        array = event_array(events, clips, labels, "the ground truth")
-        return cls(clips, labels, np.array([seconds[clip] for clip in clips]), array)
+        ends = np.array([seconds[clip] for clip in clips])
+        array = event_array(events, clips, labels, "the ground truth", ends if fitted else None)
+        return cls(clips, labels, ends, array)
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -143,7 +150,9 @@ class Reference:
         return Reference(self.clips, labels, self.durations, events)
 
 
-def event_array(table: pd.DataFrame, clips: Sequence[str], labels: Sequence[str], name: str) -> EventArray:
+def event_array(
+    table: pd.DataFrame, clips: Sequence[str], labels: Sequence[str], name: str, durations: np.ndarray | None = None
+) -> EventArray:
     """Turn an events table into arrays over known clips and classes; rows without a label are event-free clips.
 
     Args:
@@ -151,6 +160,7 @@ def event_array(table: pd.DataFrame, clips: Sequence[str], labels: Sequence[str]
         clips: names of all clips.
         labels: the classes.
         name: what to call the table in an error.
+        durations: seconds of every clip: events are fitted into them; None leaves them as they are.
 
     Raises:
         InputError: a clip or class that is not listed, or an event that begins before its clip or ends before its
@@ -180,4 +190,8 @@ def event_array(table: pd.DataFrame, clips: Sequence[str], labels: Sequence[str]
         raise InputError(
             f"{name}: {row['filename']} has an event from {row['onset']} s to {row['offset']} s; correct it"
         )
-    return EventArray.sorted(clip.to_numpy(np.int64), label.to_numpy(np.int64), onset, offset)
+    array = EventArray(clip.to_numpy(np.int64), label.to_numpy(np.int64), onset, offset)
+    if durations is not None:
+        onset, offset, kept = fit_events(onset, offset, durations[array.clip], name)
+        array = EventArray(array.clip, array.label, onset, offset).select(kept)
+    return EventArray.sorted(array.clip, array.label, array.onset, array.offset)

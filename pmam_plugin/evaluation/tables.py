@@ -1,14 +1,9 @@
-"""Read, check and write the text tables of evaluation: events, weak labels, durations and scores.
-
-Tables are tab-separated (DESED's form) or comma-separated; the header decides. Columns may stand in any order and
-others may be there. Every fault is reported with the file and its line.
-"""
+"""Score tables and operating points: folders of tables that evaluation reads and writes."""
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 
@@ -18,84 +13,14 @@ import pandas as pd
 from pmam_plugin.audio.names import is_hidden, relative_path
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
+from pmam_plugin.tables import read_events
 
 Progress = Callable[[str, int, int], None]
 """A progress hook: called with what is being done, how much of it is done, and of how much."""
 
-_LINE = "line number in the file"
+# Times written with a few digits do not add up exactly, s.
+_TOLERANCE = 1e-6
 _OPERATING_POINT = re.compile(r"^predictions_th_(.+)\.(?:tsv|csv)$")
-
-
-def read_events(path: str | PathLike[str], labels: Collection[str] | None = None) -> pd.DataFrame:
-    """Read events or detections.
-
-    Args:
-        path: table with the columns ``filename, onset, offset, event_label`` and perhaps ``score``.
-        labels: the allowed classes; any when not given.
-
-    Returns:
-        Those columns, times in seconds. An event-free clip is one row whose onset and offset are NaN and whose label
-        is None, as it is one row with empty fields in the file.
-
-    Raises:
-        InputError: the file is not there or is no table, a column is missing, a time is not a number, an offset lies
-            before its onset, a row is half filled, or a label is unknown.
-    """
-    table = _read(path, ("filename", "onset", "offset", "event_label"))
-    empty = (table[["onset", "offset", "event_label"]] == "").all(axis=1)
-    _refuse(path, table, ~empty & (table["event_label"] == ""), "has no event_label; fill it or clear onset and offset")
-    onset = _numbers(path, table, "onset", where=~empty)
-    offset = _numbers(path, table, "offset", where=~empty)
-    _refuse(path, table, onset < 0, "begins before the clip does; the onset must be 0 or more")
-    _refuse(path, table, offset < onset, "has its offset before its onset; exchange or correct them")
-    if labels is not None:
-        strange = ~empty & ~table["event_label"].isin(list(labels))
-        _refuse(path, table, strange, f"has an unknown event_label; the classes are {', '.join(labels)}", "event_label")
-    events = pd.DataFrame({"filename": table["filename"], "onset": onset, "offset": offset})
-    events["event_label"] = table["event_label"].where(~empty, None)
-    if "score" in table:
-        events["score"] = _numbers(path, table, "score", where=table["score"] != "")
-    return events
-
-
-def read_weak(path: str | PathLike[str], labels: Collection[str] | None = None) -> pd.DataFrame:
-    """Read weak labels.
-
-    Args:
-        path: table with the columns ``filename, event_labels``; the labels of a clip are separated by commas.
-        labels: the allowed classes; any when not given.
-
-    Returns:
-        Columns ``filename`` and ``event_labels``, the latter a tuple of class names per clip, perhaps empty.
-
-    Raises:
-        InputError: as :func:`read_events`; also when a clip is listed twice.
-    """
-    table = _read(path, ("filename", "event_labels"))
-    _refuse(
-        path, table, table["filename"].duplicated(), "lists a clip for the second time; keep one row of it", "filename"
-    )
-    split = table["event_labels"].map(lambda cell: tuple(name.strip() for name in cell.split(",") if name.strip()))
-    if labels is not None:
-        strange = split.map(lambda names: any(name not in labels for name in names))
-        _refuse(path, table, strange, f"has an unknown label; the classes are {', '.join(labels)}", "event_labels")
-    return pd.DataFrame({"filename": table["filename"], "event_labels": split})
-
-
-def read_durations(path: str | PathLike[str]) -> dict[str, float]:
-    """Read the durations of clips, in seconds, by file name.
-
-    Raises:
-        InputError: the file or a column (``filename, duration``) is missing, a duration is not a positive number, or a
-            clip is listed twice.
-    """
-    table = _read(path, ("filename", "duration"))
-    duration = _numbers(path, table, "duration")
-    _refuse(path, table, duration <= 0, "has no positive duration; measure the recording again", "duration")
-    _refuse(
-        path, table, table["filename"].duplicated(), "lists a clip for the second time; keep one row of it", "filename"
-    )
-    return dict(zip(table["filename"], duration))
 
 
 def read_operating_points(folder: str | PathLike[str], progress: Progress | None = None) -> dict[float, pd.DataFrame]:
@@ -124,21 +49,6 @@ def read_operating_points(folder: str | PathLike[str], progress: Progress | None
         if progress is not None:
             progress("reading operating points", done, len(files))
     return tables
-
-
-def write_events(path: str | PathLike[str], events: pd.DataFrame) -> None:
-    """Write events as a tab-separated table, whole or not at all; times to the microsecond.
-
-    Args:
-        path: the file.
-        events: columns ``filename, onset, offset, event_label`` and perhaps ``score``.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    columns = ["filename", "onset", "offset", "event_label", *(["score"] if "score" in events else [])]
-    with atomic_path(path) as temporary:
-        events[columns].round(6).to_csv(temporary, sep="\t", index=False)
 
 
 def read_scores(folder: str | PathLike[str], progress: Progress | None = None) -> dict[str, pd.DataFrame]:
@@ -203,7 +113,10 @@ def check_scores(table: pd.DataFrame, name: str) -> None:
     faults = [
         (np.isnan(values).any(axis=1) | ~np.isfinite(values[:, :2]).all(axis=1), "holds NaN or an infinite time"),
         (values[:, 1] <= values[:, 0], "ends before it begins"),
-        (np.append(False, values[1:, 0] != values[:-1, 1]), "does not begin where the row before ends"),
+        (
+            np.append(False, np.abs(values[1:, 0] - values[:-1, 1]) > _TOLERANCE),
+            "does not begin where the row before ends",
+        ),
     ]
     for bad, what in faults:
         if bad.any():
@@ -223,59 +136,6 @@ def _files(folder: str | PathLike[str]) -> list[Path]:
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder")
     return sorted(file for file in Path(folder).iterdir() if file.is_file() and not file.name.startswith("."))
-
-
-def _read(path: str | PathLike[str], columns: tuple[str, ...]) -> pd.DataFrame:
-    """All cells as text, blank lines left out, with the line number in an extra column."""
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as handle:
-            header = handle.readline()
-        table = pd.read_csv(
-            path,
-            sep="\t" if "\t" in header else ",",
-            dtype=str,
-            keep_default_na=False,
-            skip_blank_lines=False,
-            index_col=False,
-            encoding="utf-8-sig",
-            quoting=csv.QUOTE_MINIMAL,
-        )
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: not a text table ({_first_line(error)})") from error
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise InputError(
-            f"{path}: column {', '.join(missing)} is missing; the header must name {', '.join(columns)}, "
-            f"and it names {', '.join(map(str, table.columns))}"
-        )
-    table = table.fillna("")  # cells of a row that is too short
-    wanted = [*columns, *(["score"] if "score" in table.columns and "score" not in columns else [])]
-    table = table[wanted].apply(lambda cells: cells.str.strip())
-    table[_LINE] = np.arange(len(table)) + 2
-    table = table[(table[list(columns)] != "").any(axis=1)].reset_index(drop=True)
-    _refuse(path, table, table["filename"] == "", "has no filename; fill it or remove the row")
-    return table
-
-
-def _numbers(path: str | PathLike[str], table: pd.DataFrame, column: str, where: pd.Series | None = None) -> pd.Series:
-    numbers = pd.to_numeric(table[column], errors="coerce").astype(float)
-    bad = numbers.isna() | numbers.isin([np.inf, -np.inf])
-    if where is not None:
-        bad &= where
-    _refuse(path, table, bad, f"has no number as its {column}; write seconds with a decimal point", column)
-    return numbers
-
-
-def _refuse(
-    path: str | PathLike[str], table: pd.DataFrame, bad: pd.Series, fault: str, column: str | None = None
-) -> None:
-    if bad.any():
-        row = table[bad].iloc[0]
-        found = "" if column is None else f" ({row[column]!r})"
-        what, _, cure = fault.partition(";")
-        raise InputError(f"{path}, line {row[_LINE]}: the row {what}{found};{cure}")
 
 
 def _first_line(error: Exception) -> str:

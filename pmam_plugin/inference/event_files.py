@@ -12,8 +12,8 @@ import pandas as pd
 
 from pmam_plugin.audio.names import clip_name
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.tables import write_events
 from pmam_plugin.files import atomic_path, write_json
+from pmam_plugin.tables import write_events
 
 FORMATS = (".tsv", ".csv", ".json", ".rttm", ".txt")
 

@@ -13,7 +13,8 @@ from pmam_plugin.checkpoints import save_model
 from pmam_plugin.cli import main
 from pmam_plugin.cli.detect import find_recordings
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.tables import read_events, read_scores
+from pmam_plugin.evaluation.tables import read_scores
+from pmam_plugin.tables import read_events
 from tests.inference.test_detector import RATE, balanced, noise
 
 

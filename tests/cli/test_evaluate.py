@@ -57,6 +57,7 @@ def test_published_detections_print_the_figures_of_sed_eval(capsys):
         *("--events", shared("published_predictions/predictions0.5.csv")),
         *("--ground-truth", folder / "validation.tsv"),
         *("--durations", folder / "validation_durations.tsv"),
+        "--sed-eval",
     )
     assert status == 0
     figures = dict(line.split("\t")[:2] for line in output.splitlines() if line.count("\t") == 2)
@@ -122,7 +123,7 @@ def test_a_terminal_gets_a_drawn_table(capsys, dataset, monkeypatch):
     ("option", "name", "said"),
     [
         ("--events", "nowhere.csv", "nowhere.csv: no such file"),
-        ("--events", "durations.tsv", "durations.tsv: column onset, offset, event_label is missing"),
+        ("--events", "durations.tsv", "durations.tsv, line 1: the column 'onset' is missing"),
         ("--scores", "nowhere", "nowhere: no such folder"),
         ("--operating-points", "scores", "holds no predictions_th_"),
         ("--scores", "points", "the columns must be onset, offset|not a table of scores"),
@@ -180,5 +181,5 @@ def test_a_multi_line_reason_becomes_one_line(capsys, dataset, monkeypatch):
     def fail(path):
         raise InputError("one\n  two")
 
-    monkeypatch.setattr("pmam_plugin.evaluation.tables.read_events", fail)
+    monkeypatch.setattr("pmam_plugin.tables.read_events", fail)
     assert run(capsys, *common(dataset), "--events", "x")[2] == "error: one two\n"

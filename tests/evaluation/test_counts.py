@@ -58,7 +58,7 @@ def by_sed_eval(truth, guesses):
 def test_event_and_segment_f1_are_those_of_sed_eval(example):
     truth, guesses = example
     durations = dict.fromkeys(CLIPS, 10.0)
-    ours = evaluate_events(events_table(guesses), events_table(truth), durations, LABELS, bootstrap=0)
+    ours = evaluate_events(events_table(guesses), events_table(truth), durations, LABELS, bootstrap=0, sed_eval=True)
     theirs = by_sed_eval(truth, guesses)
     for key, value in theirs.items():
         assert ours[key] == pytest.approx(value, abs=1e-12), key

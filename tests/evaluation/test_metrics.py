@@ -31,7 +31,7 @@ def published():
 def test_published_detections_get_the_figures_of_sed_eval():
     truth, durations = published()
     detections = read_events(shared("published_predictions/predictions0.5.csv"))
-    results = evaluate_events(detections, truth, durations, bootstrap=100)
+    results = evaluate_events(detections, truth, durations, bootstrap=100, sed_eval=True)
     wanted = {"event_f1_micro": 40.95, "event_f1_macro": 39.87, "segment_f1_micro": 75.47, "segment_f1_macro": 69.36}
     for key, percent in wanted.items():
         assert 100 * results[key] == pytest.approx(percent, abs=0.01), key

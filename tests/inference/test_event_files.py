@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.tables import read_events
 from pmam_plugin.inference.event_files import write_event_file
+from pmam_plugin.tables import read_events
 
 SECONDS = {"a b.wav": 10.0, "sub/c.wav": 3.25, "empty.wav": 1.0}
 EVENTS = pd.DataFrame(

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
+
 from pmam_plugin.audio.names import clip_name, find_audio
 from pmam_plugin.data.manifest import Event
 from pmam_plugin.errors import InputError
-from pmam_plugin.files import atomic_path
+from pmam_plugin.tables.events import EVENT_COLUMNS, write_events, write_weak
 
 logger = logging.getLogger(__name__)
 
@@ -228,16 +230,12 @@ def _link(folder: Path, recordings: Collection[Recording]) -> None:
 
 
 def _write_table(path: Path, part: Part, recordings: Sequence[Recording]) -> None:
-    header = ("filename", "event_labels") if part == "weak" else ("filename", "onset", "offset", "event_label")
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        writer.writerow(header)
-        for recording in recordings:
-            if part == "weak":
-                writer.writerow((recording.name, ",".join(recording.labels or ())))
-            elif recording.events:
-                writer.writerows(
-                    (recording.name, round(e.onset, 6), round(e.offset, 6), e.label) for e in recording.events
-                )
-            else:
-                writer.writerow((recording.name, "", "", ""))
+    if part == "weak":
+        write_weak(path, {recording.name: recording.labels or () for recording in recordings})
+        return
+    rows = [
+        (recording.name, event.onset, event.offset, event.label) if event else (recording.name, None, None, None)
+        for recording in recordings
+        for event in recording.events or (None,)
+    ]
+    write_events(path, pd.DataFrame(rows, columns=list(EVENT_COLUMNS)))

@@ -1,0 +1,180 @@
+"""Events, weak labels and durations in DESED's form, read and written alike for training and evaluation."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Collection, Mapping
+from os import PathLike
+
+import numpy as np
+import pandas as pd
+
+from pmam_plugin.audio.names import clip_name
+from pmam_plugin.files import atomic_path
+from pmam_plugin.tables.reading import Table, join_names, split_names
+
+logger = logging.getLogger(__name__)
+
+EVENT_COLUMNS = ("filename", "onset", "offset", "event_label")
+
+# An event without length happened all the same: it gets the shortest length that every measure can see, s.
+_MOMENT = 1e-3
+
+
+def read_events(path: str | PathLike[str], labels: Collection[str] | None = None) -> pd.DataFrame:
+    """Read events or detections.
+
+    Args:
+        path: table with the columns ``filename, onset, offset, event_label`` and perhaps ``score``.
+        labels: the allowed classes; any when not given.
+
+    Returns:
+        Those columns, times in seconds, in the order of the file. An event-free clip is one row whose onset and offset
+        are NaN and whose label is None, as it is one row with three empty fields in the file.
+
+    Raises:
+        InputError: the file is absent or no such table; a row is too short or too long, half filled, holds a time that
+            is no number, begins before 0 s, has its offset before its onset, or names an unknown class.
+    """
+    table = Table.read(path, EVENT_COLUMNS, optional=("score",))
+    _refuse_nameless(table)
+    label = table.columns["event_label"]
+    empty = [not any(cells) for cells in zip(label, table.columns["onset"], table.columns["offset"])]
+    onset, offset = (table.numbers(column, unless=empty) for column in ("onset", "offset"))
+    table.refuse([not name and not free for name, free in zip(label, empty)], "event_label", "is empty; name the class")
+    table.refuse(onset < 0, "onset", "lies before the clip; write 0 or more")
+    table.refuse(offset < onset, "offset", "lies before the onset; exchange or correct them")
+    if labels is not None:
+        allowed = set(labels)
+        unknown = [not free and name not in allowed for name, free in zip(label, empty)]
+        table.refuse(unknown, "event_label", f"is no known class; the classes are {', '.join(labels)}")
+    events = pd.DataFrame({"filename": table.columns["filename"], "onset": onset, "offset": offset})
+    events["event_label"] = pd.Series([None if free else name for name, free in zip(label, empty)], dtype=object)
+    if "score" in table.columns:
+        events["score"] = table.numbers("score", unless=[not cell for cell in table.columns["score"]])
+    return events
+
+
+def read_weak(path: str | PathLike[str], labels: Collection[str] | None = None) -> pd.DataFrame:
+    """Read weak labels.
+
+    Args:
+        path: table with the columns ``filename, event_labels``; the classes of a clip are separated by commas, and one
+            that holds a comma stands in quotation marks.
+        labels: the allowed classes; any when not given.
+
+    Returns:
+        Columns ``filename`` and ``event_labels``, the latter a tuple of class names per clip, perhaps empty.
+
+    Raises:
+        InputError: the file is absent or no such table, a clip is listed twice, or a class is unknown.
+    """
+    table = Table.read(path, ("filename", "event_labels"))
+    _refuse_nameless(table)
+    table.refuse_repeated("filename", [clip_name(name) for name in table.columns["filename"]])
+    cells = table.columns["event_labels"]
+    table.refuse(
+        [cell.count('"') % 2 == 1 for cell in cells], "event_labels", "has a quotation mark that is not closed"
+    )
+    split = [split_names(cell) for cell in cells]
+    if labels is not None:
+        unknown = [not set(names) <= set(labels) for names in split]
+        table.refuse(unknown, "event_labels", f"holds an unknown class; the classes are {', '.join(labels)}")
+    return pd.DataFrame(
+        {"filename": table.columns["filename"], "event_labels": pd.Series([*split, ()], dtype=object)[:-1]}
+    )
+
+
+def read_durations(path: str | PathLike[str]) -> dict[str, float]:
+    """Read the durations of clips, in seconds, by file name.
+
+    Raises:
+        InputError: the file is absent or lacks a column (``filename, duration``), a clip is listed twice, or a duration
+            is no positive number.
+    """
+    table = Table.read(path, ("filename", "duration"))
+    _refuse_nameless(table)
+    table.refuse_repeated("filename", [clip_name(name) for name in table.columns["filename"]])
+    duration = table.numbers("duration")
+    table.refuse(duration <= 0, "duration", "is not positive; measure the recording again")
+    return dict(zip(table.columns["filename"], duration.tolist()))
+
+
+def clip_events(events: pd.DataFrame, seconds: Mapping[str, float], name: str) -> pd.DataFrame:
+    """Fit events into their recordings, and log how many needed it; training and evaluation both do.
+
+    DESED's annotations run up to 0.12 s beyond the clip here and there, which is no fault worth stopping for: they are
+    cut. Events that begin after the end are dropped. An event without length becomes one of a millisecond: no measure
+    of overlap can see less, and the class was heard.
+
+    Args:
+        events: as from :func:`read_events`.
+        seconds: length of every recording by file name; events of other files stay as they are.
+        name: what to call the table in the log.
+
+    Returns:
+        A new table; rows of event-free clips are kept.
+    """
+    end = events["filename"].map(seconds).astype(float).fillna(math.inf).to_numpy()
+    onset, offset, kept = fit_events(events["onset"].to_numpy(float), events["offset"].to_numpy(float), end, name)
+    return events.assign(onset=onset, offset=offset)[kept].reset_index(drop=True)
+
+
+def fit_events(
+    onset: np.ndarray, offset: np.ndarray, end: np.ndarray, name: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rule of :func:`clip_events` on arrays of times ``(events,)`` and of their recordings' ends.
+
+    Returns:
+        Onsets, offsets, and which events are kept.
+    """
+    gone, beyond = onset > end, offset > end
+    short = (np.minimum(offset, end) <= onset) & ~gone
+    offset = np.minimum(offset, end)
+    onset = np.where(short, np.clip(np.minimum(onset, end - _MOMENT), 0.0, None), onset)
+    offset = np.where(short, onset + _MOMENT, offset)
+    for rows, what in (
+        (beyond & ~gone, "events end after their recording; cut at its end"),
+        (short, "events have no length in their recording; taken as a millisecond long"),
+        (gone, "events begin after the end of their recording; dropped"),
+    ):
+        if rows.any():
+            logger.warning("%s: %d %s", name, int(rows.sum()), what)
+    return onset, offset, ~gone
+
+
+def write_events(path: str | PathLike[str], events: pd.DataFrame) -> None:
+    """Write events as a tab-separated table, whole or not at all; times to the microsecond.
+
+    Args:
+        path: the file.
+        events: columns ``filename, onset, offset, event_label`` and perhaps ``score``.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    columns = [*EVENT_COLUMNS, *(["score"] if "score" in events else [])]
+    with atomic_path(path) as temporary:
+        events[columns].round(6).to_csv(temporary, sep="\t", index=False)
+
+
+def write_weak(path: str | PathLike[str], labels: Mapping[str, Collection[str]]) -> None:
+    """Write weak labels, whole or not at all.
+
+    Args:
+        path: the file.
+        labels: classes by file name.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    table = pd.DataFrame(
+        {"filename": list(labels), "event_labels": [join_names(list(names)) for names in labels.values()]}
+    )
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False)
+
+
+def _refuse_nameless(table: Table) -> None:
+    table.refuse([not cell for cell in table.columns["filename"]], "filename", "is empty; fill it or remove the row")

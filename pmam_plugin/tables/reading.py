@@ -1,0 +1,228 @@
+"""The one reader of text tables: what it cannot read exactly it refuses, with file, line and cure.
+
+Tables are separated by tabs (DESED's form), semicolons or commas; the header decides, whose names may stand in any
+case and order, beside others. Quotation marks are read as CSV has them: around a whole field, doubled inside. A decimal
+comma is a decimal point where commas do not separate.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from pmam_plugin.errors import InputError
+
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+
+
+@dataclass
+class Table:
+    """Cells as stripped text, column by column, with the line each row stands on.
+
+    Attributes:
+        path: of the file.
+        separator: between cells.
+        columns: cells by name of the column, as it was asked for.
+        lines: line of every row in the file, from 1.
+    """
+
+    path: Path
+    separator: str
+    columns: dict[str, list[str]]
+    lines: list[int]
+
+    @classmethod
+    def read(cls, path: str | PathLike[str], required: Sequence[str], optional: Sequence[str] = ()) -> Table:
+        """Read those columns of a file; blank lines and empty cells at the ends of rows are nothing.
+
+        Raises:
+            InputError: the file is absent or no text, a column is missing or occurs twice, a row is too long, or a
+                quotation mark is not closed.
+        """
+        path = Path(path)
+        lines = decoded(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+        separator = _separator(lines[first], required)
+        header = [cell.lower() for cell in _cells(path, first + 1, lines[first], separator)]
+        _check_header(path, first + 1, header, required)
+        wanted = [*required, *(name for name in optional if name in header)]
+        places = [header.index(name) for name in wanted]
+        columns: dict[str, list[str]] = {name: [] for name in wanted}
+        numbers = []
+        for number, line in enumerate(lines[first + 1 :], first + 2):
+            row = _cells(path, number, line, separator)
+            while len(row) > len(header) and not row[-1]:
+                row.pop()
+            if not any(row):
+                continue
+            if len(row) > len(header):
+                commas = "; a decimal comma needs semicolons or tabs between cells" if separator == "," else ""
+                raise InputError(
+                    f"{path}, line {number}: {len(row)} fields where the header has {len(header)}; "
+                    f"remove or quote what is too much{commas}"
+                )
+            row += [""] * (len(header) - len(row))
+            for name, place in zip(wanted, places):
+                columns[name].append(row[place])
+            numbers.append(number)
+        return cls(path, separator, columns, numbers)
+
+    def numbers(self, column: str, unless: Sequence[bool] | None = None) -> np.ndarray:
+        """A column as float64, ``(rows,)``; NaN where ``unless`` is true.
+
+        Raises:
+            InputError: a cell is no finite decimal number.
+        """
+        skipped = np.zeros(len(self.lines), dtype=bool) if unless is None else np.array(unless, dtype=bool)
+        values = np.array(
+            [math.nan if skip else self._number(cell) for cell, skip in zip(self.columns[column], skipped)],
+            dtype=np.float64,
+        )
+        comma = " or semicolons between cells" if self.separator == "," else ""
+        self.refuse(
+            ~np.isfinite(values) & ~skipped, column, f"is not a number; write seconds with a decimal point{comma}"
+        )
+        return values
+
+    def refuse(self, bad: Sequence[bool] | np.ndarray, column: str, fault: str) -> None:
+        """Raise InputError for the first row where ``bad`` is true."""
+        rows = np.flatnonzero(np.asarray(bad, dtype=bool))
+        if rows.size:
+            first = int(rows[0])
+            cell = self.columns[column][first]
+            raise InputError(f"{self.path}, line {self.lines[first]}: the {column} {cell!r} {fault}")
+
+    def refuse_repeated(self, column: str, keys: Sequence[str]) -> None:
+        """Raise InputError where a key stands for the second time."""
+        seen: set[str] = set()
+        repeated = [key in seen or bool(seen.add(key)) for key in keys]  # type: ignore[func-returns-value]
+        self.refuse(repeated, column, "is listed for the second time; keep one row of it")
+
+    def _number(self, cell: str) -> float:
+        if self.separator != "," and cell.count(",") == 1 and "." not in cell:
+            cell = cell.replace(",", ".")
+        return float(cell) if _NUMBER.fullmatch(cell) else math.nan
+
+
+def decoded(path: Path) -> str:
+    """Text of a file: UTF-8, or what its byte order mark says.
+
+    Raises:
+        InputError: there is no such file, it cannot be read, or it is no text.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name the table inside it")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path or restore the annotations") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+    mark, encoding = next(((mark, name) for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), (b"", "utf-8"))
+    data = data[len(mark) :]
+    if not mark and b"\0" in data[:4000]:
+        # UTF-16 without its mark: every other byte of plain letters is zero.
+        even, odd = data[:4000:2].count(0), data[1:4000:2].count(0)
+        half = len(data[:4000]) // 2
+        encoding = "utf-16-le" if odd > 0.6 * half else "utf-16-be" if even > 0.6 * half else encoding
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{path}, line {line}: cannot be read as {encoding.upper()} text; save the table as UTF-8 text"
+        ) from error
+    if "\0" in text:
+        raise InputError(f"{path}: cannot be read, it holds zero bytes and is no text; give a text table")
+    return text
+
+
+def split_names(cell: str) -> tuple[str, ...]:
+    """Names in one field, separated by commas; a name that holds a comma stands in quotation marks, as CSV has it.
+
+    Raises:
+        ValueError: a quotation mark is not closed.
+    """
+    return tuple(name for name in _split(cell, ",") if name)
+
+
+def join_names(names: Sequence[str]) -> str:
+    """The field that :func:`split_names` reads."""
+    doubled = ('"' + name.replace('"', '""') + '"' if re.search('[,"]', name) else name for name in names)
+    return ",".join(doubled)
+
+
+def _separator(header: str, required: Sequence[str]) -> str:
+    """The separator that gives most of the required names."""
+
+    def found(separator: str) -> int:
+        cells = {cell.strip().strip('"').lower() for cell in header.split(separator)}
+        return len(cells & set(required))
+
+    return max(_SEPARATORS, key=found)
+
+
+def _check_header(path: Path, line: int, header: list[str], required: Sequence[str]) -> None:
+    missing = [name for name in required if name not in header]
+    if missing:
+        raise InputError(
+            f"{path}, line {line}: the column {missing[0]!r} is missing; the header must name {', '.join(required)}, "
+            f"and it names {', '.join(name for name in header if name) or 'nothing'}"
+        )
+    repeated = [name for name in header if name and header.count(name) > 1]
+    if repeated:
+        raise InputError(f"{path}, line {line}: the column {repeated[0]!r} occurs twice; keep one of them")
+
+
+def _cells(path: Path, number: int, line: str, separator: str) -> list[str]:
+    try:
+        return _split(line, separator)
+    except ValueError as error:
+        raise InputError(f"{path}, line {number}: {error}; close it, or double it to mean itself") from None
+
+
+def _split(line: str, separator: str) -> list[str]:
+    """Fields of a line. Quotation marks that enclose a field go; others are text, as long as they come in pairs."""
+    if '"' not in line:
+        return [cell.strip() for cell in line.split(separator)]
+    cells, place = [], 0
+    while place <= len(line):
+        start = place + len(line[place:]) - len(line[place:].lstrip(" "))
+        match = _QUOTED.match(line, start)
+        end = -1 if match is None else match.end() + len(line[match.end() :]) - len(line[match.end() :].lstrip(" "))
+        if match is not None and (end == len(line) or line.startswith(separator, end)):
+            cells.append(match[1].replace('""', '"').strip())
+        else:
+            end = _end_of_plain(line, place, separator)
+            cells.append(line[place:end].strip())
+        place = end + len(separator)
+    return cells
+
+
+def _end_of_plain(line: str, place: int, separator: str) -> int:
+    """Where an unquoted field ends: separators between its quotation marks belong to it."""
+    end = line.find(separator, place)
+    end = len(line) if end < 0 else end
+    if line[place:end].lstrip(" ").startswith('"') or line[place:end].count('"') % 2:
+        while line[place:end].count('"') % 2:
+            following = line.find(separator, end + 1)
+            if end == len(line):
+                raise ValueError("a quotation mark is not closed")
+            end = len(line) if following < 0 else following
+    return end
