@@ -10,6 +10,7 @@ from pmam_plugin.encoders.frozen import FrozenEncoder
 from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
 from pmam_plugin.encoders.patch import PatchEncoder
 from pmam_plugin.encoders.s3prl import RawWaveform, S3PRLEncoder
+from pmam_plugin.encoders.set_backbone import SetBackbone
 from pmam_plugin.encoders.yamnet import YAMNetEncoder, YAMNetPatches
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "PatchEncoder",
     "RawWaveform",
     "S3PRLEncoder",
+    "SetBackbone",
     "Windows",
     "YAMNetEncoder",
     "YAMNetPatches",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.features import FrontEnds
-from pmam_plugin.nn.resnet import SpectrogramResNet
+from pmam_plugin.nn.query_decoder import SetInput
 
 
 @configurable
@@ -29,7 +29,7 @@ class AudioTagger(nn.Module):
     def __init__(
         self,
         frontend: FrontEnds,
-        backbone: SpectrogramResNet,
+        backbone: SetInput,
         labels: Sequence[str],
         hidden: int = 1000,
         pooling: str = "max",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
-from pmam_plugin.nn.resnet import SpectrogramResNet
 from pmam_plugin.nn.set_transformer import TransformerDecoder, TransformerEncoder, sine_positions
 
 
@@ -31,6 +31,28 @@ class Memory:
     def over_time(self) -> Tensor:
         """Tokens averaged over frequency, ``(batch, cells, dim)``."""
         return self.tokens.unflatten(1, (-1, self.bands)).mean(dim=2)
+
+
+class SetInput(Protocol):
+    """What a set network can stand on: :class:`~pmam_plugin.nn.resnet.SpectrogramResNet`, or any frame encoder in a
+    :class:`~pmam_plugin.encoders.SetBackbone`.
+    """
+
+    channels: int
+    time_factor: int
+    padding_value: float | None
+
+    def __call__(self, spectrogram: Tensor) -> Tensor:
+        """``(batch, mel, frames) -> (batch, channels, cells, bands)``."""
+
+    def cells(self, frames: int) -> int:
+        """Number of cells over time."""
+
+    def freeze(self) -> None:
+        """Stop learning."""
+
+    def thaw(self) -> None:
+        """Learn again."""
 
 
 class IntervalHead(nn.Module):
@@ -73,7 +95,7 @@ class SetNetwork(nn.Module):
 
     def __init__(
         self,
-        backbone: SpectrogramResNet,
+        backbone: SetInput,
         queries: int = 20,
         dim: int = 256,
         heads: int = 8,
@@ -100,13 +122,13 @@ class SetNetwork(nn.Module):
 
         Args:
             spectrogram: ``(batch, mel, frames)``.
-            padding: true where a frame is padding, ``(batch, frames)``; padded frames are set to 0 (the band mean of
-                a normalised spectrogram), and cells that begin in padding are hidden from attention.
+            padding: true where a frame is padding, ``(batch, frames)``; padded frames are set to the backbone's
+                ``padding_value``, and cells that begin in padding are hidden from attention.
             span_frames: frames of the span that positions and boxes refer to; a shorter clip is read as the
                 beginning of a span, a longer one as the whole of it.
         """
-        if padding is not None:
-            spectrogram = spectrogram.masked_fill(padding.unsqueeze(1), 0.0)
+        if padding is not None and self.backbone.padding_value is not None:
+            spectrogram = spectrogram.masked_fill(padding.unsqueeze(1), self.backbone.padding_value)
         return self.encode_features(self.backbone(spectrogram), padding, span_frames)
 
     def encode_features(self, features: Tensor, padding: Tensor | None = None, span_frames: int = 0) -> Memory:
@@ -121,7 +143,7 @@ class SetNetwork(nn.Module):
         positions = positions.flatten(0, 1)
         token_padding = None
         if padding is not None:
-            token_padding = padding[:, :: self.backbone.time_factor].repeat_interleave(bands, dim=1)
+            token_padding = padding[:, :: self.backbone.time_factor][:, :cells].repeat_interleave(bands, dim=1)
         return Memory(self.encoder(tokens, positions, token_padding), positions, token_padding, bands)
 
     def decode(self, queries: Tensor, memory: Memory, query_mask: Tensor | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import timm
 import torch
@@ -39,7 +39,10 @@ class SpectrogramResNet(nn.Module):
     Attributes:
         channels: width of the output.
         time_factor: frames per cell.
+        padding_value: what padded frames are set to, the band mean of a normalised spectrogram.
     """
+
+    padding_value: float | None = 0.0
 
     def __init__(
         self,
@@ -165,6 +168,6 @@ class SpectrogramResNet(nn.Module):
 
 
 @torch.no_grad()
-def pooled_features(backbone: SpectrogramResNet, spectrogram: Tensor) -> Tensor:
+def pooled_features(backbone: Callable[[Tensor], Tensor], spectrogram: Tensor) -> Tensor:
     """Backbone features averaged over time and frequency, ``(batch, mel, frames) -> (batch, channels)``, detached."""
     return backbone(spectrogram).mean(dim=(2, 3))
