@@ -98,7 +98,7 @@ def test_every_stage_trains(recipe, corpus, tmp_path, name):
     argv = [str(part) for key, value in flags.items() for part in (f"--{key}", value)]
     assert recipe.main([f"hparams/{name}.yaml", *argv, "--noprogressbar"]) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert all(0 <= figures["psds1_mean"] <= 1 for figures in metrics["validation"].values())
+    assert all(0 <= figures["psds1_mean"] <= 1 for figures in metrics["test"].values())
     curves = [
         point[1]
         for path in (tmp_path / "run" / "stages").glob("*/record.json")

@@ -10,9 +10,10 @@ from typing import Any
 from scipy import stats
 
 from pmam_plugin.comparison.plan import Comparison, Row, Run
+from pmam_plugin.evaluation import read_metrics
 from pmam_plugin.files import read_json
 
-# Where metrics.json holds test figures -> what the table calls them. Older files say validation for test.
+# Where metrics.json holds test figures -> what the table calls them.
 PROCESSINGS = {"test": "test", "segments": "test, bounding boxes"}
 _DIAGNOSTICS = ("entropy", "active", "cosine")
 
@@ -52,8 +53,7 @@ def figures(run: Run, metrics: Sequence[str]) -> dict[str, Any] | None:
     """What a finished run left: test figures, seconds, updates, diagnostics of the last E-step, validation curves."""
     if not (run.folder / "metrics.json").exists():
         return None
-    content = read_json(run.folder / "metrics.json")
-    content.setdefault("test", content.get("validation", {}))
+    content = read_metrics(run.folder / "metrics.json")
     chosen = content["selected"] if run.row.candidate == "selected" else run.row.candidate
     stages = content["stages"]
     tuned = [name for name in stages if name.startswith("finetune")]

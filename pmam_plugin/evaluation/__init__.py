@@ -1,6 +1,12 @@
 """From scores to figures: tables, PSDS and F1 scores with confidence intervals."""
 
-from pmam_plugin.evaluation.metrics import evaluate_events, evaluate_operating_points, evaluate_scores, psd_roc
+from pmam_plugin.evaluation.metrics import (
+    evaluate_events,
+    evaluate_operating_points,
+    evaluate_scores,
+    psd_roc,
+    read_metrics,
+)
 from pmam_plugin.evaluation.psds import PSDROC
 from pmam_plugin.evaluation.tables import read_operating_points, read_scores, write_scores
 from pmam_plugin.evaluation.thresholds import tune_thresholds
@@ -15,6 +21,7 @@ __all__ = [
     "psd_roc",
     "read_durations",
     "read_events",
+    "read_metrics",
     "read_operating_points",
     "read_scores",
     "read_weak",

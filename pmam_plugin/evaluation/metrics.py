@@ -16,6 +16,7 @@ drawn: per-clip counts are taken once, so a resample costs milliseconds, and all
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ from pmam_plugin.evaluation.intervals import Intervals, events_above, operating_
 from pmam_plugin.evaluation.psds import PSDROC, SCENARIOS
 from pmam_plugin.evaluation.reference import EventArray, Reference, event_array
 from pmam_plugin.evaluation.tables import Progress, check_scores
+from pmam_plugin.files import read_json
 from pmam_plugin.postprocessing.per_class import PerClass, per_class
 
 CONFIDENCE = 0.95
@@ -180,6 +182,18 @@ def psd_roc(
     united = reference.for_intersection()
     changes = _score_changes(tables, united, (scenario,), progress)[scenario]
     return psds.psd_roc_of(changes, united, SCENARIOS[scenario])
+
+
+def read_metrics(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A run's ``metrics.json``; files of earlier versions call the figures on the test set ``validation``.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    metrics = dict(read_json(path))
+    if "validation" in metrics:
+        metrics.setdefault("test", metrics.pop("validation"))
+    return metrics
 
 
 def aligned(

@@ -103,11 +103,13 @@ def write_training_report(path: str | os.PathLike[str], report: TrainingReport) 
     Raises:
         InputError: the page cannot be written.
     """
-    results: Mapping[str, Mapping[str, Any]] = report.metrics.get("validation", {})
+    results: Mapping[str, Mapping[str, Any]] = report.metrics.get("test", {})
+    boxes: Mapping[str, Mapping[str, Any]] = report.metrics.get("segments", {})
+    selected = boxes if report.metrics.get("selected_processing") == "segments" else results
     per_class = class_figures(results)
     parts = [
-        _tiles(results, report.metrics.get("selected")),
-        _results(results, report.metrics.get("segments", {})),
+        _tiles(selected, report.metrics.get("selected")),
+        _results(results, boxes),
         _roc(report.psd_roc),
         _classes(per_class),
         _clips(report.clips),

@@ -48,22 +48,34 @@ def processed(scored: Scored, postprocessing: PostProcessing) -> dict[str, pd.Da
     return {name: postprocessing.filtered(clip.table) for name, clip in scored.items()}
 
 
+GROUPS = {"filters": "test", "segments": "segments"}
+"""Post-processing -> where metrics.json has its figures on the test set."""
+
+
+def best_of(selection: Mapping[str, Mapping[str, float]]) -> tuple[str, str]:
+    """Candidate and post-processing of the highest selection score; of equals the filters, then the teacher."""
+    pairs = [(name, processing) for name, scores in selection.items() for processing in scores]
+    return max(pairs, key=lambda pair: (selection[pair[0]][pair[1]], pair[1] == "filters", pair[0]))
+
+
 @configurable
 class Evaluate:
     """Score student and teacher on the test set and write what the run is for.
 
-    Post-processors are tuned on the selection set. The candidate (student or teacher) that is better on the selection
-    set becomes the model of the run. Writes ``metrics.json``, ``scores/`` and ``model/`` in the output folder.
+    Boxes and thresholds are tuned on the selection set. Whatever scores best there, student or teacher, with filters or
+    with bounding boxes, becomes the model of the run. Writes ``metrics.json`` (figures on the test set: ``test`` with
+    filters, ``segments`` with boxes; the deciding scores: ``selection``; the choice: ``selected``,
+    ``selected_processing``), ``scores/`` and ``model/`` in the output folder.
 
     Args:
         model: the detector the last fine-tuning stage trained.
-        scoring: how clips are scored; the figures of its filters are the main ones.
-        segments: also report change-detection bounding boxes, tuned per class on the selection set.
+        scoring: how clips are scored.
+        segments: try change-detection bounding boxes in place of the filters, tuned per class on the selection set.
         thresholds: ``fixed`` (those of ``postprocessing``; 0.5 for the clip F1), or ``tuned`` per class on the
             selection set: event F1 decides for events, clip F1 for clips.
         batch_clips: clips scored at a time.
         bootstrap: resamples of the test clips behind the 95 % intervals.
-        selection_metrics: their mean on the selection set chooses between student and teacher.
+        selection_metrics: their mean on the selection set decides.
         half: store the model's weights as float16.
         provenance: what the run cannot know of itself, for the model folder and its card: ``license`` of the weights,
             ``measured_on`` (a name for the test set), ``note`` (a warning to stand first).
@@ -96,34 +108,35 @@ class Evaluate:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
         candidates = self._candidates(context)
         root = context.folder
-        result: dict[str, Any] = {"validation": {}, "segments": {}, "selection": {}}
-        scored: dict[str, Scored] = {}
-        filters: dict[str, PostProcessing] = {}
+        result: dict[str, Any] = {"test": {}, "segments": {}, "selection": {}}
+        tried: dict[tuple[str, str], tuple[PostProcessing, Scored]] = {}
         for name, model in candidates.items():
             selection = self._score(context, model, "selection")
-            scored[name] = self._score(context, model, "test")
+            test = self._score(context, model, "test")
             if not if_main_process():
                 continue
-            filters[name] = self._with_thresholds(context, self.scoring.postprocessing, selection)
             clip_threshold = self._clip_threshold(context, selection)
-            quick = self._metrics(context, selection, filters[name], clip_threshold, "selection", 0)
-            decisive = [quick[metric] for metric in self.selection_metrics]
-            result["selection"][name] = sum(decisive) / len(decisive)
-            result["validation"][name] = self._metrics(
-                context, scored[name], filters[name], clip_threshold, "test", self.bootstrap
-            )
+            rules = {"filters": self.scoring.postprocessing}
             if self.segments:
-                boxes = self._with_thresholds(context, self._with_boxes(context, selection), selection)
-                result["segments"][name] = self._metrics(
-                    context, scored[name], boxes, clip_threshold, "test", self.bootstrap
-                )
+                rules["segments"] = self._with_boxes(context, selection)
+            result["selection"][name] = {}
+            for processing, untuned in rules.items():
+                rule = self._with_thresholds(context, untuned, selection)
+                quick = self._metrics(context, selection, rule, clip_threshold, "selection", 0)
+                decisive = [quick[metric] for metric in self.selection_metrics]
+                result["selection"][name][processing] = sum(decisive) / len(decisive)
+                figures = self._metrics(context, test, rule, clip_threshold, "test", self.bootstrap)
+                result[GROUPS[processing]][name] = figures
+                tried[name, processing] = rule, test
         artifacts = {name: root / name for name in ("metrics.json", "model", "scores")}
+        notes = {}
         if if_main_process():
-            chosen = max(result["selection"], key=lambda name: (result["selection"][name], name))
-            result["selected"] = chosen
-            self._write(context, candidates[chosen], scored[chosen], filters[chosen], result)
+            name, processing = best_of(result["selection"])
+            notes = {"selected": name, "selected_processing": processing}
+            rule, test = tried[name, processing]
+            self._write(context, candidates[name], test, rule, {**result, **notes})
         ddp_barrier()
-        return StageResult(artifacts, {} if not if_main_process() else {"selected": result["selected"]})
+        return StageResult(artifacts, notes)
 
     def _candidates(self, context: RunContext) -> dict[str, SoundEventModel]:
         models: dict[str, SoundEventModel] = {}
@@ -206,7 +219,8 @@ class Evaluate:
         write_scores(context.folder / "scores", processed(scored, postprocessing))
         stages = {record.stage: {"seconds": record.seconds, **record.notes} for record in context.records}
         write_json(context.folder / "metrics.json", {**result, "stages": stages})
-        provenance = self._provenance(context, result["validation"][result["selected"]])
+        figures = result[GROUPS[result["selected_processing"]]][result["selected"]]
+        provenance = self._provenance(context, figures)
         config = model_config(model, postprocessing, provenance, self.scoring.options)
         save_model(
             context.folder / "model",

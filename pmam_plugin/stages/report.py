@@ -14,8 +14,7 @@ from pmam_plugin import __version__
 from pmam_plugin.audio import read_audio
 from pmam_plugin.checkpoints import load_model
 from pmam_plugin.config import configurable
-from pmam_plugin.evaluation import psd_roc, read_scores
-from pmam_plugin.files import read_json
+from pmam_plugin.evaluation import psd_roc, read_metrics, read_scores
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.postprocessing import PostProcessing
 from pmam_plugin.report.training import ClipExample, StageRecord, TrainingReport, write_training_report
@@ -45,7 +44,7 @@ class Report:
         path = context.folder / "report.html"
         if if_main_process():
             scores = read_scores(context.artifacts["scores"])
-            metrics = read_json(context.artifacts["metrics.json"])
+            metrics = read_metrics(context.artifacts["metrics.json"])
             postprocessing = load_model(context.artifacts["model"]).postprocessing
             report = TrainingReport(
                 title=self.title,
@@ -106,7 +105,7 @@ def summary_table(context: RunContext) -> str:
     lines = [""]
     path = context.folder / "metrics.json"
     if path.exists():
-        metrics = read_json(path)
+        metrics = read_metrics(path)
         lines += _metric_lines(metrics)
     lines += ["", f"{'stage':<16}{'seconds':>9}"]
     lines += [f"{r.stage:<16}{r.seconds:>9.1f}{'   (done before)' if r.skipped else ''}" for r in context.records]
@@ -118,9 +117,10 @@ def summary_table(context: RunContext) -> str:
 
 def _metric_lines(metrics: dict[str, Any]) -> list[str]:
     lines = []
-    for title, group in (("filtered", "validation"), ("bounding boxes", "segments")):
+    choice = metrics.get("selected"), metrics.get("selected_processing", "filters")
+    for title, processing, group in (("filtered", "filters", "test"), ("bounding boxes", "segments", "segments")):
         for candidate, values in metrics.get(group, {}).items():
-            chosen = "  <- model/" if group == "validation" and candidate == metrics.get("selected") else ""
+            chosen = "  <- model/" if (candidate, processing) == choice else ""
             lines.append(f"{candidate}, {title}{chosen}")
             for name in HEADLINES:
                 if name in values:

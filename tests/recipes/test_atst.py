@@ -43,8 +43,8 @@ def run(name, corpus, output, **changes):
 )
 def test_a_tiny_run_leaves_figures_and_a_model_without_training_heads(name, corpus, tmp_path):
     metrics = run(name, corpus, tmp_path)
-    assert set(metrics["validation"]) == {"student", "teacher"}
-    assert 0 <= metrics["validation"]["student"]["psds1_mean"] <= 1
+    assert set(metrics["test"]) == {"student", "teacher"}
+    assert 0 <= metrics["test"]["student"]["psds1_mean"] <= 1
     load_model(tmp_path / "model")
     names = load_file(tmp_path / "model" / "model.safetensors").keys()
     assert not [tensor for tensor in names if "projector" in tensor or "predictor" in tensor]

@@ -70,4 +70,4 @@ def test_every_stage_of_the_paper_trains_at_full_size(tmp_path):
     assert changed(heads, everything, "context.")
     metrics = json.loads((output / "metrics.json").read_text())
     assert metrics["stages"]["estep_1"]["components"] == 30
-    assert set(metrics["validation"]) == {"student", "teacher"}
+    assert set(metrics["test"]) == {"student", "teacher"}

@@ -35,14 +35,14 @@ def finished(corpus, tmp_path_factory):
 
 def figures(output):
     metrics = json.loads((output / "metrics.json").read_text())
-    return {name: metrics[name] for name in ("validation", "segments", "selection", "selected")}
+    return {name: metrics[name] for name in ("test", "segments", "selection", "selected", "selected_processing")}
 
 
 def test_a_run_leaves_what_it_promises(finished, corpus):
     output, done = finished
     metrics = json.loads((output / "metrics.json").read_text())
     for candidate in ("student", "teacher"):
-        values = metrics["validation"][candidate]
+        values = metrics["test"][candidate]
         for name in (
             "psds1",
             "psds2",
@@ -59,6 +59,7 @@ def test_a_run_leaves_what_it_promises(finished, corpus):
     assert metrics["stages"]["estep_1"]["components"] == 4
     loaded = load_model(output / "model")
     assert list(loaded.model.labels) == class_list(corpus)
+    assert (loaded.postprocessing.segments is not None) == (metrics["selected_processing"] == "segments")
     assert len(list((output / "scores").glob("*.tsv"))) == 4
     page = (output / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -135,7 +136,7 @@ def test_two_processes_run_all_stages_and_fit_the_same_mixture(finished, corpus,
     argv = [*arguments(YAML, corpus, output), "--distributed_backend", "gloo"]
     done = run_recipe(argv, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert figures(output)["validation"].keys() == {"student", "teacher"}
+    assert figures(output)["test"].keys() == {"student", "teacher"}
     ours, theirs = (load_file(run / "prototypes/1/prototypes.safetensors") for run in (output, whole))
     for name in ours:
         scale = theirs[name].abs().max()

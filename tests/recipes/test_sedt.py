@@ -62,8 +62,8 @@ def whole(corpus, tmp_path_factory):
 
 def test_sp_sedt_leaves_figures_and_a_detector_of_any_length(whole, corpus):
     metrics = json.loads((whole / "metrics.json").read_text())
-    assert set(metrics["validation"]) == {"student", "teacher"}
-    assert 0 <= metrics["validation"]["student"]["event_f1_macro"] <= 1
+    assert set(metrics["test"]) == {"student", "teacher"}
+    assert 0 <= metrics["test"]["student"]["event_f1_macro"] <= 1
     assert (whole / "report.html").exists()
     detector = SoundEventDetector.from_pretrained(whole / "model")
     clip = next((corpus / "audio/validation/validation").glob("*.wav"))
@@ -104,7 +104,7 @@ def test_fine_tuning_records_every_term_of_the_set_loss(whole):
 def test_the_others_run_by_the_same_command(name, corpus, tmp_path):
     done = run(name, corpus, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert set(json.loads((tmp_path / "metrics.json").read_text())["validation"]) == {"student", "teacher"}
+    assert set(json.loads((tmp_path / "metrics.json").read_text())["test"]) == {"student", "teacher"}
     load_model(tmp_path / "model")
     assert not (tmp_path / "stages/pretrain_patches").exists()
 

@@ -77,7 +77,7 @@ def training_report(clips: int = 6, seconds: float = 4.0) -> TrainingReport:
             ),
             StageRecord("finetune_1", 120.0, skipped=True, curves={"consistency": [[1, float("nan")], [2, 0.5]]}),
         ],
-        metrics={"validation": {"student": figures(0.3), "teacher": figures(0.4)}, "selected": "teacher"},
+        metrics={"test": {"student": figures(0.3), "teacher": figures(0.4)}, "selected": "teacher"},
         psd_roc={"PSDS1": {"fpr": [1.0, 20.0, 300.0], "tpr": [0.1, 0.5, 0.9]}, "PSDS2": {"fpr": [], "tpr": []}},
         clips=[
             ClipExample(f"clip{i}", wave(seconds), RATE, truth, scores(seconds=seconds), EVENTS) for i in range(clips)
