@@ -15,7 +15,7 @@ from pmam_plugin.files import read_json
 
 # Where metrics.json holds test figures -> what the table calls them.
 PROCESSINGS = {"test": "test", "segments": "test, bounding boxes"}
-_DIAGNOSTICS = ("entropy", "active", "cosine")
+_DIAGNOSTICS = ("entropy", "active", "cosine", "label_information")
 
 
 def half_width(values: Sequence[float]) -> float:
@@ -173,7 +173,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     diagnosed = {name: row["diagnostics"] for name, row in rows.items() if row["diagnostics"]}
     if diagnosed:
         lines += ["", "Prototypes of the last E-step.", ""]
-        shown = ["posterior entropy, nats", "active", "mean pairwise cosine"]
+        shown = ["posterior entropy, nats", "active", "mean pairwise cosine", "mutual information with labels"]
         cells = [
             [name, *(f"{found.get(key, math.nan):.3g}" for key in _DIAGNOSTICS)] for name, found in diagnosed.items()
         ]

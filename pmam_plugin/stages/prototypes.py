@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from torch import Tensor, nn
@@ -18,6 +20,8 @@ from pmam_plugin.brains.base import fold_seed
 from pmam_plugin.config import configurable
 from pmam_plugin.data import Batch
 from pmam_plugin.encoders import Columns, FrozenEncoder, Windows
+from pmam_plugin.explorer.statistics import co_occurrence, normalised_mutual_information
+from pmam_plugin.labels import LabelEncoder
 from pmam_plugin.models import Backbone
 from pmam_plugin.prototypes import ArrayStore, Projection, PrototypeSet, draw_frames, first_embeddings
 from pmam_plugin.stages.loading import clip_batches, distributed_share
@@ -118,8 +122,24 @@ class EStep:
                 summary.cosine,
             )
         weights = [round(float(weight), 6) for weight in prototypes.weights]
-        notes = {**summary.as_dict(), "weights": weights, "embeddings": "mel" if self.from_mel else self.layer}
+        notes: dict[str, Any] = {**summary.as_dict(), **self._agreement(context, posteriors)}
+        notes |= {"weights": weights, "embeddings": "mel" if self.from_mel else self.layer}
         return StageResult({"prototypes": folder, "posteriors": folder / "posteriors"}, notes)
+
+    def _agreement(self, context: RunContext, posteriors: ArrayStore) -> dict[str, float]:
+        """Normalised mutual information of prototypes and strong labels (which the fit never sees), if there are any."""
+        data = context.data
+        clips = [clip for name in self.subsets for clip in data.manifests.get(name, ()) if clip.events is not None]
+        if not clips:
+            return {}
+        grid = LabelEncoder(data.labels, posteriors.frames / data.clip_seconds, posteriors.frames, data.clip_seconds)
+        joint = np.zeros((posteriors.width, len(data.labels) + 1))
+        for clip in clips:
+            events = [(event.onset, event.offset, event.label) for event in clip.events or ()]
+            activity = grid.encode_strong(pd.DataFrame(events, columns=["onset", "offset", "event_label"]))
+            gamma = posteriors[clip.id]
+            joint += co_occurrence(gamma, activity[: len(gamma)])
+        return {"label_information": normalised_mutual_information(joint)}
 
     def _embed(self, context: RunContext, folder: Path) -> ArrayStore:
         backbone = copy_with_artifact(self.backbone, context)

@@ -20,6 +20,7 @@ from pmam_plugin.cli import app
 from pmam_plugin.comparison import load_comparison, training
 from pmam_plugin.comparison.statistics import gain, half_width, mean
 from pmam_plugin.errors import InputError
+from tests.recipes.tiny import SETTINGS, tiny_corpus
 from tests.support import ROOT
 
 RECIPE = """
@@ -213,3 +214,31 @@ def test_what_all_rows_share_is_said_once(tmp_path: Path) -> None:
 def test_comparisons_name_experiments_that_are_there(path: Path) -> None:
     for row in load_comparison(path).rows:
         assert (ROOT / row.hparams).exists(), row.name
+
+
+def test_rows_share_stages_and_embeddings_in_earnest(tmp_path: Path) -> None:
+    """The recipe itself: one row softens the posteriors of the other, so both cluster the same embeddings."""
+    corpus = tiny_corpus(tmp_path / "corpus")
+    settings = {
+        "title": "softer",
+        "hparams": "hparams/pmam_small.yaml",
+        "overrides": {**SETTINGS, "iterations": 1, "finetune_1_epochs": 1, "finetune_2_epochs": 1},
+        "metrics": ["psds1_mean"],
+        "rows": [
+            {"name": "hard"},
+            {"name": "soft", "overrides": {"posterior_temperature": 4.0}, "against": ["hard"]},
+            {"name": "hard again, tuned longer", "overrides": {"finetune_2_epochs": 2}},
+        ],
+    }
+    settings["overrides"].pop("seed")
+    (tmp_path / "softer.yaml").write_text(yaml.safe_dump(settings))
+    out = tmp_path / "out"
+    always = ["compare", str(tmp_path / "softer.yaml"), "--data-folder", str(corpus), "--out", str(out)]
+    result = CliRunner().invoke(app, [*always, "--seeds", "5", "--threads", "1"])
+    assert result.exit_code == 0, result.output
+    assert len(list((out / "shared/embeddings").iterdir())) == 1
+    logs = [(out / row / "5.log").read_text() for row in ("hard", "soft", "hard_again_tuned_longer")]
+    assert [log.count("done by another run, taken over") for log in logs] == [0, 0, 3]  # E-step, pre-training, heads
+    rows = json.loads((out / "summary.json").read_text())["rows"]
+    assert rows["soft"]["diagnostics"]["entropy"] > rows["hard"]["diagnostics"]["entropy"]
+    assert rows["hard"]["diagnostics"] == rows["hard again, tuned longer"]["diagnostics"]

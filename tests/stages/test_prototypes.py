@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from pmam_plugin.data import Clip, Event
 from pmam_plugin.prototypes import ArrayStore, GaussianMixture, KMeans, PrototypeSet
 from pmam_plugin.stages import EStep
 from tests.tiny_models import tiny_detector
@@ -21,7 +23,11 @@ CLIPS = {f"clip{number}": 1.0 for number in range(4)}
 
 
 def context(device: torch.device | None = None) -> Any:
-    data = SimpleNamespace(seconds_by_clip=lambda _: CLIPS)
+    events = (Event(0.0, 1.0, "Cat"),)
+    clips = [Clip(id=name, path=Path(name), seconds=1.0, events=events) for name in CLIPS]
+    data = SimpleNamespace(
+        seconds_by_clip=lambda _: CLIPS, manifests={"strong": clips}, labels=("Cat", "Dog"), clip_seconds=1.0
+    )
     return SimpleNamespace(device=device or torch.device("cpu"), seed=1, data=data, shared=None)
 
 
@@ -58,6 +64,7 @@ def test_prototypes_that_point_the_same_way_are_warned_of(
     assert ("point almost the same way" in caplog.text) is not centre
     assert "2 of 2 prototypes active" in caplog.text
     assert (result.notes["cosine"] > 0.9) is not centre
+    assert result.notes["label_information"] == 0.0  # one label everywhere says nothing
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "posteriors",
         "prototypes.json",
@@ -120,3 +127,14 @@ def test_runs_share_embeddings_where_nothing_they_depend_on_differs(tmp_path: Pa
     with torch.no_grad():
         next(backbone.encoder.parameters()).add_(1.0)
     assert identity() != first
+
+
+def test_prototypes_that_follow_the_labels_share_their_information(tmp_path: Path) -> None:
+    run = context()
+    clip = run.data.manifests["strong"][0]
+    run.data.manifests = {"strong": [replace(clip, events=(Event(0.0, 0.4, "Cat"), Event(0.4, 1.0, "Dog")))]}
+    store = ArrayStore(tmp_path, 10, 3)
+    stage = EStep(1, tiny_detector().backbone, KMeans)
+    for classes, expected in (([2] * 4 + [0] * 6, 1.0), ([0, 1] * 5, 0.0)):
+        store.extend([clip.id], [torch.eye(3)[classes]])
+        assert stage._agreement(run, store)["label_information"] == pytest.approx(expected, abs=1e-3)
