@@ -71,7 +71,8 @@ class Frames:
     def _read(self, rows: slice | NDArray[np.int64], before: int) -> Tensor:
         part = self.frames[rows]
         if isinstance(part, np.ndarray):
-            part = torch.from_numpy(np.array(part, dtype=np.float32))
+            mapped = isinstance(self.frames, np.memmap) or not part.flags.writeable
+            part = torch.from_numpy(np.array(part, np.float32) if mapped else np.ascontiguousarray(part, np.float32))
         batch = part.to(device=self.device, dtype=torch.float32)
         if not torch.isfinite(batch.sum()) and not torch.isfinite(batch).all():
             frame, coordinate = (~torch.isfinite(batch)).nonzero()[0].tolist()

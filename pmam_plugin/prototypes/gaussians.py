@@ -144,7 +144,10 @@ class FullGaussians(Gaussians):
             self._set(component, factor.double())
 
     def factors(self) -> Tensor:  # noqa: D102
-        return torch.stack([self._whiteners[component] for component in range(self.components)])
+        factors = torch.empty(self.components, self.width, self.width, device=self.means.device)
+        for component in range(self.components):
+            factors[component] = self._whiteners[component]
+        return factors
 
     def state(self) -> dict[str, Tensor]:  # noqa: D102
         return {**super().state(), "log_determinants": self._log_determinants, "scarce": self._scarce}
@@ -291,10 +294,13 @@ def factors_from_precisions(precisions: Tensor) -> Tensor:
         if not (precisions > 0).all():
             raise InputError("the precisions to start from must be positive")
         return precisions.sqrt()
-    lower, info = torch.linalg.cholesky_ex(precisions.flip(1, 2))
-    if info.any() or not torch.allclose(precisions, precisions.mT, rtol=1e-4):
-        raise InputError("the precisions to start from must be symmetric and positive definite")
-    return lower.flip(1, 2)
+    factors = torch.empty_like(precisions, dtype=torch.float32)
+    for component, precision in enumerate(precisions):  # one at a time: in float64 they are large
+        lower, info = torch.linalg.cholesky_ex(precision.flip(0, 1))
+        if info.item() or not torch.allclose(precision, precision.T, rtol=1e-4):
+            raise InputError("the precisions to start from must be symmetric and positive definite")
+        factors[component] = lower.flip(0, 1)
+    return factors
 
 
 def _whitening_matrix(covariance: Tensor, component: int, floor: float) -> Tensor:

@@ -127,7 +127,7 @@ class EStep:
         return StageResult({"prototypes": folder, "posteriors": folder / "posteriors"}, notes)
 
     def _agreement(self, context: RunContext, posteriors: ArrayStore) -> dict[str, float]:
-        """Normalised mutual information of prototypes and strong labels (which the fit never sees), if there are any."""
+        """Normalised mutual information of prototypes and strong labels (which the fit never sees), if any."""
         data = context.data
         clips = [clip for name in self.subsets for clip in data.manifests.get(name, ()) if clip.events is not None]
         if not clips:
