@@ -177,7 +177,7 @@ class EStep:
         layer = ["mel", self.mel_context] if self.from_mel else [self.layer, describe(self.windows)]
         data = context.data
         clips = sorted(
-            (clip.id, str(clip.path), clip.seconds)
+            (clip.id, str(clip.path), clip.content, clip.start, clip.seconds)
             for name in (*self.subsets, "selection")
             for clip in data.manifests.get(name, ())
         )

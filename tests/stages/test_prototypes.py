@@ -88,7 +88,8 @@ def test_what_an_encoder_interpolates_is_stored_before_it_does(tmp_path: Path) -
     waves = torch.randn(2, 16000)
     for layer in ("normalised", "stream", "block_1"):
         stage = EStep(1, backbone, KMeans, layer=layer)
-        frames, columns = stage._embeddings(backbone, SimpleNamespace(waves=waves))  # type: ignore[arg-type]
+        batch: Any = SimpleNamespace(waves=waves, features=lambda frontend: frontend(waves))
+        frames, columns = stage._embeddings(backbone, batch)
         assert isinstance(columns, Columns)
         assert columns.shape[1] * 10 <= frames
         store = ArrayStore(tmp_path / layer, frames, 24, "float16", columns.shape[1], columns.grid)
@@ -110,7 +111,7 @@ def test_killed_between_fit_and_labels_it_labels_with_what_was_fitted(tmp_path: 
 
 def test_runs_share_embeddings_where_nothing_they_depend_on_differs(tmp_path: Path) -> None:
     """Not the seed nor the number of prototypes, but the layer and every weight on the way to it."""
-    clip = SimpleNamespace(id="a", path="a.wav", seconds=1.0)
+    clip = Clip(id="a", path=Path("a.wav"), seconds=1.0)
     run = SimpleNamespace(data=SimpleNamespace(manifests={"strong": [clip]}, clip_seconds=1.0))
     backbone = tiny_detector().backbone
 
