@@ -41,6 +41,7 @@ AudioPath = str | os.PathLike[str]
 BLOCK_SECONDS = 30.0
 """Recordings are read and resampled in blocks of at most this length."""
 _BLOCK_VALUES = 1 << 22
+_PROBE = 1 << 12
 # ValueError: what soundfile makes of a format it has no name for. MemoryError: a header that lies.
 _DECODING_ERRORS = (soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError)
 _UNKNOWN_FRAMES = 1 << 53
@@ -197,14 +198,27 @@ class AudioReader:
             with _Decoder(view) as decoder:
                 sought = _seek(decoder, skip)
                 if sought:
-                    yield from _rest(decoder, block)
+                    yield from self._rest(decoder, block, skip)
             if not sought:  # a codec that only runs forward
                 with _Decoder(View(self._file, parts)) as decoder:
-                    yield from _rest(decoder, block, skip)
+                    for samples in self._rest(decoder, block):
+                        left_out, skip = min(skip, len(samples)), max(0, skip - len(samples))
+                        if left_out < len(samples):
+                            yield samples[left_out:]
         except _DECODING_ERRORS as error:
             raise self._refusal(error) from error
         if view.failure is not None:
             raise self._refusal(view.failure) from view.failure
+
+    def _rest(self, decoder: soundfile.SoundFile, block: int, done: int = 0) -> Iterator[np.ndarray]:
+        while True:
+            # Beyond the end libsndfile fills what was asked for with zeros: ask for little there.
+            size = min(block, max(self.frames - done, _PROBE)) if self.frames else block
+            samples = decoder.read(size, dtype="float32", always_2d=True)
+            if not len(samples):
+                return
+            done += len(samples)
+            yield samples
 
     def _head(self, parts: tuple[Part, ...]) -> tuple[int, int, int, str]:
         view = View(self._file, parts)
@@ -258,9 +272,9 @@ class _Sanity:
         self._peak = max(self._peak, check_samples(samples, self.name))
         self._channels = samples.shape[1]
         if self._channels > 1:
-            mono = mean_of_channels(samples)
-            self._mono_energy += float(np.dot(mono, mono))
-            self._energy += float(np.vdot(samples, samples)) / self._channels
+            products = samples.T @ samples  # of every channel with every other
+            self._mono_energy += float(products.sum()) / self._channels**2
+            self._energy += float(np.trace(products)) / self._channels
 
     def notes(self) -> list[str]:
         found = []
@@ -358,7 +372,8 @@ def read_audio(
     Raises:
         InputError: see :func:`audio_blocks`.
     """
-    return torch.cat(list(audio_blocks(path, sample_rate, start, seconds, notes)))
+    blocks = list(audio_blocks(path, sample_rate, start, seconds, notes))
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
 
 def write_wav(path: AudioPath, waveform: np.ndarray | Tensor, sample_rate: int) -> None:
@@ -420,10 +435,3 @@ def _seek(decoder: soundfile.SoundFile, frames: int) -> bool:
         return frames == 0 or decoder.seek(frames) == frames
     except soundfile.SoundFileError:
         return False
-
-
-def _rest(decoder: soundfile.SoundFile, block: int, skip: int = 0) -> Iterator[np.ndarray]:
-    while len(samples := decoder.read(block, dtype="float32", always_2d=True)):
-        left_out, skip = min(skip, len(samples)), max(0, skip - len(samples))
-        if left_out < len(samples):
-            yield samples[left_out:]
