@@ -23,7 +23,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+        descriptor, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name[:32]}.", suffix=target.suffix[:16]
+        )
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
     os.close(descriptor)
@@ -63,8 +65,12 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # file names whose bytes are no UTF-8
+        text = json.dumps(value, indent=2).encode()
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_bytes(text + b"\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -66,6 +66,7 @@ _NAMED_ENDINGS = AUDIO_ENDINGS | FOREIGN_ENDINGS | _VIDEO_ENDINGS
 
 # What Macs, Windows and network storage leave in folders. Names with a leading dot are hidden anyway.
 _SYSTEM_FOLDERS = frozenset({"__macosx", "$recycle.bin", "system volume information", "recycler", "@eadir", "#recycle"})
+_STRANGE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ABSOLUTE = re.compile(r"^(?:[A-Za-z]:)?/")
 
 
@@ -75,7 +76,7 @@ def clip_name(filename: str | os.PathLike[str]) -> str:
     Backslashes are slashes, ``./`` and doubled slashes vanish, accents are composed (NFC), and audio and video endings
     go, in any case and however many there are. Dots of other kinds belong to the name.
     """
-    path = _plain_path(filename)
+    path = plain_path(filename)
     folder, slash, name = path.rpartition("/")
     while True:
         stem, dot, ending = name.rpartition(".")
@@ -95,10 +96,10 @@ def relative_path(filename: str, source: str, folder: str | os.PathLike[str] | N
     Raises:
         InputError: the path leaves the folder, or names nothing.
     """
-    path = _plain_path(filename)
+    path = plain_path(filename)
     if folder is not None and _ABSOLUTE.match(path):
         for root in (os.path.abspath(folder), os.path.realpath(folder)):
-            inside = _plain_path(root).rstrip("/") + "/"
+            inside = plain_path(root).rstrip("/") + "/"
             if path.startswith(inside):
                 path = path[len(inside) :]
                 break
@@ -135,7 +136,7 @@ def match_clips(filenames: Iterable[str], clips: Iterable[str]) -> dict[str, str
 
 def is_hidden(path: str | os.PathLike[str]) -> bool:
     """Whether a relative path is hidden or a system's own: ``._a.wav``, ``__MACOSX/a.wav``, a trash, a thumbnail."""
-    parts = [part for part in _plain_path(path).split("/") if part != ".."]
+    parts = [part for part in plain_path(path).split("/") if part != ".."]
     return any(part.startswith(".") or part.lower() in _SYSTEM_FOLDERS for part in parts)
 
 
@@ -227,11 +228,19 @@ def _splits(name: str) -> Iterator[tuple[str, str]]:
         yield name[: match.end()], name[match.end() :]
 
 
-def _plain_path(filename: str | os.PathLike[str]) -> str:
+def plain_path(filename: str | os.PathLike[str]) -> str:
+    """A path as text that every table and page can hold: forward slashes, no ``./``, accents composed (NFC), bytes that
+    are no UTF-8 read as Latin-1, ``_`` for tabs, line breaks and the like."""
     path = _nfc(os.fspath(filename)).replace("\\", "/")
     root = "/" if path.startswith("/") else ""
     return root + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", _STRANGE.sub(_plain_character, text))
+
+
+def _plain_character(match: re.Match[str]) -> str:
+    # Python keeps byte 0xE9 of a name that is no UTF-8 as U+DCE9.
+    code = ord(match[0])
+    return chr(code - 0xDC00) if 0xDCA0 <= code <= 0xDCFF else "_"

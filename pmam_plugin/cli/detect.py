@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pmam_plugin import __version__
-from pmam_plugin.audio.names import AUDIO_ENDINGS, clip_name, existing_path, expand_pattern, find_audio
+from pmam_plugin.audio.names import AUDIO_ENDINGS, clip_name, existing_path, expand_pattern, find_audio, plain_path
 from pmam_plugin.errors import InputError
 
 if TYPE_CHECKING:
@@ -135,12 +135,12 @@ def find_recordings(inputs: Sequence[str]) -> dict[Path, str]:
             inside = find_audio(path)
             if not inside:
                 raise InputError(f"{given}: no audio in this folder (looked for {', '.join(sorted(AUDIO_ENDINGS))})")
-            named = {file: name for name, file in inside.items()}
+            named = {file: plain_path(name) for name, file in inside.items()}
         elif os.path.lexists(path) or not glob.has_magic(given):
             # A link to nowhere is a file: reading it will say what is wrong.
-            named = {path: path.name}
+            named = {path: plain_path(path.name)}
         else:
-            named = {match: match.name for match in expand_pattern(given) if not match.is_dir()}
+            named = {match: plain_path(match.name) for match in expand_pattern(given) if not match.is_dir()}
             if not named:
                 raise InputError(f"{given}: matches no file; check the pattern")
         known = {os.path.abspath(file) for file in files}
@@ -154,9 +154,14 @@ def _distinct(files: Mapping[Path, str]) -> dict[Path, str]:
     if not equal:
         return dict(files)
     shared = os.path.commonpath([os.path.dirname(file) for file in equal])
-    below = {file: Path(os.path.relpath(os.path.abspath(file), shared)).as_posix() for file in files}
+    below = {file: plain_path(os.path.relpath(os.path.abspath(file), shared)) for file in files}
     renamed = {file: below[file] if clips[clip_name(name)] > 1 else name for file, name in files.items()}
-    return renamed if len(set(renamed.values())) == len(renamed) else below
+    renamed = renamed if len(set(renamed.values())) == len(renamed) else below
+    for file, name in renamed.items():
+        twin = next(other for other, given in renamed.items() if given == name)
+        if twin != file:
+            raise InputError(f"{str(twin)!r} and {str(file)!r} have one name as text; rename one of them")
+    return renamed
 
 
 def check_score_names(names: Iterable[str]) -> None:

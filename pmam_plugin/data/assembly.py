@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from pmam_plugin.audio.names import clip_name, relative_path
+from pmam_plugin.audio.names import clip_name, plain_path, relative_path
 from pmam_plugin.data.holdout import excerpt_source, split_clips
 from pmam_plugin.data.layout import Source
 from pmam_plugin.data.manifest import (
@@ -100,18 +100,19 @@ class Assembly:
         if source.table is None:
             self._note(role, source, files, listed=len(files), missing=[], unlisted=0)
             return dict.fromkeys(files.values())
-        exact = {relative_path(name, "the audio"): path for name, path in files.items()}
+        exact: dict[str, list[Path]] = {}
         by_clip: dict[str, list[Path]] = {}
         for name, path in files.items():
+            exact.setdefault(plain_path(name), []).append(path)
             by_clip.setdefault(clip_name(name), []).append(path)
         pairs: dict[Path, Any] = {}
         missing, listed = [], 0
         for filename, annotation in _annotations(source):
             name = relative_path(filename, str(source.table), source.folder)
             listed += 1
-            found = [exact[name]] if name in exact else by_clip.get(clip_name(name), [])
+            found = exact.get(name) or by_clip.get(clip_name(name), [])
             if len(found) > 1:
-                names = ", ".join(path.name for path in found)
+                names = ", ".join(repr(path.name)[1:-1] for path in found)
                 raise InputError(f"{source.table}: {filename!r} may be {names}; write the ending, or keep one of them")
             if not found:
                 missing.append(filename)

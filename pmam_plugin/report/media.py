@@ -130,7 +130,7 @@ def relative_link(source: str | os.PathLike[str], page: str | os.PathLike[str]) 
 def _quote(part: str) -> str:
     from urllib.parse import quote
 
-    return quote(part)
+    return quote(os.fsencode(part))
 
 
 def _png_chunk(name: bytes, body: bytes) -> bytes:

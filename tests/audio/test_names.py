@@ -1,5 +1,6 @@
 """What a clip is called, whoever writes its name."""
 
+import os
 import unicodedata
 from pathlib import Path
 
@@ -38,6 +39,8 @@ NFC, NFD = (unicodedata.normalize(form, "Café/Hähne") for form in ("NFC", "NFD
         ("C:\\set\\a.wav", "C:/set/a"),
         (NFD + ".wav", NFC),
         (Path("x/b.aiff"), "x/b"),
+        (os.fsdecode(b"caf\xe9.wav"), "café"),
+        ("tab\there\n.wav", "tab_here_"),
     ],
 )
 def test_a_clip_has_one_name_however_it_is_written(filename, clip):

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,27 @@ def test_arguments_that_match_nothing_are_refused(tmp_path):
         find_recordings([str(tmp_path / "*.wav")])
     with pytest.raises(InputError, match="no audio in this folder"):
         find_recordings([str(tmp_path)])
+
+
+def test_names_of_any_bytes_and_of_any_length_come_through(folder, model, tmp_path, capsys):
+    """Latin-1 names, tabs, line breaks, 80 Chinese characters: none of them may cost the results of a batch."""
+    names = [b"caf\xe9.wav", b"tab\there.wav", b"new\nline.wav", ("長" * 80 + ".wav").encode()]
+    try:
+        for name in names:
+            (folder / os.fsdecode(name)).hardlink_to(folder / "a.wav")
+        (folder / os.fsdecode(b"b\xe4d.wav")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    shown = {"café.wav", "tab_here.wav", "new_line.wav", "長" * 80 + ".wav", "a.wav", "deep/b.flac", "deep/er/a.wav"}
+    for ending in ("tsv", "json"):
+        out, page = tmp_path / f"e.{ending}", tmp_path / "e.html"
+        assert run("detect", folder, "--model", model, "--out", out, "--report", page, "--scores", tmp_path / "s") == 1
+        assert "no report" not in capsys.readouterr().err
+    assert set(read_events(tmp_path / "e.tsv").filename) == shown
+    content = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
+    assert {recording["filename"] for recording in content["recordings"]} == shown
+    assert list(content["failed"]) == ["bäd.wav"]
+    assert len(read_scores(tmp_path / "s")) == len(shown)
 
 
 @pytest.mark.parametrize("ending", ["tsv", "csv", "json", "rttm"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pmam_plugin.data import Manifest, class_list, prepare, recordings
+from pmam_plugin.data import Manifest, class_list, prepare, read_clip, recordings
 from pmam_plugin.data.holdout import excerpt_source
 from pmam_plugin.errors import InputError
 from pmam_plugin.tables import read_events
@@ -364,6 +364,21 @@ def test_clips_have_the_names_that_tables_and_folders_give_them(tmp_path):
     assert set(events["filename"]) == {"day1/a", "day2/a", "b", "c", "Café", "d_30.000_40.000"}
     assert list(events.loc[events["filename"] == "day1/a", "event_label"]) == ["Cat", "Dog"]
     assert [clip.id for clip in data.manifests["unlabelled"]] == ["x/a"]
+
+
+def test_recordings_whose_names_are_no_utf8_are_prepared(corpus, tmp_path):
+    path = corpus / "audio/train/weak/w0.wav"
+    try:
+        path.rename(path.with_name(os.fsdecode(b"w\xe4.wav")))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    rows = corpus / "metadata/train/weak.tsv"
+    rows.write_text(rows.read_text().replace("w0.wav", "wä.wav"))
+    data = prepare_tiny(corpus, tmp_path / "out")
+    assert data.report["subsets"]["weak"]["missing"] == 0
+    again = prepare_tiny(corpus, tmp_path / "out")
+    [clip] = [clip for clip in again.manifests["weak"] if clip.id == "wä"]
+    assert len(read_clip(clip, 8000, 1.0)) == 8000
 
 
 def test_a_name_that_two_recordings_bear_is_refused(corpus, tmp_path):
