@@ -111,7 +111,7 @@ class AudioReader:
     """
 
     def __init__(self, path: AudioPath) -> None:
-        self.name = str(path)
+        self.name = _shown(path)
         size = _require_file(path)
         try:
             self._file: BinaryIO = open(path, "rb", buffering=1 << 16)  # noqa: SIM115 - closed by close()
@@ -136,7 +136,7 @@ class AudioReader:
         if any((rate, channels) != (self.sample_rate, self.channels) for rate, channels, *_ in heads):
             self.close()
             raise InputError(
-                f"{path}: changes its sample rate or its channels on the way; convert it to wav with one of each"
+                f"{self.name}: changes its sample rate or its channels on the way; convert it to wav with one of each"
             )
         announced = sum(frames for _, _, frames, _ in heads)
         self.frames = self._layout.frames if self._layout.frames is not None else announced
@@ -335,7 +335,7 @@ def audio_blocks(
         first = round(start * reader.sample_rate)
         before = min(margin, first // steps)
         count = None if seconds is None else round(seconds * reader.sample_rate) + (before + margin) * steps
-        resampler = MonoResampler(reader.sample_rate, sample_rate, str(path))
+        resampler = MonoResampler(reader.sample_rate, sample_rate, reader.name)
         unwanted, left, given = before * given_steps, math.inf if seconds is None else round(seconds * sample_rate), 0
         waiting: Tensor | None = None
         for block in itertools.chain(reader.blocks(first - before * steps, count), [None]):
@@ -348,9 +348,9 @@ def audio_blocks(
                 waiting = None
             waiting = piece if waiting is None else torch.cat((waiting, piece))
         if not resampler.received:
-            raise InputError(f"{path}: no samples (zero length); leave the recording out or record it again")
+            raise InputError(f"{_shown(path)}: no samples (zero length); leave the recording out or record it again")
         if not given and left:
-            raise InputError(f"{path}: too short, nothing is left at {sample_rate} Hz; leave the recording out")
+            raise InputError(f"{_shown(path)}: too short, nothing is left at {sample_rate} Hz; leave the recording out")
         for note in reader.notes:
             notes(note)
         assert waiting is not None
@@ -394,21 +394,27 @@ def write_wav(path: AudioPath, waveform: np.ndarray | Tensor, sample_rate: int) 
         temporary.write_bytes(encoded.getbuffer())
 
 
+def _shown(path: AudioPath) -> str:
+    """A path as messages can hold it: also one whose bytes are no UTF-8, or that holds line breaks."""
+    text = str(path)
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
 def _require_file(path: AudioPath) -> int:
     """The bytes of a file that can be read."""
     try:
         status = Path(path).stat()
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; check the path or restore the recording") from error
+        raise InputError(f"{_shown(path)}: no such file; check the path or restore the recording") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be opened ({reason}); check the path and its permissions") from error
+        raise InputError(f"{_shown(path)}: cannot be opened ({reason}); check the path and its permissions") from error
     if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{path}: is a folder; name an audio file inside it")
+        raise InputError(f"{_shown(path)}: is a folder; name an audio file inside it")
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{path}: is no regular file; save the audio to a file first")
+        raise InputError(f"{_shown(path)}: is no regular file; save the audio to a file first")
     if status.st_size == 0:
-        raise InputError(f"{path}: the file is empty (0 bytes); copy or download it again")
+        raise InputError(f"{_shown(path)}: the file is empty (0 bytes); copy or download it again")
     return status.st_size
 
 
