@@ -165,6 +165,26 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     model.load_state_dict(tensors)
 
 
+def refuse_text(path: str | os.PathLike[str]) -> None:
+    """Name a file for what it is if it is text in the place of weights.
+
+    Raises:
+        InputError: a pointer of Git LFS, a web page, or other text.
+    """
+    with open(path, "rb") as file:
+        head = file.read(512)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"version https://git-lfs"):
+        raise InputError(f"{path}: is a pointer of Git LFS, not the weights; fetch them with 'git lfs pull'")
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise InputError(f"{path}: is a web page, not weights; download the file itself, not the page about it")
+    if head.startswith((b"\x1f\x8b", b"BZh", b"7z\xbc\xaf", b"\xfd7zXZ")) or head[257:262] == b"ustar":
+        raise InputError(f"{path}: is an archive; unpack it and name the checkpoint inside")
+    if len(head) > 1 and all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head):
+        shown = head.decode("ascii").split("\n", 1)[0].strip()[:40]
+        raise InputError(f"{path}: is a text file that begins with {shown!r}, not weights; download it again")
+
+
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """All tensors of a safetensors file.
 
@@ -173,6 +193,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file; a model folder holds {CONFIG_NAME} and {WEIGHTS_NAME}")
+    refuse_text(path)
     try:
         with safe_open(path, framework="pt") as handle:
             return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a mapping)

@@ -1,18 +1,18 @@
 """Reading checkpoints that other projects published: tensors only, and a report of what became of each.
 
-A pickle is read with ``weights_only=True``. Lightning files also pickle a few harmless containers; those names, and
-no others, are stood in for by inert ones, so no foreign code runs and no foreign package is needed.
+A pickle is read with ``weights_only=True``. Training scripts also pickle harmless objects (paths, versions, settings);
+those of known modules, and no others, are stood in for by inert ones, so no foreign code runs and no foreign package is
+needed. Their contents are ignored.
 """
 
 from __future__ import annotations
 
-import argparse
 import collections
 import os
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pmam_plugin.checkpoints.folder import read_tensors
+from pmam_plugin.checkpoints.folder import read_tensors, refuse_text
 from pmam_plugin.errors import InputError
 
 # The classes of the published detectors, in output order.
@@ -36,20 +36,30 @@ DESED_LABELS = (
     "Speech",
     "Vacuum_cleaner",
 )
-# What the Lightning versions of the published checkpoints pickle beside tensors and plain containers.
-_INERT_NAMES = (
-    "pytorch_lightning.utilities.parsing.AttributeDict",
-    "lightning.pytorch.utilities.parsing.AttributeDict",
-    "lightning_fabric.utilities.data.AttributeDict",
-    "lightning.fabric.utilities.data.AttributeDict",
-    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-    "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
-    "pathlib.PosixPath",
-    "pathlib.Path",
-    "pathlib.PurePosixPath",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "numpy.dtype",
+# What training scripts pickle beside tensors and plain containers: whatever stands in these modules is replaced by an
+# inert object, and so neither needed nor run.
+_INERT_MODULES = (
+    "pathlib",
+    "numpy",
+    "torch.torch_version",
+    "packaging.version",
+    "pytorch_lightning",
+    "lightning",
+    "lightning_fabric",
+    "omegaconf",
+    "hydra",
+    "ml_collections",
+    "yacs.config",
+    "easydict",
+    "addict",
+    "box",
+    "munch",
+    "argparse",
+    "datetime",
+    "types.SimpleNamespace",
+    "fairseq.dataclass",
+    "transformers.training_args",
+    "transformers.configuration_utils",
 )
 
 
@@ -129,27 +139,34 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         return dict(read_tensors(file))
     if not file.is_file():
         raise InputError(f"{path}: no such file; download the checkpoint first")
-    stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [(_Inert, name) for name in _INERT_NAMES]
+    refuse_text(file)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace, collections.defaultdict, dict, list, *stand_ins]):
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        content = _without_foreign_code(file)
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: {_refusal(str(error))}") from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: not a whole PyTorch checkpoint ({reason}); download it again") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds {type(content).__name__}, not a dictionary of tensors; give another file")
     return dict(content)
+
+
+def _without_foreign_code(file: Path) -> Any:
+    """``torch.load`` of tensors and plain containers; harmless names become stand-ins one by one, as they turn up."""
+    inert: list[str] = []
+    while True:
+        stand_ins: list[Any] = [(_Inert, name) for name in inert]
+        try:
+            with torch.serialization.safe_globals([collections.defaultdict, dict, list, *stand_ins]):
+                return torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            found = re.search(r"GLOBAL ([\w.]+)", str(error))
+            name = found[1] if found else ""
+            harmless = any(name == module or name.startswith(f"{module}.") for module in _INERT_MODULES)
+            if not harmless or name in inert:
+                raise
+            inert.append(name)
 
 
 def tensors_in(content: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -47,6 +47,32 @@ _RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
 }
 
 
+def import_any_sedt(
+    source: str | os.PathLike[str],
+    labels: Sequence[str] | None = None,
+    statistics: str | os.PathLike[str] | None = None,
+    teacher: bool = False,
+) -> tuple[nn.Module, ImportReport]:
+    """What a checkpoint of the reference holds: a detector, SP-SEDT's pretext model, or the audio tagger.
+
+    Raises:
+        InputError: none of these; labels for the pretext model, which has no classes; or see the three importers.
+    """
+    tensors = _read(source, teacher)
+    names = set(tensors)
+    if "patch2query.weight" in names and "weak_class_embed.weight" not in names:
+        if labels is not None:
+            raise InputError(
+                f"{source}: is an SP-SEDT pre-training checkpoint, which has no classes; leave the labels out"
+            )
+        # Ten patches share the published queries evenly; a file says how many queries it has, not how many patches.
+        queries = len(tensors["query_embed.weight"]) if "query_embed.weight" in names else 10
+        return import_sp_sedt(source, statistics, patches=10 if queries % 10 == 0 else 1)
+    if "weak_label.2.weight" in names:
+        return import_sedt_tagger(source, labels or DESED_LABELS, statistics)
+    return import_sedt(source, labels, statistics, teacher)
+
+
 def import_sedt(
     source: str | os.PathLike[str],
     labels: Sequence[str] | None = None,

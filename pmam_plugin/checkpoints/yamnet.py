@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pmam_plugin.checkpoints.folder import WEIGHTS_NAME, model_folder, read_tensors
+from pmam_plugin.checkpoints.folder import WEIGHTS_NAME, model_folder, read_tensors, refuse_text
 from pmam_plugin.checkpoints.foreign import ImportReport, load_strictly, under
 from pmam_plugin.config import from_config
 from pmam_plugin.encoders.yamnet import CHANNELS, STRIDES, YAMNetEncoder, YAMNetFrames
@@ -115,6 +115,7 @@ def _read_keras(source: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise InputError("h5py is not installed; install it with pip install 'pmam-plugin[keras]'") from error
     if not Path(source).is_file():
         raise InputError(f"{source}: no such file; download it from {ADDRESS}")
+    refuse_text(source)
     try:
         with h5py.File(source, "r") as file:
             root = file.get("model_weights", file)

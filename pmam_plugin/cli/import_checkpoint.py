@@ -48,7 +48,12 @@ def register(app: typer.Typer) -> None:
 def import_checkpoint(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="The published file.")],
     destination: Annotated[Path, typer.Argument(metavar="DST", help="Model folder to write.")],
-    kind: Annotated[Kind, typer.Option(help="passt, atst-frame and yamnet are encoders, the others whole models.")],
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            help="passt, atst-frame and yamnet are encoders, the others whole models; sedt: SP-SEDT and taggers too."
+        ),
+    ],
     labels: Annotated[
         str | None,
         typer.Option(metavar="A,B,...", help="Class names in the model's order; by default DESED's ten."),
@@ -139,14 +144,14 @@ def _import(
 def _import_sedt(
     source: Path, labels: Sequence[str] | None, network: Network | None, statistics: Path | None
 ) -> tuple[Any, Any, Any]:
-    from pmam_plugin.checkpoints.sedt import import_sedt
+    from pmam_plugin.checkpoints.sedt import import_any_sedt
 
     if statistics is None:
         raise InputError(
             f"{source}: SEDT keeps the statistics of its front end in a JSON file beside the checkpoint; "
             "name that file with --statistics"
         )
-    model, report = import_sedt(source, labels, statistics, teacher=network is Network.teacher)
+    model, report = import_any_sedt(source, labels, statistics, teacher=network is Network.teacher)
     return model, report, None
 
 

@@ -92,13 +92,15 @@ def push(
     return str(commit.oid)
 
 
-def resolve(source: str | os.PathLike[str], revision: str | None = None, token: str | None = None) -> Path:
+def resolve(
+    source: str | os.PathLike[str], revision: str | None = None, token: str | None = None, **fetching: Any
+) -> Path:
     """The folder of a model, fetched from the Hub if need be.
 
     :func:`~pmam_plugin.checkpoints.hub_folder.fetch_model`, with a download that breaks off told in one sentence too.
     """
     with one_sentence(os.fspath(source)):
-        return fetch_model(source, revision, token)
+        return fetch_model(source, revision, token, **fetching)
 
 
 def pull(
@@ -139,6 +141,7 @@ def load_model(
     revision: str | None = None,
     device: str | torch.device | None = None,
     token: str | None = None,
+    **fetching: Any,
 ) -> LoadedModel:
     """A detector from a folder or the Hub, in evaluation mode; the ``from_pretrained`` of plain models.
 
@@ -147,11 +150,13 @@ def load_model(
         revision: branch, tag or commit of a Hub repository.
         device: where the model goes; None is the CPU.
         token: for private repositories.
+        fetching: ``cache_dir``, ``local_files_only``, ``force_download`` of
+            :func:`~pmam_plugin.checkpoints.hub_folder.fetch_model`.
 
     Raises:
         InputError: see :func:`~pmam_plugin.checkpoints.load_model`.
     """
-    return load_folder(resolve(source, revision, token), device)
+    return load_folder(resolve(source, revision, token, **fetching), device)
 
 
 def push_model(

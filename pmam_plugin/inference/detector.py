@@ -107,6 +107,9 @@ class SoundEventDetector:
         revision: str | None = None,
         device: str | torch.device | None = None,
         token: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
         **settings: Any,
     ) -> SoundEventDetector:
         """Load a model folder, or fetch one from the Hugging Face Hub (once; later uses work offline).
@@ -117,12 +120,22 @@ class SoundEventDetector:
             revision: branch, tag or commit of a Hub repository.
             device: see the class.
             token: for a private repository; by default the one ``hf auth login`` stored.
+            cache_dir: where fetched files are kept; None is the Hub's own cache.
+            local_files_only: use what was fetched before, and nothing else.
+            force_download: fetch files that are in the cache again.
             settings: ``precision``, ``batch_size``.
 
         Raises:
             InputError: there is no such model, or its files are not whole or do not fit this version.
         """
-        loaded = load_model(source, revision, token=token)
+        loaded = load_model(
+            source,
+            revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
         detector = cls(loaded.model, loaded.postprocessing, loaded.options, device, **settings)
         detector.config = loaded.config
         return detector

@@ -1,5 +1,6 @@
 import argparse
 import collections
+import datetime
 import os
 import pathlib
 import pickle
@@ -50,6 +51,70 @@ def test_lightnings_own_containers_are_read_without_lightning(tmp_path, monkeypa
     torch.save({"state_dict": {"a": torch.ones(2)}, "hyper_parameters": container(rate=0.1)}, tmp_path / "x.ckpt")
     monkeypatch.undo()
     torch.testing.assert_close(read_checkpoint(tmp_path / "x.ckpt")["state_dict"], {"a": torch.ones(2)})
+
+
+def _as_if_from(module: str, name: str, **attributes):
+    """An object of a class that another package would define."""
+    return type(name, (), {"__module__": module, **attributes})
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("omegaconf.dictconfig", "DictConfig"),
+        ("omegaconf.base", "ContainerMetadata"),
+        ("pathlib._local", "WindowsPath"),
+        ("lightning.pytorch.callbacks.timer", "Timer"),
+        ("ml_collections.config_dict", "ConfigDict"),
+        ("yacs.config", "CfgNode"),
+        ("packaging.version", "Version"),
+    ],
+)
+def test_settings_and_paths_of_other_packages_and_systems_are_left_aside(tmp_path, monkeypatch, module, name):
+    kind = _as_if_from(module, name)
+    parts = module.split(".")
+    for end in range(1, len(parts) + 1):
+        monkeypatch.setitem(sys.modules, ".".join(parts[:end]), types.ModuleType(".".join(parts[:end])))
+    setattr(sys.modules[module], name, kind)
+    thing = kind()
+    thing.content = {"rate": 0.1}
+    torch.save({"state_dict": {"a": torch.ones(2)}, "config": thing}, tmp_path / "x.ckpt")
+    monkeypatch.undo()
+    torch.testing.assert_close(read_checkpoint(tmp_path / "x.ckpt")["state_dict"], {"a": torch.ones(2)})
+
+
+def test_plain_objects_beside_tensors_do_not_get_in_the_way(tmp_path):
+    things = {
+        "windows": pathlib.PureWindowsPath("C:/x"),
+        "version": torch.torch_version.TorchVersion("2.8.0"),
+        "array": np.arange(6.0).reshape(2, 3),
+        "scalar": np.float32(0.5),
+        "when": datetime.datetime(2025, 1, 1),
+        "settings": types.SimpleNamespace(rate=0.1),
+    }
+    torch.save({"model": {"a": torch.ones(2)}, **things}, tmp_path / "x.pt")
+    torch.testing.assert_close(read_checkpoint(tmp_path / "x.pt")["model"], {"a": torch.ones(2)})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            "is a pointer of Git LFS, not the weights",
+        ),
+        (b"<!DOCTYPE html>\n<html>", "is a web page, not weights; download the file itself"),
+        (b'{"error": "not found"}', 'is a text file that begins with \'{"error": "not found"}\', not weights'),
+        (b"\x1f\x8b\x08\x00", "is an archive; unpack it"),
+    ],
+)
+@pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
+def test_what_is_no_checkpoint_is_named_for_what_it_is(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as error:
+        read_checkpoint(tmp_path / name)
+    assert str(tmp_path / name) in str(error.value)
+    assert said in str(error.value)
 
 
 class _Malicious:

@@ -57,6 +57,31 @@ def test_only_the_three_files_are_fetched_at_the_revision(folder, monkeypatch):
     ]
 
 
+def test_where_files_are_kept_and_whether_to_fetch_are_passed_on(folder, monkeypatch, tmp_path):
+    calls = fake(monkeypatch, folder)
+    fetch_model("org/name", cache_dir=tmp_path, local_files_only=True, force_download=True)
+    assert {"cache_dir": tmp_path, "local_files_only": True, "force_download": True}.items() <= calls[0].items()
+
+
+def test_a_cache_that_holds_a_part_is_told_from_a_repository_that_lacks_it(folder, monkeypatch):
+    (folder / "model.safetensors").unlink()
+    fake(monkeypatch, folder)
+    with pytest.raises(InputError, match=r"only a part of it \(model\.safetensors is missing\); connect once"):
+        fetch_model("org/name", local_files_only=True)
+    for answer, said in ((True, "holds only a part"), (False, "the repository has no model.safetensors")):
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub, "file_exists", lambda *_, there=answer, **__: there)
+        with pytest.raises(InputError, match=said):
+            fetch_model("org/name")
+
+
+def test_a_mistyped_folder_is_told_what_there_is(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent.parent)
+    fake(monkeypatch, errors.LocalEntryNotFoundError("offline"))
+    with pytest.raises(InputError, match=rf"no folder here \({folder.parent.name} holds model\)"):
+        fetch_model(f"{folder.parent.name}/modle")
+
+
 @pytest.mark.parametrize("name", ["./missing", "/missing/model", "missing", "a/b/c", "https://example.org/x"])
 def test_what_is_neither_folder_nor_repository_is_refused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -97,6 +122,8 @@ def test_each_failure_is_one_sentence(error, message, monkeypatch, tmp_path):
 def test_a_repository_without_a_model_folder_is_refused(name, folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (folder / name).unlink()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "file_exists", lambda *_, **__: False)
     fake(monkeypatch, folder)
     with pytest.raises(InputError, match=rf"org/name: the repository has no {name}"):
         fetch_model("org/name")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pmam_plugin.checkpoints.sedt import (
+    import_any_sedt,
     import_sedt,
     import_sedt_tagger,
     import_sp_sedt,
@@ -124,6 +125,18 @@ def test_an_imported_tagger_has_the_references_backbone(tmp_path: Path, layout: 
     expected = hidden @ state["weak_label.2.weight"].T + state["weak_label.2.bias"]
     with torch.no_grad():
         torch.testing.assert_close(model({"mel": spectrogram})[0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_one_command_takes_all_three_kinds_of_file(tmp_path: Path, layout: Layout, sedt_state) -> None:
+    for state, labels, kind in (
+        (sedt_state, LABELS, "SEDT"),
+        (layout.sp_sedt(), None, "SPSEDT"),
+        (layout.tagger(), LABELS, "AudioTagger"),
+    ):
+        model, _ = import_any_sedt(save(tmp_path / "x.pt", state), labels)
+        assert type(model).__name__ == kind
+    with pytest.raises(InputError, match="without classes; leave the labels out"):
+        import_any_sedt(save(tmp_path / "x.pt", layout.sp_sedt()), ["Dog"])
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"model": {"state_dict": s}}])
