@@ -3,13 +3,19 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pmam_plugin.audio.reading import AudioInfo, AudioPath, audio_blocks, audio_info, read_audio, write_wav
+    from pmam_plugin.audio.reader import AudioPath, AudioReader
+    from pmam_plugin.audio.reading import AudioInfo, audio_blocks, audio_info, read_audio, write_wav
     from pmam_plugin.audio.resampling import MonoResampler, as_mono, fit_length, to_mono_resampled
 
-_READING = ("AudioInfo", "AudioPath", "audio_blocks", "audio_info", "read_audio", "write_wav")
+_HOMES = {
+    **dict.fromkeys(("AudioPath", "AudioReader"), "reader"),
+    **dict.fromkeys(("AudioInfo", "audio_blocks", "audio_info", "read_audio", "write_wav"), "reading"),
+    **dict.fromkeys(("MonoResampler", "as_mono", "fit_length", "to_mono_resampled"), "resampling"),
+}
 __all__ = [
     "AudioInfo",
     "AudioPath",
+    "AudioReader",
     "MonoResampler",
     "as_mono",
     "audio_blocks",
@@ -23,8 +29,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Names of clips are needed where nothing is decoded; they must not wait for torch.
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"pmam_plugin.audio.{'reading' if name in _READING else 'resampling'}"), name)
+    return getattr(import_module(f"pmam_plugin.audio.{_HOMES[name]}"), name)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from pmam_plugin.audio.reading import AudioReader
+from pmam_plugin.audio.reader import AudioReader
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import read_json, write_json
 

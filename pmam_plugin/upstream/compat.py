@@ -73,7 +73,7 @@ def resampling_in_threads() -> Iterator[None]:
 
 def info(path: str | os.PathLike[str], **others: Any) -> AudioInformation:
     """Properties of an audio file."""
-    from pmam_plugin.audio.reading import AudioReader
+    from pmam_plugin.audio.reader import AudioReader
 
     with AudioReader(path) as reader:
         frames = reader.frames or sum(len(block) for block in reader.blocks())
@@ -90,7 +90,7 @@ def load(
     **others: Any,
 ) -> tuple[Tensor, int]:
     """Read an audio file: ``(channels, samples)`` float32 in [-1, 1], and its sample rate."""
-    from pmam_plugin.audio.reading import AudioReader
+    from pmam_plugin.audio.reader import AudioReader
 
     with AudioReader(path) as reader:
         blocks = list(reader.blocks(frame_offset, None if num_frames < 0 else num_frames))

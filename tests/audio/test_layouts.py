@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from pmam_plugin.audio import audio_blocks, audio_info, mpeg, read_audio, reading
+from pmam_plugin.audio import audio_blocks, audio_info, mpeg, read_audio, reader
 from pmam_plugin.errors import InputError
 from tests.audio.files import (
     RATE,
@@ -297,7 +297,7 @@ LIVING_CODECS = [
 def test_codecs_that_only_run_forward_are_read_in_blocks_and_in_parts(tmp_path, monkeypatch, kind, subtype):
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE) / RATE)
     (tmp_path / "a.wav").write_bytes(encoded(tone, kind, subtype))
-    monkeypatch.setattr(reading, "BLOCK_SECONDS", 0.7)
+    monkeypatch.setattr(reader, "BLOCK_SECONDS", 0.7)
     wave, said = heard(tmp_path / "a.wav")
     assert not said
     assert 0 <= len(wave) - 3 * RATE < 1100  # the last block of an ADPCM is filled up
@@ -340,14 +340,14 @@ def test_a_part_is_what_the_whole_has_there_and_nothing_else_is_read(tmp_path, m
     (tmp_path / "a.flac").write_bytes(encoded(samples, "FLAC", rate=44100))
     whole = read_audio(tmp_path / "a.flac", RATE)
     read: list[int] = []
-    original = reading._Decoder.read
+    original = reader._Decoder.read
 
     def counting(self, frames, *arguments, **named):
         block = original(self, frames, *arguments, **named)
         read.append(len(block))
         return block
 
-    monkeypatch.setattr(reading._Decoder, "read", counting)
+    monkeypatch.setattr(reader._Decoder, "read", counting)
     for start, seconds in ((0.0, 1.0), (7.25, 10.0), (39.0, 1.0), (39.5, 5.0)):
         read.clear()
         part = read_audio(tmp_path / "a.flac", RATE, start, seconds)
@@ -420,7 +420,7 @@ def test_a_full_disk_or_a_lost_network_is_no_end_of_the_recording(tmp_path, monk
             return 0
         return original(self, buffer)
 
-    original = reading.View.readinto
-    monkeypatch.setattr(reading.View, "readinto", fails)
+    original = reader.View.readinto
+    monkeypatch.setattr(reader.View, "readinto", fails)
     with pytest.raises(InputError, match="Input/output error"):
         read_audio(tmp_path / "a.au", RATE)

@@ -15,7 +15,7 @@ from pmam_plugin.audio import (
     audio_info,
     fit_length,
     read_audio,
-    reading,
+    reader,
     to_mono_resampled,
     write_wav,
 )
@@ -270,7 +270,7 @@ def test_writing_nothing_leaves_no_file(tmp_path):
 
 @pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2), (8_000, 3)])
 def test_blocks_together_are_the_file_read_at_once(tmp_path, monkeypatch, rate, channels):
-    monkeypatch.setattr(reading, "BLOCK_SECONDS", 0.3)
+    monkeypatch.setattr(reader, "BLOCK_SECONDS", 0.3)
     noise = 0.1 * np.random.default_rng(1).standard_normal((round(1.7 * rate), channels))
     soundfile.write(tmp_path / "a.wav", noise, rate)
     blocks = list(audio_blocks(tmp_path / "a.wav", 16_000))
@@ -284,7 +284,7 @@ def test_a_short_file_is_one_block(tmp_path):
 
 
 def test_broken_files_are_refused_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "BLOCK_SECONDS", 0.3)
+    monkeypatch.setattr(reader, "BLOCK_SECONDS", 0.3)
     path = tmp_path / "a.wav"
     soundfile.write(path, np.zeros(48_000), 16_000)
     path.write_bytes(path.read_bytes()[:50_000])

@@ -16,6 +16,7 @@ from pmam_plugin.cli.detect import find_recordings
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation.tables import read_scores
 from pmam_plugin.tables import read_events
+from tests.audio.files import encoded, flac_total, wav_sizes
 from tests.inference.test_detector import RATE, balanced, noise
 
 
@@ -141,6 +142,24 @@ def test_a_bad_file_does_not_stop_the_rest_and_is_named_at_the_end(folder, model
     assert "bad.wav" in error
     assert "missing.wav" in error
     assert set(read_events(tmp_path / "e.tsv").filename) == {"a.wav", "deep/b.flac", "deep/er/a.wav"}
+
+
+def test_no_kind_of_recording_costs_the_others_their_results(folder, model, tmp_path, capsys):
+    """Voicemail codecs, pipes' placeholders, an MP3 that breaks off: each is heard or named, and the rest goes on."""
+    samples = noise(2.5, 3)
+    soundfile.write(folder / "voice.wav", samples, RATE, format="WAV", subtype="GSM610")
+    content = encoded(samples, "FLAC", rate=RATE)
+    (folder / "pipe.flac").write_bytes(flac_total(content, 0))
+    (folder / "unfinished.wav").write_bytes(wav_sizes(encoded(samples, "WAV", "PCM_16", RATE), 0, 0))
+    (folder / "cut.mp3").write_bytes(encoded(noise(40.0, 4), "MP3", rate=RATE)[:-3000])
+    (folder / "endless.flac").write_bytes(flac_total(content, 2**36 - 1))
+    assert run("detect", folder, "--model", model, "--out", tmp_path / "e.json") == 1
+    results = json.loads((tmp_path / "e.json").read_text())
+    heard = {recording["filename"]: recording["duration"] for recording in results["recordings"]}
+    assert {name for name in heard if "/" not in name} == {"a.wav", "voice.wav", "pipe.flac", "unfinished.wav"}
+    assert all(seconds == pytest.approx(2.5, abs=0.05) for seconds in heard.values())
+    assert set(results["failed"]) == {"cut.mp3", "endless.flac"}
+    assert all("ends before its header says" in reason for reason in results["failed"].values())
 
 
 def test_a_threshold_may_be_given(folder, model, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from pmam_plugin.audio import read_audio, reading
+from pmam_plugin.audio import read_audio, reader
 from pmam_plugin.checkpoints import save_model
 from pmam_plugin.encoders.base import Windows
 from pmam_plugin.errors import InputError
@@ -100,7 +100,7 @@ def test_files_and_samples_of_any_rate_and_channel_count_agree(detector, tmp_pat
 def test_a_long_file_read_in_blocks_equals_its_samples_at_once(detector, tmp_path, monkeypatch):
     soundfile.write(tmp_path / "a.wav", noise(9.0), RATE, subtype="FLOAT")
     expected = values(detector.scores(noise(9.0), RATE))
-    monkeypatch.setattr(reading, "BLOCK_SECONDS", 0.7)
+    monkeypatch.setattr(reader, "BLOCK_SECONDS", 0.7)
     np.testing.assert_allclose(values(detector.scores(tmp_path / "a.wav")), expected, atol=1e-6)
 
 
