@@ -62,7 +62,8 @@ class FeatureAugmentation:
     Args:
         probability: that a clip is changed, drawn for every clip.
         streams: names of the features to change; all of them when None. Every stream draws its own parameters, but
-            the choice of clips is common to all.
+            the choice of clips is common to all. What stands before a slash in a feature's name is not looked at, so
+            that the streams of two views (``student/atst``, ``teacher/atst``) can be augmented in one call.
     """
 
     def __init__(self, probability: float, streams: Sequence[str] | None = None) -> None:
@@ -74,7 +75,7 @@ class FeatureAugmentation:
         self, features: Features, targets: Targets, generator: Generator | None = None
     ) -> tuple[Features, Targets]:
         """Change the chosen clips of the chosen streams."""
-        names = [name for name in features if self.streams is None or name in self.streams]
+        names = [name for name in features if self.streams is None or name.rpartition("/")[2] in self.streams]
         if not names:
             raise ValueError(f"{type(self).__name__} changes {self.streams}, but the features are {list(features)}")
         chosen = self.choose(features[names[0]].shape[0], generator)

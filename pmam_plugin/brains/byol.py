@@ -6,13 +6,13 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import speechbrain as sb
 import torch
 from torch import Tensor, nn
 
-from pmam_plugin.augment import MixPlan, draw_partners
+from pmam_plugin.augment import draw_partners
 from pmam_plugin.brains.base import StageBrain, TrainingPlan
 from pmam_plugin.brains.schedules import cosine_fall
 from pmam_plugin.data import Batch
@@ -38,7 +38,9 @@ class ATSTFrameBrain(StageBrain):
         plan, folder, seed, name, run_opts: see :class:`StageBrain`.
         momentum: share the teacher keeps of itself at the first update; rises to 1 along a cosine (0.9996; 0.997 for
             the small model).
-        noise_share: largest share of the added clip in view 2's power; uniform from 0.
+        noise_share: largest share of the added clip in view 2; uniform from 0.
+        noise_domain: what is mixed in that proportion: ``features``, as the authors do (``ln(w e^x + (1 - w) e^y)`` of
+            the normalised decibels, which a soft clip lifts little), or ``power``, the mel power, as air does.
         augmentation: of view 2, after the mixing.
         final_weight_decay: weight decay at the end, reached along a cosine from that of each group; None keeps it.
     """
@@ -58,13 +60,16 @@ class ATSTFrameBrain(StageBrain):
         noise_share: float = 0.4,
         augmentation: Augmentation | None = None,
         final_weight_decay: float | None = None,
+        noise_domain: Literal["features", "power"] = "features",
     ) -> None:
+        if noise_domain not in ("features", "power"):
+            raise ValueError(f"noise_domain is features or power, not {noise_domain!r}")
         super().__init__({"model": model}, plan, folder, seed, name, run_opts)
         self.model = model
         self.front_end = frontend.named()[model.encoder.feature].to(self.device)
         self._initial_decays = [group["weight_decay"] for group in self.groups]
         self.momentum, self.noise_share = momentum, noise_share
-        self.augmentation, self.final_weight_decay = augmentation, final_weight_decay
+        self.augmentation, self.final_weight_decay, self.noise_domain = augmentation, final_weight_decay, noise_domain
 
     def candidates(self) -> dict[str, nn.Module]:
         """Student and teacher in one; the last weights are kept: the loss is lowest where all embeddings are alike."""
@@ -91,14 +96,18 @@ class ATSTFrameBrain(StageBrain):
     def views(self, waves: Tensor) -> tuple[Tensor, Tensor]:
         """Features of view 1 and of view 2 of waveforms ``(batch, samples)``, each ``(batch, mel, frames)``."""
         power = self.front_end.power(waves)
-        clips = len(waves)
-        weights = 1 - self.noise_share * torch.rand(clips)
-        plan = MixPlan(weights, torch.ones(clips), draw_partners(torch.zeros(clips, dtype=torch.long)))
+        first = self.front_end.scale(power)
+        weights = (1 - self.noise_share * torch.rand(len(waves)))[:, None, None].to(first)
+        partners = draw_partners(torch.zeros(len(waves), dtype=torch.long)).to(first.device)
+        if self.noise_domain == "power":
+            mixed = self.front_end.scale(torch.lerp(power[partners], power, weights))
+        else:
+            mixed = torch.logaddexp(first + weights.log(), first[partners] + (1 - weights).log())
         name = self.model.encoder.feature
-        second = {name: self.front_end.scale(plan.mix_inputs(power))}
+        second = {name: mixed}
         if self.augmentation is not None:
             second, _ = self.augmentation(second, {})
-        return self.front_end.scale(power), second[name]
+        return first, second[name]
 
     def compute_objectives(self, predictions: BYOLOutput, batch: Batch, stage: sb.Stage) -> Tensor:
         """The loss; the spread of the embeddings is recorded beside it, as the watch against collapse."""

@@ -19,7 +19,7 @@ from pmam_plugin.brains.base import StageBrain, TrainingPlan
 from pmam_plugin.brains.frozen import frozen_parts, rest
 from pmam_plugin.brains.objectives import Objective, StepState
 from pmam_plugin.brains.views import Views
-from pmam_plugin.data import Batch
+from pmam_plugin.data import Batch, collate
 from pmam_plugin.encoders import Windows
 from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
 from pmam_plugin.models import SoundEventModel
@@ -27,6 +27,8 @@ from pmam_plugin.nn.ema import EMATeacher
 
 # (masked scores tables by clip) -> figures, among them "selection": higher is better
 SelectionScore = Callable[[Mapping[str, pd.DataFrame]], Mapping[str, float]]
+
+_MODELS = ("student", "teacher")
 
 
 class MeanTeacherBrain(StageBrain):
@@ -41,6 +43,9 @@ class MeanTeacherBrain(StageBrain):
         plan, folder, seed, name, run_opts: see :class:`StageBrain`.
         scoring: of both in validation, the one that the run is evaluated with.
         teacher_windows: sliding windows for the teacher in training.
+        recalibrate: training clips, spread evenly over all, on whose unmixed sound the student's batch norm measures
+            its statistics before each validation; what it sees in training are mixtures, whose spread is smaller (10 %
+            at conditional mixup's defaults). 0 leaves the running averages of training, as published.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class MeanTeacherBrain(StageBrain):
         run_opts: Mapping[str, Any] | None = None,
         scoring: Scoring | None = None,
         teacher_windows: Windows | None = None,
+        recalibrate: int = 0,
     ) -> None:
         # Heads that only a loss term uses (projectors) are trained here and never reach the exported model.
         modules: dict[str, nn.Module] = {"student": student}
@@ -66,12 +72,24 @@ class MeanTeacherBrain(StageBrain):
             recoverables |= getattr(objective, "recoverables", dict)()
         super().__init__(modules, plan, folder, seed, name, run_opts, recoverables)
         self.student, self.teacher = student, teacher
+        self._heads = nn.ModuleDict(
+            {name: part for name, part in (modules | recoverables).items() if name not in _MODELS}
+        )
         for moved in recoverables.values():
             moved.to(self.device)
         self.views, self.objectives, self.score = views, objectives, score
         self.scoring = scoring or Scoring()
-        self.teacher_windows = teacher_windows
+        self.teacher_windows, self.recalibrate = teacher_windows, recalibrate
         self._scored: dict[str, dict[str, ScoredClip]] = {}
+
+    def heads(self) -> dict[str, Tensor]:
+        """State of what only loss terms use (projectors), for the next stage."""
+        return self._heads.state_dict()
+
+    def load_heads(self, state: Mapping[str, Tensor]) -> None:
+        """Go on with the heads of the stage before; what this stage's terms do without stays behind."""
+        own = self._heads.state_dict()
+        self._heads.load_state_dict(own | {name: value for name, value in state.items() if name in own})
 
     def compute_forward(self, batch: Batch, stage: sb.Stage) -> StepState | None:
         """Student and teacher on their views of the batch; in validation their scores of it are kept instead."""
@@ -107,9 +125,37 @@ class MeanTeacherBrain(StageBrain):
         for objective in self.objectives:
             getattr(objective, "after_update", lambda: None)()
 
+    def train(self, train_loader: Any, valid_loader: Any = None) -> None:
+        """See :meth:`StageBrain.train`."""
+        self._training_clips = train_loader.dataset
+        super().train(train_loader, valid_loader)
+
+    @torch.no_grad()
+    def measure_norms(self) -> None:
+        """Take the statistics of the student's batch norms anew, on clips as they are."""
+        norms = [part for part in self.student.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+        norms = [part for part in norms if part.track_running_stats and part.weight.requires_grad]
+        if not norms or not self.recalibrate:
+            return
+        momenta = [norm.momentum for norm in norms]
+        self.student.eval()
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over all batches
+            norm.train()
+        clips, size = self._training_clips, sum(self.plan.batch.values())
+        chosen = torch.linspace(0, len(clips) - 1, min(self.recalibrate, len(clips))).long().tolist()
+        for start in range(0, len(chosen), size):
+            batch = collate([clips[index] for index in chosen[start : start + size]]).to(self.device)
+            self.student(batch.features(self.student.frontend), padding=batch.padding(batch.strong.shape[1]))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Forget the scores of the last validation; the teacher has dropout where the student has (published)."""
         self._scored = {}
+        if stage == sb.Stage.VALID:
+            self.measure_norms()
         # A validation leaves the teacher in evaluation mode, a resumed run starts in training mode: both must agree.
         if stage == sb.Stage.TRAIN and self.teacher is not None:
             rest(self.teacher.model.train(), frozen_parts(self.student))

@@ -209,14 +209,20 @@ class EmbeddingContrast:
 
     ``ramp * mean over clips of [w* d(p, z_i) + (1 - w*) d(p, z_j)]``, ``d = 2 - 2 cos``, ``p`` the predictor of the
     projector of the student's frame embeddings, ``z`` the averaged projector of the teacher's. Projector and
-    predictor serve training only; the exported model does not hold them. With a ramp to 0 there are no heads.
+    predictor serve training only; the exported model does not hold them. Their batch norm never sees padded frames.
+    With a ramp to 0 there are no heads. The paper says neither which embedding nor which clips: arguments.
 
     Args:
-        projector: ``(batch, frames, dim) -> (batch, frames, projected)``.
+        projector: ``(frames, dim) -> (frames, projected)``.
         predictor: on top of it, student only.
         ramp: weight over time.
         target: how compositions pull, ``sum`` or ``interp``.
         momentum: of the teacher's projector.
+        layer: embeddings that are compared: ``context``, what the head sees, the only level that both systems of the
+            paper share; or ``encoder``, what the context network reads, closest to ATST-Frame's pre-training.
+        clips: ``all`` or ``unlabelled``, those that no label teaches.
+        warm_up: only the heads learn, the model does not: for a first stage on a frozen encoder, after which the
+            second stage's contrast has heads that mean something. They are handed on.
     """
 
     def __init__(
@@ -226,8 +232,15 @@ class EmbeddingContrast:
         ramp: Ramp,
         target: Literal["sum", "interp"] = "sum",
         momentum: float = 0.999,
+        layer: Literal["context", "encoder"] = "context",
+        clips: Literal["all", "unlabelled"] = "all",
+        warm_up: bool = False,
     ) -> None:
+        for name, value, known in (("layer", layer, ("context", "encoder")), ("clips", clips, ("all", "unlabelled"))):
+            if value not in known:
+                raise ValueError(f"{name} is {' or '.join(known)}, not {value!r}")
         self.projector, self.predictor, self.ramp, self.target = projector, predictor, ramp, target
+        self.layer, self.clips, self.warm_up = layer, clips, warm_up
         self.teacher = EMATeacher(projector, decay=momentum)
         self.uses_teacher = ramp.maximum != 0
 
@@ -247,21 +260,28 @@ class EmbeddingContrast:
         """See :class:`Objective`."""
         if not self.uses_teacher:
             return {}
-        student, teacher = state.student.embedding, _teacher_of(state).embedding
-        if student is None or teacher is None:
-            raise ValueError("the embedding contrast needs a model that returns its frame embeddings")
-        predicted = state.modules["predictor"](state.modules["projector"](student.float()))
-        target = self.teacher.model(teacher.float()).detach()
-        plan = state.plan
+        student, teacher = self._embeddings(state.student), self._embeddings(_teacher_of(state))
+        if self.warm_up:
+            student = student.detach()
+        valid, plan = ~state.padding, state.plan
+        predicted = state.modules["predictor"](state.modules["projector"](student[valid].float()))
+        target = self.teacher.model(teacher[valid].float()).detach()
         per_clip = embedding_contrast(
-            predicted,
-            target,
+            predicted.new_zeros(*valid.shape, predicted.shape[-1]).masked_scatter(valid.unsqueeze(-1), predicted),
+            target.new_zeros(*valid.shape, target.shape[-1]).masked_scatter(valid.unsqueeze(-1), target),
             weights=None if plan is None else plan.target_weights,
             partners=None if plan is None else plan.partners,
             composition=self.target,
             padding=state.padding,
         )
-        return {"contrast": self.ramp.value(step, steps_per_epoch) * masked_mean(per_clip, None)}
+        counted = None if self.clips == "all" else ~state.batch.has_weak
+        return {"contrast": self.ramp.value(step, steps_per_epoch) * masked_mean(per_clip, counted)}
+
+    def _embeddings(self, detection: Detection) -> Tensor:
+        embedding = detection.embedding if self.layer == "context" else detection.encoded
+        if embedding is None:
+            raise ValueError(f"the embedding contrast needs a model that returns the embeddings of its {self.layer}")
+        return embedding
 
 
 def _teacher_of(state: StepState) -> Detection:

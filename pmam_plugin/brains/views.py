@@ -43,6 +43,8 @@ class Views:
         mix_teacher: the teacher sees the mixture too (PMAM); otherwise it sees the clean clips (ATST-SED) and the
             loss mixes its answers.
         mix_unlabelled: unlabelled clips take part (ATST-SED) or stay as they are (PMAM).
+        both: augments both views at once: one coin per clip (or batch) says for both whether, each view draws its own
+            how (ATST-SED's frequency warp).
         student, teacher: what is drawn for each view on its own.
     """
 
@@ -55,12 +57,13 @@ class Views:
         mix_unlabelled: bool = False,
         student: Augmentation | None = None,
         teacher: Augmentation | None = None,
+        both: Augmentation | None = None,
     ) -> None:
         if domain not in ("power", "features", "embeddings"):
             raise ValueError(f"domain is power, features or embeddings, not {domain!r}")
         self.shift, self.mixing, self.domain = shift, mixing, domain
         self.mix_teacher, self.mix_unlabelled = mix_teacher, mix_unlabelled
-        self.student, self.teacher = student, teacher
+        self.student, self.teacher, self.both = student, teacher, both
 
     def __call__(self, frontend: FrontEnds, batch: Batch) -> tuple[Features, Features, Targets, MixPlan | None]:
         """Student features, teacher features, targets of the student's view, and the mixing plan.
@@ -85,6 +88,11 @@ class Views:
             teacher = student if self.mix_teacher else teacher
             partners = {} if stored else partners_of(plan, frontend, mels, targets)
             targets = {name: plan.mix_targets(value) for name, value in targets.items()} | partners
+        if self.both is not None:
+            pair = {f"student/{name}": mel for name, mel in student.items()}
+            pair |= {f"teacher/{name}": mel for name, mel in teacher.items()}
+            pair, _ = self.both(pair, {})
+            student, teacher = ({name: pair[f"{view}/{name}"] for name in student} for view in ("student", "teacher"))
         if self.student is not None:
             student, _ = self.student(dict(student), {})
         if self.teacher is not None:

@@ -20,10 +20,12 @@ class BackboneOutput:
     Attributes:
         frames: output of the context network, ``(batch, frames, dim)``.
         tokens: the encoder's, for the tag branch, ``(batch, tokens, token_dim)``, or None.
+        encoded: what the context network read, ``(batch, frames, encoder's dim)``.
     """
 
     frames: Tensor
     tokens: Tensor | None
+    encoded: Tensor
 
 
 @configurable
@@ -87,7 +89,7 @@ class Backbone(nn.Module):
             tokens: whether anything uses the tokens.
         """
         encoded = self.encoder(features, windows=windows, tokens=tokens)
-        return BackboneOutput(self.context(encoded.frames), encoded.tokens)
+        return BackboneOutput(self.context(encoded.frames), encoded.tokens, encoded.frames)
 
     def columns(self, features: Mapping[str, Tensor], layer: str) -> Columns | None:
         """What :meth:`embed` interpolates to give ``layer``, if the encoder does so; see :class:`FrameEncoder`."""

@@ -24,12 +24,14 @@ class Detection:
         clips: clip probabilities pooled from the frames, ``(batch, classes)``.
         tags: clip probabilities of a separate tag branch, ``(batch, classes)``, or None.
         embedding: the frame embeddings the head saw, ``(batch, frames, dim)``, or None.
+        encoded: the encoder's frames, before the context network, ``(batch, frames, encoder's dim)``, or None.
     """
 
     frames: Tensor
     clips: Tensor
     tags: Tensor | None = None
     embedding: Tensor | None = None
+    encoded: Tensor | None = None
 
 
 class SoundEventModel(nn.Module):

@@ -112,4 +112,6 @@ class FrameDetector(SoundEventModel):
         if options:
             raise TypeError(f"a frame detector has no option {sorted(options)[0]!r}")
         output = self.backbone(features, windows=windows, tokens=tags and self.has_tags)
-        return self.head(output.frames, output.tokens, padding, temperature)
+        detection = self.head(output.frames, output.tokens, padding, temperature)
+        detection.encoded = output.encoded
+        return detection

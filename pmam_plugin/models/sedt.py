@@ -139,7 +139,7 @@ class SEDT(SoundEventModel):
             dense = dense.masked_fill(regrid_padding(padding, frames).unsqueeze(-1), 0.0)
         embedding = interpolate_frames(embedding, frames)
         span_frames = output.span_seconds * self.frame_rate
-        return SetDetection(dense, tags, tags, embedding, output, candidates, span_frames)
+        return SetDetection(dense, tags, tags, embedding, output=output, candidates=candidates, span_frames=span_frames)
 
     def score_tables(self, detection: Detection, durations: Sequence[float]) -> list[pd.DataFrame]:
         """Disjoint boxes per class as scores tables, one row between any two change points.
@@ -219,13 +219,14 @@ class SEDT(SoundEventModel):
         frames = spectrogram.shape[-1]
         padding = None if padding is None else regrid_padding(padding, frames)
         memory = self.network.encode(spectrogram, padding, self.span_frames)
-        queries = torch.cat((self.audio_query, self.network.event_queries)).expand(len(spectrogram), -1, -1)
-        states = self.network.decode(queries, memory)
-        audio, events = states[:, :, 0], states[:, :, 1:]
+        audio, events = (
+            query.expand(len(spectrogram), -1, -1) for query in (self.audio_query, self.network.event_queries)
+        )
+        decoded = self.network.decode(events, memory, leading=audio)
         output = SetOutput(
-            layer_logits=self.class_head(events),
-            layer_boxes=self.network.interval_head(events),
-            tag_logits=self.tag_head(audio[-1]),
+            layer_logits=self.class_head(decoded.states[:, :, 1:]),
+            layer_boxes=decoded.boxes,
+            tag_logits=self.tag_head(decoded.states[-1, :, 0]),
             activation=self.activation,
             span_seconds=self.clip_seconds * max(1.0, frames / self.span_frames),
         )

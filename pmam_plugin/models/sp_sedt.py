@@ -143,6 +143,9 @@ class SPSEDT(nn.Module):
         match_own_group: a patch is to be found by its own queries. Published: by any query, the cheapest; then a patch
             says little about its target, and a network trained briefly learns to spread its boxes over the clip by
             the noise of dropout and to ignore the patches.
+        patches_are_content: a patch is what its queries start from, standardised over the batch, so that the decoder
+            sees which patch it looks for. Published (False): it is added to their positions, unstandardised, where it
+            changes boxes less than dropout does.
         legacy_double_query: add event queries twice in training, as the reference does by mistake (it then evaluates
             and fine-tunes with one); to go on training its published weights only.
 
@@ -160,8 +163,10 @@ class SPSEDT(nn.Module):
         clip_seconds: float = 10.0,
         match_own_group: bool = True,
         legacy_double_query: bool = False,
+        patches_are_content: bool = False,
     ) -> None:
         super().__init__()
+        self.patches_are_content = patches_are_content
         self.frontend = frontend
         self.network = network
         self.sampler = sampler or PatchSampler()
@@ -202,11 +207,14 @@ class SPSEDT(nn.Module):
         bounds = bounds.to(spectrogram.device)
         described = self.describe(spectrogram, bounds)
         memory = self.network.encode(spectrogram, padding, self.span_frames)
-        states = self.network.decode(self._queries(described), memory, self._mask(bounds.shape[1], bounds.device))
+        own, patch = self._queries(described)
+        queries, content = (own.expand_as(patch), patch) if self.patches_are_content else (own + patch, None)
+        mask = self._mask(bounds.shape[1], bounds.device)
+        decoded = self.network.decode(queries, memory, mask, content=content)
         output = SetOutput(
-            layer_logits=self.class_head(states),
-            layer_boxes=self.network.interval_head(states),
-            layer_features=self.feature_head(states),
+            layer_logits=self.class_head(decoded.states),
+            layer_boxes=decoded.boxes,
+            layer_features=self.feature_head(decoded.states),
             span_seconds=self.clip_seconds * max(1.0, frames / self.span_frames),
         )
         boxes = edge_boxes(bounds.float() / max(frames, self.span_frames))
@@ -221,12 +229,17 @@ class SPSEDT(nn.Module):
         patches = crop_patches(spectrogram, bounds, self.patch_frames)
         return pooled_features(self.network.backbone, patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
 
-    def _queries(self, described: Tensor) -> Tensor:
+    def _queries(self, described: Tensor) -> tuple[Tensor, Tensor]:
+        """Event queries, and what the patches add to them, ``(batch, queries, dim)``."""
+        if self.patches_are_content:
+            # Pooled features of patches differ by little beside their mean; standardised, the difference is all.
+            spread = described.flatten(0, 1).std(dim=0, correction=0).clamp_min(1e-6)
+            described = (described - described.flatten(0, 1).mean(dim=0)) / spread
         patch = self.patch_projection(described).repeat_interleave(self.group, dim=1)
         if self.training and self.patch_dropout:
             patch = patch * (torch.rand(*patch.shape[:2], 1) >= self.patch_dropout).to(patch.device)
         own = self.network.event_queries[: patch.shape[1]]
-        return (2 * own if self.legacy_double_query and self.training else own) + patch
+        return 2 * own if self.legacy_double_query and self.training else own, patch
 
     def _mask(self, patches: int, device: torch.device) -> Tensor:
         own = self._ownership(patches, device)

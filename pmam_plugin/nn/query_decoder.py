@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pmam_plugin.config import configurable
-from pmam_plugin.nn.set_transformer import TransformerDecoder, TransformerEncoder, sine_positions
+from pmam_plugin.nn.set_transformer import TransformerDecoder, TransformerEncoder, sine_encoding, sine_positions
 
 
 @dataclass
@@ -21,12 +23,16 @@ class Memory:
         positions: their positions, ``(cells * bands, dim)``.
         padding: true where a token is padding, ``(batch, cells * bands)``, or None.
         bands: frequency cells per time cell.
+        shares: middle of each token's time cell as a share of the span, ``(cells * bands,)``.
+        cell: length of a cell as a share of the span.
     """
 
     tokens: Tensor
     positions: Tensor
     padding: Tensor | None
     bands: int
+    shares: Tensor
+    cell: float
 
     def over_time(self) -> Tensor:
         """Tokens averaged over frequency, ``(batch, cells, dim)``."""
@@ -66,9 +72,62 @@ class IntervalHead(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 2))
 
-    def forward(self, states: Tensor) -> Tensor:
-        """``(..., dim) -> (..., 2)``."""
-        return self.layers(states).float().sigmoid()
+    def forward(self, states: Tensor, reference: Tensor | None = None) -> Tensor:
+        """``(..., dim) -> (..., 2)``; beside a ``reference`` interval, what changes it, added to its logits."""
+        logits = self.layers(states).float()
+        return (logits if reference is None else logits + reference.logit(eps=1e-3)).sigmoid()
+
+
+class Anchors(nn.Module):
+    """Queries that stand somewhere: a learned interval each, refined by every decoder layer (DAB-DETR).
+
+    Liu et al. (ICLR 2022) give each query an anchor box, encode it as the query's position, and let every layer change
+    it in logit space. Where in the memory a query looks follows its anchor, too: attention falls off with the distance
+    in units of the anchor's length (their section 4.4; the Gaussian is that of SMCA, Gao et al., ICCV 2021). Heads look
+    at different parts of the interval, from before its start to behind its end, learned.
+
+    Args:
+        queries: number of anchors, spread evenly over the span at first, a fifth of it long.
+        dim: width of the queries.
+        heads: attention heads.
+    """
+
+    def __init__(self, queries: int, dim: int, heads: int) -> None:
+        super().__init__()
+        centres = (torch.arange(queries) + 0.5) / queries
+        self.logits = nn.Parameter(torch.stack((centres, torch.full((queries,), 0.2)), dim=-1).logit())
+        self.position = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+        self.offsets = nn.Parameter(torch.linspace(-0.6, 0.6, heads))
+        self.spreads = nn.Parameter(torch.full((heads,), -1.0))
+        self.dim = dim
+
+    def encode(self, boxes: Tensor) -> Tensor:
+        """Positional terms of intervals, ``(..., 2) -> (..., dim)``."""
+        return self.position(sine_encoding(boxes, self.dim // 2, 20.0, 20.0).flatten(-2))
+
+    def bias(self, boxes: Tensor, memory: Memory, leading: int) -> Tensor:
+        """Logits of cross-attention by place, ``(batch * heads, leading + queries, tokens)``; 0 for leading queries."""
+        centre, length = boxes.float().unbind(-1)
+        middle = centre.unsqueeze(1) + self.offsets[:, None] * length.unsqueeze(1)
+        spread = self.spreads.exp()[:, None] * length.unsqueeze(1) + memory.cell / 2
+        bias = -0.5 * ((memory.shares - middle.unsqueeze(-1)) / spread.unsqueeze(-1)).square()
+        bias = functional.pad(bias, (0, 0, leading, 0))
+        if memory.padding is not None:
+            bias = bias.masked_fill(memory.padding[:, None, None], -torch.inf)
+        return bias.flatten(0, 1)
+
+
+@dataclass
+class Decoded:
+    """What the decoder says after every layer.
+
+    Attributes:
+        states: of leading and event queries, ``(layers, batch, leading + queries, dim)``.
+        boxes: (centre, length) of the event queries, ``(layers, batch, queries, 2)``.
+    """
+
+    states: Tensor
+    boxes: Tensor
 
 
 @configurable
@@ -88,6 +147,10 @@ class SetNetwork(nn.Module):
         feedforward: hidden width of feed-forward parts.
         dropout: of the Transformer.
         attention_dropout: see :class:`~pmam_plugin.nn.set_transformer.EncoderLayer`.
+        anchors: event queries are content, and each stands at an interval that every decoder layer refines
+            (:class:`Anchors`); False, as published: they are positions alone, and learn from nothing where to look.
+        position_temperature, position_scale: see :func:`~pmam_plugin.nn.set_transformer.sine_positions`. 20 and 60 tell
+            cells of 0.16 s apart from the first update on.
         frequency_bands: number of frequency cells that get a learned position added to the sine of time. 0, as
             published, gives all cells of a time step the same position, so that their order is invisible to
             attention; ``backbone.cells(n_mels)`` (4 for 64 bands) makes it visible.
@@ -105,9 +168,13 @@ class SetNetwork(nn.Module):
         dropout: float = 0.1,
         frequency_bands: int = 0,
         attention_dropout: float | None = None,
+        anchors: bool = False,
+        position_temperature: float = 10000.0,
+        position_scale: float = 2 * math.pi,
     ) -> None:
         super().__init__()
         self.dim = dim
+        self.position_temperature, self.position_scale = position_temperature, position_scale
         self.backbone = backbone
         self.input_projection = nn.Conv2d(backbone.channels, dim, 1)
         sizes = (dim, heads, feedforward, dropout, attention_dropout)
@@ -115,6 +182,11 @@ class SetNetwork(nn.Module):
         self.decoder = TransformerDecoder(decoder_layers, *sizes)
         self.interval_head = IntervalHead(dim)
         self.event_queries = nn.Parameter(torch.randn(queries, dim))
+        self.anchors = Anchors(queries, dim, heads) if anchors else None
+        if anchors:
+            # Boxes begin as the anchors themselves.
+            for parameter in self.interval_head.layers[-1].parameters():
+                nn.init.zeros_(parameter)
         self.frequency_positions = nn.Parameter(torch.zeros(frequency_bands, dim)) if frequency_bands else None
 
     def encode(self, spectrogram: Tensor, padding: Tensor | None = None, span_frames: int = 0) -> Memory:
@@ -136,7 +208,9 @@ class SetNetwork(nn.Module):
         cells, bands = features.shape[2:]
         tokens = self.input_projection(features).flatten(2).transpose(1, 2)
         span_cells = max(cells, self.backbone.cells(span_frames))
-        positions = sine_positions(cells, self.dim, span_cells, features.device).to(tokens.dtype)
+        positions = sine_positions(
+            cells, self.dim, span_cells, features.device, self.position_temperature, self.position_scale
+        )
         positions = positions[:, None].expand(-1, bands, -1)
         if self.frequency_positions is not None:
             positions = positions + self.frequency_positions
@@ -144,14 +218,56 @@ class SetNetwork(nn.Module):
         token_padding = None
         if padding is not None:
             token_padding = padding[:, :: self.backbone.time_factor][:, :cells].repeat_interleave(bands, dim=1)
-        return Memory(self.encoder(tokens, positions, token_padding), positions, token_padding, bands)
+        shares = ((torch.arange(cells, device=features.device) + 0.5) / span_cells).repeat_interleave(bands)
+        tokens = self.encoder(tokens, positions, token_padding)
+        return Memory(tokens, positions, token_padding, bands, shares, 1 / span_cells)
 
-    def decode(self, queries: Tensor, memory: Memory, query_mask: Tensor | None = None) -> Tensor:
-        """States of queries ``(batch, queries, dim)`` after every decoder layer, ``(layers, batch, queries, dim)``.
+    def decode(
+        self,
+        queries: Tensor,
+        memory: Memory,
+        query_mask: Tensor | None = None,
+        leading: Tensor | None = None,
+        content: Tensor | None = None,
+        boxes: Tensor | None = None,
+    ) -> Decoded:
+        """Let queries look for what they stand for.
 
         Args:
-            queries: event queries, with whatever the model adds to them.
+            queries: event queries ``(batch, queries, dim)``, with whatever the model adds to them: positional terms, or
+                with anchors the first states.
             memory: of :meth:`encode`.
-            query_mask: true where a query (row) must not see another (column), ``(queries, queries)``.
+            query_mask: true where a query (row) must not see another (column), ``(leading + queries, same)``.
+            leading: queries before them that stand nowhere, ``(batch, leading, dim)``; always positional terms.
+            content: first states of the event queries, added to what they start from, ``(batch, queries, dim)``.
+            boxes: where the queries stand at first, ``(batch, queries, 2)``; default the learned anchors, in order.
         """
-        return self.decoder(queries, memory.tokens, memory.positions, memory.padding, query_mask)
+        front, anchors = 0 if leading is None else leading.shape[1], self.anchors
+        states = torch.zeros_like(queries) if anchors is None else queries
+        states = states if content is None else states + content
+        if leading is not None:
+            states = torch.cat((torch.zeros_like(leading), states), dim=1)
+
+        def seated(positions: Tensor) -> Tensor:
+            return positions if leading is None else torch.cat((leading, positions.to(leading.dtype)), dim=1)
+
+        source = (memory.tokens, memory.positions, memory.padding, query_mask, states)
+        if anchors is None:
+            found = self.decoder(seated(queries), *source)
+            return Decoded(found, self.interval_head(found[:, :, front:]))
+        place = anchors.logits[: queries.shape[1]].sigmoid().expand(len(queries), -1, -1) if boxes is None else boxes
+        every_box: list[Tensor] = []
+
+        def refined(normed: Tensor) -> None:
+            reference = every_box[-1].detach() if every_box else place
+            every_box.append(self.interval_head(normed[:, front:], reference))
+
+        def locate(normed: Tensor | None) -> tuple[Tensor, Tensor | None]:
+            if normed is not None:
+                refined(normed)
+            here = every_box[-1].detach() if every_box else place
+            return seated(anchors.encode(here)), anchors.bias(here, memory, front)
+
+        found = self.decoder(queries, *source, locate)
+        refined(found[-1])
+        return Decoded(found, torch.stack(every_box))

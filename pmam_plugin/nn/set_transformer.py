@@ -7,6 +7,7 @@ Layers are pre-norm. Parameters carry torch's names for Transformer layers (``se
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -15,26 +16,39 @@ from pmam_plugin.nn.cpu import Dropout
 
 
 def sine_positions(
-    cells: int, dim: int, period_cells: float | None = None, device: torch.device | None = None
+    cells: int,
+    dim: int,
+    period_cells: float | None = None,
+    device: torch.device | None = None,
+    temperature: float = 10000.0,
+    scale: float = 2 * math.pi,
 ) -> Tensor:
     """One-dimensional sine encoding of time cells, counted from 1 (SEDT, section 3.1).
 
-    Cell ``t`` has the angle ``2 pi t / period``; channel ``i`` sees it divided by ``10000^(2 floor(i/2) / dim)``,
-    even channels through the sine, odd ones through the cosine.
+    Cell ``t`` has the angle ``scale * t / period``, see :func:`sine_encoding`. The published encoding is nearly flat:
+    with 31 cells a span neighbours have a cosine of .9997, so that attention hardly tells them apart.
 
     Args:
         cells: number of time cells.
         dim: number of channels, even.
         period_cells: cells of a whole span; default ``cells``.
         device: where to build it.
+        temperature: ratio of the fastest channel's rate to the slowest's.
+        scale: angle of the whole span in the fastest channel.
 
     Returns:
-        ``(cells, dim)``.
+        float32, also under autocast, whose half precision would round neighbours to one; ``(cells, dim)``.
     """
-    angles = torch.arange(1, cells + 1, device=device) * (2 * math.pi / ((period_cells or cells) + 1e-6))
-    rates = 10000.0 ** (-2 * torch.arange(dim // 2, device=device) / dim)
-    phase = angles[:, None] * rates
-    return torch.stack((phase.sin(), phase.cos()), dim=-1).flatten(1)
+    shares = torch.arange(1, cells + 1, device=device, dtype=torch.float32) / ((period_cells or cells) + 1e-6)
+    return sine_encoding(shares, dim, temperature, scale)
+
+
+def sine_encoding(shares: Tensor, dim: int, temperature: float = 10000.0, scale: float = 2 * math.pi) -> Tensor:
+    """Sines and cosines of ``scale * share / temperature^(2 floor(i/2) / dim)`` in turn, ``(...) -> (..., dim)``."""
+    with torch.autocast(shares.device.type, enabled=False):
+        rates = temperature ** (-2 * torch.arange(dim // 2, device=shares.device, dtype=torch.float32) / dim)
+        phase = (shares.float() * scale).unsqueeze(-1) * rates
+        return torch.stack((phase.sin(), phase.cos()), dim=-1).flatten(-2)
 
 
 class EncoderLayer(nn.Module):
@@ -100,6 +114,7 @@ class DecoderLayer(nn.Module):
         memory_positions: Tensor,
         memory_padding: Tensor | None = None,
         query_mask: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """Update the queries' states.
 
@@ -110,12 +125,15 @@ class DecoderLayer(nn.Module):
             memory_positions: broadcastable to ``memory``.
             memory_padding: true where a token is none, ``(batch, tokens)``.
             query_mask: true where a query (row) must not see another (column), ``(queries, queries)``.
+            bias: added to the logits of cross-attention, minus infinity where there is no token,
+                ``(batch * heads, queries, tokens)``; takes the place of ``memory_padding``.
         """
         values = self.norm1(states)
         keys = values + queries
         states = states + self.dropout(_attend(self.self_attn, keys, keys, values, mask=query_mask))
         seekers = self.norm2(states) + queries
-        found = _attend(self.multihead_attn, seekers, memory + memory_positions, memory, memory_padding)
+        padding = memory_padding if bias is None else None
+        found = _attend(self.multihead_attn, seekers, memory + memory_positions, memory, padding, bias)
         states = states + self.dropout(found)
         return states + self.dropout(_feed_forward(self, self.norm3(states)))
 
@@ -201,15 +219,27 @@ class TransformerDecoder(nn.Module):
         memory_positions: Tensor,
         memory_padding: Tensor | None = None,
         query_mask: Tensor | None = None,
+        states: Tensor | None = None,
+        locate: Callable[[Tensor | None], tuple[Tensor, Tensor | None]] | None = None,
     ) -> Tensor:
-        """Decode queries, which start from zero states.
+        """Decode queries; arguments beyond those here as :class:`DecoderLayer`.
+
+        Args:
+            queries: positional terms, ``(batch, queries, dim)``.
+            memory, memory_positions, memory_padding, query_mask: see :class:`DecoderLayer`.
+            states: what queries start from; zeros when None.
+            locate: asked before every layer, with the normed states so far (None at first), for positional terms and
+                for the bias of cross-attention.
 
         Returns:
-            Normed states after every layer, ``(layers, batch, queries, dim)``; arguments as :class:`DecoderLayer`.
+            Normed states after every layer, ``(layers, batch, queries, dim)``.
         """
-        states, outputs = torch.zeros_like(queries), []
+        states, bias = torch.zeros_like(queries) if states is None else states, None
+        outputs: list[Tensor] = []
         for layer in self.layers:
-            states = layer(states, queries, memory, memory_positions, memory_padding, query_mask)
+            if locate is not None:
+                queries, bias = locate(outputs[-1] if outputs else None)
+            states = layer(states, queries, memory, memory_positions, memory_padding, query_mask, bias)
             outputs.append(self.norm(states))
         return torch.stack(outputs)
 

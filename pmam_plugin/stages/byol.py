@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
@@ -29,7 +30,7 @@ class PretrainATSTFrame:
         plan: budget and optimiser; the published rate is 8e-5 per 256 clips.
         masking: which tokens the student does not see.
         hidden, output_dim: of projector and predictor.
-        momentum, noise_share, augmentation, final_weight_decay: see :class:`ATSTFrameBrain`.
+        momentum, noise_share, augmentation, final_weight_decay, noise_domain: see :class:`ATSTFrameBrain`.
     """
 
     always = False
@@ -46,11 +47,12 @@ class PretrainATSTFrame:
         noise_share: float = 0.4,
         augmentation: Augmentation | None = None,
         final_weight_decay: float | None = None,
+        noise_domain: Literal["features", "power"] = "features",
     ) -> None:
         self.backbone, self.plan, self.masking = backbone, plan, masking
         self.hidden, self.output_dim = hidden, output_dim
         self.momentum, self.noise_share = momentum, noise_share
-        self.augmentation, self.final_weight_decay = augmentation, final_weight_decay
+        self.augmentation, self.final_weight_decay, self.noise_domain = augmentation, final_weight_decay, noise_domain
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
@@ -72,6 +74,7 @@ class PretrainATSTFrame:
             self.noise_share,
             self.augmentation,
             self.final_weight_decay,
+            self.noise_domain,
         )
         brain.train(training_batches(context, backbone, self.plan, self.name))
         ddp_barrier()

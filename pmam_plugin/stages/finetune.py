@@ -44,6 +44,7 @@ class FineTune:
         teacher_decay: of the moving average; None trains without a teacher.
         teacher_windows: sliding windows of the teacher in training.
         selection_metrics: their mean on the selection set chooses the epoch.
+        recalibrate: see :class:`~pmam_plugin.brains.mean_teacher.MeanTeacherBrain`.
     """
 
     always = False
@@ -59,11 +60,12 @@ class FineTune:
         teacher_decay: float | None = 0.999,
         teacher_windows: Windows | None = None,
         selection_metrics: Sequence[str] = ("psds1_mean", "event_f1_macro"),
+        recalibrate: int = 0,
     ) -> None:
         self.name, self.folder = name, f"stages/{name}"
         self.model, self.plan, self.views, self.objectives = model, plan, views, list(objectives)
         self.scoring, self.teacher_decay, self.teacher_windows = scoring, teacher_decay, teacher_windows
-        self.selection_metrics = tuple(selection_metrics)
+        self.selection_metrics, self.recalibrate = tuple(selection_metrics), recalibrate
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
@@ -87,7 +89,10 @@ class FineTune:
             context.run_opts,
             self.scoring,
             self.teacher_windows,
+            self.recalibrate,
         )
+        if "heads" in context.artifacts:
+            brain.load_heads(load_file(context.artifacts["heads"]))
         clips, stored = sum(self.plan.batch.values()), self.views.domain == "embeddings"
         brain.train(
             training_batches(context, student, self.plan, self.name, stored),
@@ -129,6 +134,10 @@ class FineTune:
                 brain.teacher.model.load_state_dict(brain.best.load("teacher"))
                 save_tensors(path, brain.teacher.state_dict())
             artifacts["teacher"] = path
+        if brain.heads():
+            artifacts["heads"] = folder / "heads.safetensors"
+            if if_main_process():
+                save_tensors(artifacts["heads"], brain.heads())
         ddp_barrier()
         return StageResult(
             artifacts,

@@ -81,3 +81,21 @@ def test_training_moves_the_teacher_slowly_and_watches_for_collapse(brain, caplo
     with caplog.at_level(logging.WARNING, "pmam_plugin.brains.byol"):
         brain.warn_of_collapse()
     assert "collapse" in caplog.text
+
+
+def test_a_soft_clip_lifts_the_second_view_as_the_authors_mix(brain):
+    """A noise 20 dB softer, added by a third: a little in the normalised decibels, much more in power."""
+    torch.manual_seed(0)
+    waves = torch.randn(2, 16000)
+    waves[0, 8000:] *= 1e-3  # all but silent where its partner sounds
+    waves[1] *= 0.1
+    brain.augmentation, lifts = None, {}
+    for brain.noise_domain in ("features", "power"):
+        torch.manual_seed(2)
+        first, second = brain.views(waves)
+        lifts[brain.noise_domain] = float((second - first)[0, :, 60:].mean()) * (50.6842 + 79.6482) / 2
+        torch.manual_seed(2)
+        weight = 1 - 0.4 * float(torch.rand(2)[0])
+    expected = (weight + (1 - weight) * (first[1] - first[0])[:, 60:].exp()).log().mean() * (50.6842 + 79.6482) / 2
+    assert lifts["features"] == pytest.approx(float(expected), abs=0.1)
+    assert 3 < lifts["features"] < lifts["power"] - 3

@@ -6,7 +6,7 @@ from pmam_plugin.augment import MixPlan
 from pmam_plugin.brains.objectives import Consistency, EmbeddingContrast, MixedPseudoLabels, StepState, Supervised
 from pmam_plugin.brains.schedules import Ramp
 from pmam_plugin.data import Batch
-from pmam_plugin.models import Detection
+from pmam_plugin.models import Detection, Predictor, Projector
 
 CLIPS, FRAMES, CLASSES, DIM = 6, 5, 3, 4
 ONE = Ramp(1.0, shape="none")
@@ -109,10 +109,43 @@ def test_no_gradient_reaches_the_teacher():
     now = state(plan([1.0] * CLIPS, [1.0] * CLIPS, list(range(CLIPS))), contrast.trainables(), grad=True)
     losses = {**Consistency(ONE)(now, 0, 1), **MixedPseudoLabels(ONE, ONE)(now, 0, 1), **contrast(now, 0, 1)}
     sum(losses.values()).backward()
-    for value in vars(now.teacher).values():
-        assert value.grad is None
+    assert all(value is None or value.grad is None for value in vars(now.teacher).values())
     assert head.weight.grad is not None
     assert all(parameter.grad is None for parameter in contrast.teacher.parameters())
+
+
+@pytest.mark.parametrize("layer", ["context", "encoder"])
+def test_the_contrast_compares_the_layer_and_the_clips_it_is_told(layer):
+    contrast = EmbeddingContrast(nn.Linear(DIM, DIM), nn.Linear(DIM, DIM), ONE, layer=layer, clips="unlabelled")
+    now = state(modules=contrast.trainables(), grad=True)
+    now.student.encoded = torch.rand(CLIPS, FRAMES, DIM, requires_grad=True)
+    now.teacher.encoded = torch.rand(CLIPS, FRAMES, DIM)
+    contrast(now, 0, 1)["contrast"].backward()
+    gradients = {"context": now.student.embedding.grad, "encoder": now.student.encoded.grad}
+    found = gradients.pop(layer)
+    assert (found[4:].abs().sum() > 0) & (found[:4].abs().sum() == 0), "clips 4 and 5 have no label"
+    assert next(iter(gradients.values())) is None
+
+
+def test_heads_that_warm_up_teach_the_model_nothing():
+    contrast = EmbeddingContrast(nn.Linear(DIM, DIM), nn.Linear(DIM, DIM), ONE, warm_up=True)
+    now = state(modules=contrast.trainables(), grad=True)
+    contrast(now, 0, 1)["contrast"].backward()
+    assert now.student.embedding.grad is None
+    assert contrast.projector.weight.grad.abs().sum() > 0
+
+
+def test_padding_does_not_enter_the_statistics_of_the_heads():
+    found = []
+    for filler in (0.0, 1e3):
+        torch.manual_seed(0)
+        contrast = EmbeddingContrast(Projector(DIM, 8, 6), Predictor(6, 8), ONE)
+        now = state(modules=contrast.trainables())
+        for detection_ in (now.student, now.teacher):
+            detection_.embedding[0, -1] = filler
+        found.append((contrast(now, 0, 1)["contrast"], contrast.projector[1].running_mean.clone()))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_unmixed_pseudo_labels_are_the_mean_teacher():
@@ -148,7 +181,7 @@ def test_clip_order_does_not_matter():
     place[order] = torch.arange(CLIPS)
     moved = state(MixPlan(torch.tensor(weights)[order], torch.tensor(targets)[order], place[partners[order]]))
     for name in ("student", "teacher"):
-        shuffled = Detection(*(value[order] for value in vars(getattr(now, name)).values()))
+        shuffled = Detection(*(value[order] for value in vars(getattr(now, name)).values() if value is not None))
         setattr(moved, name, shuffled)
     moved.padding = now.padding[order]
     first, second = MixedPseudoLabels(ONE, ONE)(now, 0, 1), MixedPseudoLabels(ONE, ONE)(moved, 0, 1)

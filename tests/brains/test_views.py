@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pmam_plugin.augment import Compose, ConditionalMixup, FilterAugment, FrameShift, MixPlan, Mixup
+from pmam_plugin.augment import Compose, ConditionalMixup, FilterAugment, FrameShift, FrequencyWarp, MixPlan, Mixup
 from pmam_plugin.brains.views import Views
 from pmam_plugin.data import Batch
 from pmam_plugin.features import ATSTMel, CRNNMel, FrontEnds, LogMel, SEDTMel
@@ -126,6 +126,20 @@ def test_views_are_augmented_apart():
     assert not torch.allclose(student["mel"], teacher["mel"])
 
 
+def test_one_coin_can_decide_for_both_views_while_each_draws_its_own_warp():
+    frontend, warp = FrontEnds(**STREAMS["atst and crnn"]).eval(), FrequencyWarp(probability=0.5, streams=["atst"])
+    batch = clicks()
+    torch.manual_seed(0)
+    student, teacher, *_ = Views(both=warp)(frontend, batch)
+    clean = frontend(batch.waves)["atst"]
+    changed = [[not torch.equal(*pair) for pair in zip(view["atst"], clean)] for view in (student, teacher)]
+    assert changed[0] == changed[1]
+    assert 0 < sum(changed[0]) < 6
+    alike = [torch.equal(*pair) for pair in zip(student["atst"], teacher["atst"])]
+    assert alike == [not warped for warped in changed[0]], "of a warped clip the two views differ"
+    assert torch.equal(student["crnn"], teacher["crnn"])
+
+
 def test_unknown_domains_are_refused():
-    with pytest.raises(ValueError, match="power or features"):
+    with pytest.raises(ValueError, match="power, features or embeddings"):
         Views(domain="waveform")
