@@ -135,7 +135,7 @@ def test_one_command_takes_all_three_kinds_of_file(tmp_path: Path, layout: Layou
     ):
         model, _ = import_any_sedt(save(tmp_path / "x.pt", state), labels)
         assert type(model).__name__ == kind
-    with pytest.raises(InputError, match="without classes; leave the labels out"):
+    with pytest.raises(InputError, match="has no classes; leave the labels out"):
         import_any_sedt(save(tmp_path / "x.pt", layout.sp_sedt()), ["Dog"])
 
 
