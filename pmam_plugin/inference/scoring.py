@@ -70,11 +70,13 @@ class ScoredClip:
 
     Attributes:
         table: ``onset, offset, <label>...``, weak mask applied.
+        frames: the same on the model's frame grid, ``(frames, classes)``; an event-based model's table is finer.
         clips: clip-level probabilities, ``(classes,)``; of a long recording the highest over its windows.
         error: why there are none, or None.
     """
 
     table: pd.DataFrame = field(default_factory=pd.DataFrame)
+    frames: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     clips: np.ndarray = field(default_factory=lambda: np.zeros(0))
     error: InputError | None = None
 
@@ -191,8 +193,7 @@ class Scorer:
             recording.clips = np.maximum(recording.clips, clips[row])
             if recording.whole:
                 recording.table = _multiplied(tables[row], factors[row])
-            else:
-                recording.rows.append(recording.joiner.add(window, rows[row]))
+            recording.rows.append(recording.joiner.add(window, rows[row]))
 
 
 class _Recording:
@@ -231,10 +232,11 @@ class _Recording:
             return ScoredClip(error=self.error)
         if not self.cut:
             return ScoredClip(error=InputError("no samples; a recording cannot be empty"))
+        frames = np.concatenate(self.rows)
         if self.table is None:
             seconds = self.cutter.received / model.sample_rate
-            self.table = frame_table(np.concatenate(self.rows), seconds, model.frame_rate, model.labels)
-        return ScoredClip(self.table, self.clips)
+            self.table = frame_table(frames, seconds, model.frame_rate, model.labels)
+        return ScoredClip(self.table, frames, self.clips)
 
 
 def _multiplied(table: pd.DataFrame, factors: np.ndarray) -> pd.DataFrame:

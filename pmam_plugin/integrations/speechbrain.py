@@ -27,7 +27,7 @@ from pmam_plugin.checkpoints.folder import load_weights
 from pmam_plugin.config import from_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import read_json
-from pmam_plugin.inference import SoundEventDetector
+from pmam_plugin.inference import Scorer, Scoring, SoundEventDetector
 from pmam_plugin.models.base import SoundEventModel
 
 HPARAMS_NAME = "hyperparams.yaml"
@@ -144,7 +144,7 @@ class PretrainedDetector(Pretrained):
         return self._detector.sample_rate
 
     def forward(self, wavs: Tensor, wav_lens: Tensor | None = None) -> Tensor:
-        """Frame probabilities of a batch, not post-processed.
+        """Frame probabilities of a batch, not post-processed; a clip's do not depend on the others of its batch.
 
         Args:
             wavs: ``(batch, samples)`` at ``sample_rate``.
@@ -153,16 +153,9 @@ class PretrainedDetector(Pretrained):
         Returns:
             ``(batch, frames, classes)``, zero past a clip's end.
         """
-        wavs = wavs.to(self.device)
-        model = self._detector.model
-        padding = None
-        if wav_lens is not None:
-            frames = model.output_frames(wavs.shape[1])
-            samples = (wav_lens.to(wavs.device) * wavs.shape[1]).round()
-            ends = torch.ceil(samples / self.sample_rate * model.frame_rate - 1e-6)
-            padding = torch.arange(frames, device=wavs.device) >= ends[:, None]
-        with self.inference_ctx:
-            return self.mods.detector(wavs, padding)
+        scored = Scorer(self._detector.model, Scoring(), self._detector.batch_size).waves(_clips(wavs, wav_lens))
+        frames = [torch.from_numpy(clip.frames) for clip in scored]
+        return nn.utils.rnn.pad_sequence(frames, batch_first=True).to(self.device)
 
     @torch.no_grad()
     def detect_batch(self, wavs: Tensor, wav_lens: Tensor | None = None) -> pd.DataFrame:
@@ -175,10 +168,7 @@ class PretrainedDetector(Pretrained):
         Returns:
             ``filename, onset, offset, event_label, score``; clips are named ``recording_1`` and so on.
         """
-        shares = torch.ones(len(wavs)) if wav_lens is None else wav_lens.cpu()
-        ends = (shares * wavs.shape[1]).round().int().tolist()
-        clips = [wav[:end].cpu() for wav, end in zip(wavs, ends, strict=True)]
-        return self._detector.detect_batch(clips, self.sample_rate)
+        return self._detector.detect_batch(_clips(wavs, wav_lens), self.sample_rate)
 
     def detect_file(self, path: str | os.PathLike[str]) -> pd.DataFrame:
         """Events of a recording of any length and sample rate: ``filename, onset, offset, event_label, score``.
@@ -187,3 +177,10 @@ class PretrainedDetector(Pretrained):
             InputError: it cannot be read.
         """
         return self._detector.detect(path)
+
+
+def _clips(wavs: Tensor, wav_lens: Tensor | None) -> list[Tensor]:
+    """Each clip of a batch without its padding, at least one sample."""
+    shares = torch.ones(len(wavs)) if wav_lens is None else wav_lens.cpu()
+    ends = (shares * wavs.shape[1]).round().int().clamp_min(1).tolist()
+    return [wav[:end].cpu() for wav, end in zip(wavs, ends, strict=True)]

@@ -42,6 +42,7 @@ def test_batches_follow_speechbrains_relative_lengths(folder):
     assert frames.shape == (2, 50, 3)
     assert torch.all(frames[1, 25:] == 0)
     assert torch.all(frames[1, :25] > 0)
+    assert torch.allclose(frames[1:, :25], detector(noise(1.0, 1)[None]), atol=1e-5)
     events = detector.detect_batch(wavs, lengths)
     alone = detector._detector.detect(noise(1.0, 1), 16000)
     second = events[events.filename == "recording_2"].reset_index(drop=True)

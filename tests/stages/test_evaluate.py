@@ -15,7 +15,7 @@ def test_low_clip_scores_count_only_where_thresholds_are_tuned(thresholds: str, 
     present = {"one": "Cat", "two": "Dog", "three": "Cat"}
     table = pd.DataFrame({"onset": [0.0], "offset": [10.0], "Cat": [0.0], "Dog": [0.0]})
     scored = {
-        clip: ScoredClip(table, np.array([0.2 if label == loud else 0.1 for label in labels]))
+        clip: ScoredClip(table, clips=np.array([0.2 if label == loud else 0.1 for label in labels]))
         for clip, loud in present.items()
     }
     events = pd.DataFrame(
@@ -41,7 +41,7 @@ def clip_scores_and_truth(seed: int) -> tuple[dict[str, ScoredClip], pd.DataFram
         scores[start : start + 30] = 0.8
         scores[start + 8 : start + 14] = scores[start + 19 : start + 24] = 0.45
         scored[f"clip{number}"] = ScoredClip(
-            pd.DataFrame({"onset": onset, "offset": np.append(onset[1:], 10.0), "Cat": scores}), np.array([0.8])
+            pd.DataFrame({"onset": onset, "offset": np.append(onset[1:], 10.0), "Cat": scores}), clips=np.array([0.8])
         )
         rows.append((f"clip{number}.wav", start / 10, start / 10 + 3, "Cat"))
     return scored, pd.DataFrame(rows, columns=["filename", "onset", "offset", "event_label"])
