@@ -111,8 +111,8 @@ def relative_path(filename: str, source: str, folder: str | os.PathLike[str] | N
 def match_clips(filenames: Iterable[str], clips: Iterable[str]) -> dict[str, str]:
     """Which known clip each file name of a table means.
 
-    Absolute paths count from the one folder that they share: with the clip ``day1/a`` known, ``/data/set/day1/a.wav``
-    means it, as long as no other path of the table would make ``/other`` the root.
+    Absolute paths, on either side, count from the one folder that they share: with the clip ``day1/a`` known,
+    ``/data/set/day1/a.wav`` means it, as long as no other path of the table would make ``/other`` the root.
 
     Args:
         filenames: as they stand in the table.
@@ -124,14 +124,25 @@ def match_clips(filenames: Iterable[str], clips: Iterable[str]) -> dict[str, str
     known = set(clips)
     names = {filename: clip_name(filename) for filename in filenames}
     found = {filename: name for filename, name in names.items() if name in known}
-    absolute = {filename: name for filename, name in names.items() if name not in known and _ABSOLUTE.match(name)}
-    roots = [{root for root, clip in _splits(name) if clip in known} for name in absolute.values()]
-    shared = set.intersection(*filter(None, roots)) if any(roots) else set()
-    if shared:
-        root = min(shared, key=len)  # of several the one that keeps most of the names
-        inside = {filename: name[len(root) :] for filename, name in absolute.items() if name.startswith(root)}
-        found |= {filename: name for filename, name in inside.items() if name in known}
+    others = {filename: name for filename, name in names.items() if name not in known}
+    absolute = {filename: name for filename, name in others.items() if _ABSOLUTE.match(name)}
+    root = _shared_root({root for root, clip in _splits(name) if clip in known} for name in absolute.values())
+    if root:
+        found |= {filename: name[len(root) :] for filename, name in absolute.items() if name[len(root) :] in known}
+    roots: dict[str, set[str]] = {}
+    for clip in filter(_ABSOLUTE.match, known):
+        for start, name in _splits(clip):
+            roots.setdefault(name, set()).add(start)
+    root = _shared_root(roots.get(name, set()) for name in others.values())
+    if root:
+        found |= {filename: root + name for filename, name in others.items() if root + name in known}
     return found
+
+
+def _shared_root(candidates: Iterable[set[str]]) -> str:
+    """The folder that all paths allow, of several the one that keeps most of the names; empty if there is none."""
+    allowed = [roots for roots in candidates if roots]
+    return min(set.intersection(*allowed), key=len, default="") if allowed else ""
 
 
 def is_hidden(path: str | os.PathLike[str]) -> bool:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pmam_plugin.audio.names import clip_name
+from pmam_plugin.audio.names import clip_name, match_clips
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import counts, psds
 from pmam_plugin.evaluation.intersection import Changes, Criteria, count_changes
@@ -211,7 +211,7 @@ def aligned(
     if not tables:
         raise InputError("no scores were given; pass a table for every clip of the durations")
     if len(tables) < len(scores):
-        raise InputError("two score tables have names that differ in their audio suffix only; keep one of each clip")
+        raise InputError("two score tables name one clip; keep one of them")
     labels = tuple(next(iter(tables.values())).columns[2:] if labels is None else labels)
     for clip, table in tables.items():
         check_scores(table, f"scores of {clip}")
@@ -219,6 +219,8 @@ def aligned(
         if lacking:
             raise InputError(f"scores of {clip}: no column for {', '.join(lacking)}; all clips need the same classes")
     reference = Reference.from_tables(events, durations, labels)
+    named = match_clips(tables, reference.clips)
+    tables = {named.get(clip, clip): table for clip, table in tables.items()}
     for names, others, fault in (
         (reference.clips, tables, "have a duration but no scores; score them too or take them out of the durations"),
         (tables, set(reference.clips), "have scores but no duration; add them to the durations"),

@@ -58,11 +58,17 @@ def test_absolute_paths_count_from_the_folder_they_share():
     assert match_clips(paths, clips) == dict(zip(paths, clips))
     assert match_clips(["D:\\set\\day1\\a.wav", "b.wav"], clips) == {"D:\\set\\day1\\a.wav": "day1/a", "b.wav": "b"}
 
+    assert match_clips(["day1/a.wav", "b"], ["/data/day1/a", "/data/day2/a", "/data/b"]) == {
+        "day1/a.wav": "/data/day1/a",
+        "b": "/data/b",
+    }
+
 
 def test_two_different_files_never_become_one_clip():
     paths = ["/data/day1/a.wav", "/data/day2/a.wav"]
     assert match_clips(paths, ["a"]) == {}
     assert match_clips(["day1/a.wav", "x"], ["a"]) == {}
+    assert match_clips(["a", "b"], ["/day1/a", "/day2/a", "/day3/b"]) == {}
 
 
 @pytest.mark.parametrize(

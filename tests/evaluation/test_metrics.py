@@ -141,7 +141,7 @@ def spoiled(change):
         (lambda s, e, d: ({}, e, d), "no scores were given"),
         (lambda s, e, d: ({k: v for k, v in s.items() if k != "clip3"}, e, d), "clip3 have a duration but no scores"),
         (lambda s, e, d: ({**s, "extra": s["clip3"]}, e, d), "extra have scores but no duration"),
-        (lambda s, e, d: ({**s, "clip3.wav": s["clip3"]}, e, d), "audio suffix only"),
+        (lambda s, e, d: ({**s, "clip3.wav": s["clip3"]}, e, d), "name one clip"),
         (lambda s, e, d: ({**s, "clip3": s["clip3"].drop(columns="Dog")}, e, d), "clip3: no column for Dog"),
         (lambda s, e, d: ({**s, "clip3": s["clip3"].iloc[::2]}, e, d), "scores of clip3, line 3"),
         (lambda s, e, d: ({k: v.drop(columns="Dog") for k, v in s.items()}, e, d), "unknown class Dog"),
