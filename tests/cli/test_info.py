@@ -61,4 +61,4 @@ def test_an_encoder_alone_is_described_too(tmp_path, capsys):
 def test_a_broken_folder_ends_with_one_line(model, tmp_path, capsys):
     (tmp_path / "model" / "model.safetensors").write_bytes(b"broken")
     assert run("info", model) == 1
-    assert "not a whole safetensors file" in capsys.readouterr().err
+    assert "is a text file that begins with 'broken'" in capsys.readouterr().err
