@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pmam_plugin.checkpoints.folder import WEIGHTS_NAME, model_folder, read_tensors, refuse_text
 from pmam_plugin.checkpoints.foreign import ImportReport, load_strictly, under
+from pmam_plugin.checkpoints.hub_folder import BUILTIN, fetch_model
 from pmam_plugin.config import from_config
 from pmam_plugin.encoders.yamnet import CHANNELS, STRIDES, YAMNetEncoder, YAMNetFrames
 from pmam_plugin.errors import InputError
@@ -32,12 +33,12 @@ def load_yamnet(encoder: YAMNetFrames, source: str | os.PathLike[str]) -> Import
     Args:
         encoder: gets the weights.
         source: the published ``yamnet.h5``, or the folder of a model that holds a YAMNet (the imported encoder, or a
-            detector).
+            detector); ``"builtin"``, the one of the package's model.
 
     Raises:
         InputError: the file cannot be read, or a tensor is missing, unexpected or of another shape.
     """
-    folder, skipped = model_folder(source), []
+    folder, skipped = fetch_model(source) if source == BUILTIN else model_folder(source), []
     if folder.is_dir():
         stored = read_tensors(folder / WEIGHTS_NAME)
         first = next((name for name in stored if name.endswith("network.conv.weight")), "network.")

@@ -54,7 +54,8 @@ class BackboneLayers:
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
-        self.names = backbone.layers
+        # The taps of a frozen encoder are its layers once more, side by side, and many times as wide.
+        self.names = tuple(name for name in backbone.layers if name != "frozen")
         self.sample_rate = backbone.sample_rate
         self.state_rate = self.frame_rate = backbone.frame_rate
 
