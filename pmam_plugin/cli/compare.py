@@ -10,7 +10,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    example = "Example: pmam compare comparisons/pmam.yaml --data-folder DESED --seeds 1,2,3"
+    example = "Example: pmam compare comparisons/pmam_from_nothing.yaml --data-folder DESED --seeds 1,2,3"
     app.command("compare", epilog=example)(compare)
 
 
