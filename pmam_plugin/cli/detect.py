@@ -50,7 +50,15 @@ def detect(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write .tsv, .csv, .json, .rttm or .txt (Audacity labels); without it, print a table."
+            metavar="FILE",
+            help="Write .tsv, .csv, .json, .rttm, .txt (Audacity), .TextGrid (Praat) or .selections.txt (Raven); an "
+            "existing folder gets a file per recording. Without it, print a table.",
+        ),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="NAME", help="Of --out, where the ending does not say it; see pmam label convert."
         ),
     ] = None,
     threshold: Annotated[
@@ -78,12 +86,14 @@ def detect(
     from pmam_plugin.checkpoints.hub_folder import BUILTIN
     from pmam_plugin.files import check_writable
     from pmam_plugin.inference import SoundEventDetector
-    from pmam_plugin.inference.event_files import check_format, write_event_file
+    from pmam_plugin.tables.annotations import Annotations
+    from pmam_plugin.tables.formats import format_named, write_annotations
 
-    if out is not None:
-        check_format(out)
+    if out is None and form is not None:
+        raise InputError(f"--format {form}: has no effect without --out; name the file to write")
+    chosen = None if out is None else "tsv" if out.is_dir() and form is None else format_named(form, out)
     for path in (out, report):
-        if path is not None:
+        if path is not None and not (path is out and out.is_dir()):
             check_writable(path)
     files = find_recordings(inputs)
     if scores is not None:
@@ -108,7 +118,7 @@ def detect(
         typer.echo(events.round(3).to_csv(sep="\t", index=False), nl=False)
     else:
         facts = {"model": model, "labels": list(detector.labels), "failed": run.errors}
-        write_event_file(out, events, run.seconds, facts)
+        write_annotations(out, Annotations(events, dict(run.seconds)), chosen, facts, detections=True)
     if unreported is not None:
         typer.echo(f"no report: {unreported}", err=True)
     run.summarise(len(events), failed=unreported is not None)

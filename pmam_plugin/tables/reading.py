@@ -56,17 +56,17 @@ class Table:
                 quotation mark is not closed.
         """
         path = Path(path)
-        lines = decoded(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        lines = text_lines(path)
         first = next((number for number, line in enumerate(lines) if line.strip()), 0)
         separator = _separator(lines[first], required)
-        header = [cell.lower() for cell in _cells(path, first + 1, lines[first], separator)]
+        header = [cell.lower() for cell in cells_of(path, first + 1, lines[first], separator)]
         _check_header(path, first + 1, header, required)
         wanted = [*required, *(name for name in optional if name in header)]
         places = [header.index(name) for name in wanted]
         columns: dict[str, list[str]] = {name: [] for name in wanted}
         numbers = []
         for number, line in enumerate(lines[first + 1 :], first + 2):
-            row = _cells(path, number, line, separator)
+            row = cells_of(path, number, line, separator)
             while len(row) > len(header) and not row[-1]:
                 row.pop()
             if not any(row):
@@ -91,7 +91,10 @@ class Table:
         """
         skipped = np.zeros(len(self.lines), dtype=bool) if unless is None else np.array(unless, dtype=bool)
         values = np.array(
-            [math.nan if skip else self._number(cell) for cell, skip in zip(self.columns[column], skipped)],
+            [
+                math.nan if skip else parse_number(cell, self.separator != ",")
+                for cell, skip in zip(self.columns[column], skipped)
+            ],
             dtype=np.float64,
         )
         comma = " or semicolons between cells" if self.separator == "," else ""
@@ -114,10 +117,17 @@ class Table:
         repeated = [key in seen or bool(seen.add(key)) for key in keys]  # type: ignore[func-returns-value]
         self.refuse(repeated, column, "is listed for the second time; keep one row of it")
 
-    def _number(self, cell: str) -> float:
-        if self.separator != "," and cell.count(",") == 1 and "." not in cell:
-            cell = cell.replace(",", ".")
-        return float(cell) if _NUMBER.fullmatch(cell) else math.nan
+
+def parse_number(cell: str, decimal_comma: bool = True) -> float:
+    """A finite decimal number, perhaps with a decimal comma; NaN where it is none."""
+    if decimal_comma and cell.count(",") == 1 and "." not in cell:
+        cell = cell.replace(",", ".")
+    return float(cell) if _NUMBER.fullmatch(cell) else math.nan
+
+
+def text_lines(path: Path) -> list[str]:
+    """Lines of a text file, whatever ends them; errors as in :func:`decoded`."""
+    return decoded(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def decoded(path: Path) -> str:
@@ -190,7 +200,12 @@ def _check_header(path: Path, line: int, header: list[str], required: Sequence[s
         raise InputError(f"{path}, line {line}: the column {repeated[0]!r} occurs twice; keep one of them")
 
 
-def _cells(path: Path, number: int, line: str, separator: str) -> list[str]:
+def cells_of(path: Path, number: int, line: str, separator: str) -> list[str]:
+    """Stripped fields of a line.
+
+    Raises:
+        InputError: a quotation mark is not closed.
+    """
     try:
         return _split(line, separator)
     except ValueError as error:

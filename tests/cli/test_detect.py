@@ -16,6 +16,7 @@ from pmam_plugin.cli.detect import find_recordings
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation.tables import read_scores
 from pmam_plugin.tables import read_events
+from pmam_plugin.tables.formats import read_annotations
 from tests.audio.files import encoded, flac_total, wav_sizes
 from tests.inference.test_detector import RATE, balanced, noise
 
@@ -122,6 +123,27 @@ def test_every_format_is_written(folder, model, tmp_path, ending, capsys):
     assert run("detect", folder, "--model", model, "--out", out) == 0
     assert out.stat().st_size > 100
     assert capsys.readouterr().out == ""
+
+
+def test_detections_open_in_tools_for_labels(folder, model, tmp_path, capsys):
+    """Praat gets the same events as the table, a file for each recording."""
+    assert run("detect", folder, "--model", model, "--out", tmp_path / "e.tsv") == 0
+    assert run("detect", folder, "--model", model, "--out", tmp_path / "praat" / "e.TextGrid") == 0
+    assert run("detect", folder, "--model", model, "--out", tmp_path / "praat", "--format", "textgrid") == 0
+    events = read_events(tmp_path / "e.tsv")
+    files = {
+        "a.wav": ("e_a", "a"),
+        "deep/b.flac": ("e_deep_b", "deep/b"),
+        "deep/er/a.wav": ("e_deep_er_a", "deep/er/a"),
+    }
+    for name, written in files.items():
+        for file in written:
+            back = read_annotations(tmp_path / "praat" / f"{file}.TextGrid").events
+            assert sorted(zip(back.onset, back.event_label)) == sorted(
+                (row.onset, row.event_label) for row in events.itertuples() if row.filename == name
+            )
+    assert run("detect", folder, "--model", model, "--format", "raven") == 1
+    assert "--format raven: has no effect without --out" in capsys.readouterr().err
 
 
 def test_json_knows_the_model_and_the_failures(folder, model, tmp_path):
