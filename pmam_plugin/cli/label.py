@@ -55,3 +55,61 @@ def convert(
     )
     if annotations.scored and not FORMATS[chosen].scores:
         typer.echo(f"not kept: scores, which {FORMATS[chosen].title} has no place for", err=True)
+
+
+@label.command(epilog="Example: pmam label suggest results/pmam_small/1/model recordings/ suggestions/ --minutes 30")
+def suggest(
+    model: Annotated[str, typer.Argument(metavar="FOLDER|ORG/NAME", help="Model whose doubts count.")],
+    folder: Annotated[Path, typer.Argument(help="Recordings without labels (in depth).")],
+    out: Annotated[Path, typer.Argument(help="Folder for the label tracks, one per recording, to open beside it.")],
+    minutes: Annotated[float, typer.Option(min=0.1, help="How much to choose.")] = 30.0,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Length of a passage.")] = 5.0,
+    form: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="Of the tracks, as in pmam label convert.")
+    ] = "audacity",
+    device: Annotated[str | None, typer.Option(metavar="cpu|cuda|...", help="Where to compute.")] = None,
+) -> None:
+    """Choose the passages of unlabelled recordings that are worth an annotator's next half hour.
+
+    Those the model is most undecided about, each unlike the ones chosen before. A passage is named by its rank and the
+    class in doubt ("1 Dog?"); ranking.tsv lists them all, best first.
+    """
+    # Imported here, so that --help is there at once.
+    import pandas as pd
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from pmam_plugin.audio.names import find_audio
+    from pmam_plugin.errors import InputError
+    from pmam_plugin.inference import SoundEventDetector
+    from pmam_plugin.inference.suggestion import suggest_passages
+    from pmam_plugin.tables import write_events
+    from pmam_plugin.tables.annotations import Annotations
+    from pmam_plugin.tables.formats import format_named, write_annotations
+
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; name one that holds recordings")
+    files = {str(path): name for name, path in find_audio(folder).items()}
+    chosen = format_named(form, out)
+    detector = SoundEventDetector.from_pretrained(model, device=device)
+    columns = (TextColumn("listening"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("listening")
+        passages = suggest_passages(
+            detector,
+            list(files),
+            minutes,
+            seconds,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    rows = [
+        (files[passage.filename], passage.onset, passage.offset, f"{rank} {passage.label}?", passage.uncertainty)
+        for rank, passage in enumerate(passages, 1)
+    ]
+    table = pd.DataFrame(rows, columns=["filename", "onset", "offset", "event_label", "score"])
+    out.mkdir(parents=True, exist_ok=True)
+    write_events(out / "ranking.tsv", table)
+    for name, part in table.groupby("filename"):
+        write_annotations(f"{out}/", Annotations(part.reset_index(drop=True), {str(name): None}), chosen)
+    heard = sum(passage.offset - passage.onset for passage in passages) / 60
+    typer.echo(f"{out}: {len(passages)} passages, {heard:.1f} minutes, of {table.filename.nunique()} recordings")

@@ -1,7 +1,11 @@
+import numpy as np
 import pytest
+import soundfile
 
+from pmam_plugin.checkpoints import save_model
 from pmam_plugin.cli import main
 from pmam_plugin.tables import read_events
+from tests.tiny_models import LABELS, tiny_detector
 
 
 def run(*arguments: object) -> int:
@@ -30,3 +34,21 @@ def test_what_the_target_cannot_hold_is_said(tmp_path, capsys):
     assert "error: " in capsys.readouterr().err
     assert run("label", "convert", tmp_path / "e.csv", tmp_path / "a.tsv", "--label-column", "sort") == 1
     assert "has no column 'sort'; it names file, start, end, class, probability" in capsys.readouterr().err
+
+
+def test_suggestions_are_tracks_to_open_beside_the_recordings(tmp_path, capsys):
+    save_model(tmp_path / "model", tiny_detector())
+    (tmp_path / "in" / "day").mkdir(parents=True)
+    for number, name in enumerate(("a.wav", "day/b.wav")):
+        samples = np.random.default_rng(number).normal(0, 0.1, 4 * 16_000)
+        soundfile.write(tmp_path / "in" / name, samples, 16_000)
+    out = tmp_path / "out"
+    assert run("label", "suggest", tmp_path / "model", tmp_path / "in", out, "--minutes", 0.1, "--seconds", 1) == 0
+    assert "6 passages, 0.1 minutes, of 2 recordings" in capsys.readouterr().out
+    ranking = read_events(out / "ranking.tsv")
+    assert ranking["event_label"].str.match(rf"\d+ ({'|'.join(LABELS)})\?").all()
+    assert set(ranking["filename"]) == {"a.wav", "day/b.wav"}
+    tracks = [line.split("\t") for name in ("a.txt", "day/b.txt") for line in (out / name).read_text().splitlines()]
+    assert sorted(int(label.split()[0]) for _, _, label in tracks) == [1, 2, 3, 4, 5, 6]
+    assert run("label", "suggest", tmp_path / "model", tmp_path / "none", out) == 1
+    assert "none: no such folder" in capsys.readouterr().err
