@@ -41,11 +41,10 @@ demo: $(STAMP)
 	$(BIN)/pmam soundscapes $(DEMO_DATA)
 	$(BIN)/python recipes/DESED/train.py hparams/pmam_demo.yaml --data_folder $(DEMO_DATA) --output_folder $(DEMO_OUT)
 
-# Train anew the model that the package ships: the demo's configuration with five times its fine-tuning.
+# Train anew the model that the package ships: make builtin-model HOUSEHOLD=folder YAMNET=yamnet.h5
 builtin-model: $(STAMP)
-	$(BIN)/pmam soundscapes $(DEMO_DATA)
-	$(BIN)/python recipes/DESED/train.py hparams/pmam_demo.yaml --data_folder $(DEMO_DATA) \
-		--output_folder results/builtin --finetune_2_epochs 40
+	$(BIN)/python recipes/DESED/train.py hparams/builtin.yaml --data_folder $(HOUSEHOLD) \
+		--encoder_checkpoint $(YAMNET) --output_folder results/builtin
 	cp results/builtin/model/config.json results/builtin/model/model.safetensors results/builtin/model/README.md \
 		pmam_plugin/checkpoints/builtin/
 

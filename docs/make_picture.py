@@ -2,9 +2,9 @@
 
     python docs/make_picture.py results/pmam_demo
 
-Any output folder of a PMAM run with two iterations or more will do. The clip is one of the test set, on which nothing
-was trained or tuned: of those with at least three classes and five events, the one in which the detector agrees best
-with the annotation.
+Any output folder will do; prototypes are shown of a PMAM run with two iterations or more. The clip is one of the test
+set, on which nothing was trained or tuned: of those with at least three classes and five events, the one in which the
+detector agrees best with the annotation.
 """
 
 from __future__ import annotations
@@ -57,9 +57,11 @@ def agreement(truth: pd.DataFrame, found: pd.DataFrame, seconds: float) -> float
 
 
 @torch.inference_mode()
-def posteriors(run: Path, model: FrameDetector, wave: torch.Tensor) -> np.ndarray:
-    """Posterior of every prototype of the last E-step in every frame, ``(frames, prototypes)``."""
-    number = max(int(path.parent.name) for path in run.glob("prototypes/*/prototypes.json"))
+def posteriors(run: Path, model: FrameDetector, wave: torch.Tensor) -> np.ndarray | None:
+    """Posterior of every prototype of the last E-step in every frame, ``(frames, prototypes)``; None without any."""
+    number = max((int(path.parent.name) for path in run.glob("prototypes/*/prototypes.json")), default=0)
+    if not number:
+        return None
     layer = read_json(run / f"prototypes/{number}/record.json")["notes"]["embeddings"]
     backbone = copy.deepcopy(model.backbone)
     # The prototypes live among the embeddings of the pre-training before them, not among the detector's.
@@ -69,32 +71,39 @@ def posteriors(run: Path, model: FrameDetector, wave: torch.Tensor) -> np.ndarra
 
 
 def draw(
-    wave: np.ndarray, gamma: np.ndarray, truth: pd.DataFrame, found: pd.DataFrame, levels: Mapping[str, np.ndarray]
+    wave: np.ndarray,
+    gamma: np.ndarray | None,
+    truth: pd.DataFrame,
+    found: pd.DataFrame,
+    levels: Mapping[str, np.ndarray],
 ) -> Any:
     """The figure: spectrogram, prototypes, one lane for every class that was annotated or found."""
     seconds = len(wave) / SAMPLE_RATE
     labels = [label for label in levels if label in {*truth.event_label, *found.event_label}]
-    heights = [1.4, 1.2, *[0.5] * len(labels)]
+    heights = [1.4, *[1.2] * (gamma is not None), *[0.5] * len(labels)]
     figure, axes = pyplot.subplots(
         len(heights), sharex=True, figsize=(9.5, 1.4 + sum(heights)), height_ratios=heights, layout="constrained"
     )
     place = {"aspect": "auto", "extent": (0, seconds, 0, 1)}
     axes[0].imshow(picture(log_mel(wave)), cmap="magma", **place)
     axes[0].set_title("the spectrogram of a clip that nothing was trained on", loc="left", fontsize=9)
-    active = gamma[:, gamma.max(axis=0) > 0.5]
-    order = np.argsort([-np.average(np.arange(len(active)), weights=column) for column in active.T])
-    axes[1].imshow(active[:, order].T, cmap="Blues", vmin=0, vmax=1, interpolation="none", **place)
-    axes[1].set_title(
-        f"prototypes, learned without labels: the posterior of the {active.shape[1]} (of {gamma.shape[1]}) heard here",
-        loc="left",
-        fontsize=9,
-    )
-    axes[2].set_title(
+    if gamma is not None:
+        active = gamma[:, gamma.max(axis=0) > 0.5]
+        order = np.argsort([-np.average(np.arange(len(active)), weights=column) for column in active.T])
+        axes[1].imshow(active[:, order].T, cmap="Blues", vmin=0, vmax=1, interpolation="none", **place)
+        axes[1].set_title(
+            f"prototypes, learned without labels: the posterior of the {active.shape[1]} (of {gamma.shape[1]}) heard "
+            "here",
+            loc="left",
+            fontsize=9,
+        )
+    lanes = axes[len(axes) - len(labels) :]
+    lanes[0].set_title(
         "the detector: score over threshold (line, log scale), events (colour); annotation (grey)",
         loc="left",
         fontsize=9,
     )
-    for number, (axis, label) in enumerate(zip(axes[2:], labels)):
+    for number, (axis, label) in enumerate(zip(lanes, labels)):
         tables = (truth[truth.event_label == label], found[found.event_label == label])
         lane(axis, COLOURS[number % len(COLOURS)], *tables, np.linspace(0, seconds, len(levels[label])), levels[label])
         axis.set_ylabel(label.replace("_", "\n", 1).replace("_", " "), rotation=0, ha="right", va="center", color=INK)

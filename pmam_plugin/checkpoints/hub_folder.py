@@ -12,7 +12,7 @@ from pmam_plugin.checkpoints.folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME,
 from pmam_plugin.errors import InputError
 
 BUILTIN = "builtin"
-"""Names the demonstration model that comes with the package (``make builtin-model`` trains it anew)."""
+"""Names the small model that comes with the package (``make builtin-model`` trains it anew)."""
 _BUILTIN_FOLDER = Path(__file__).resolve().parent / BUILTIN
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # Nothing else is ever fetched: a repository may hold scripts and pickles, a model folder does not.

@@ -19,10 +19,7 @@ from pmam_plugin.errors import InputError
 if TYPE_CHECKING:
     from pmam_plugin.inference import Progress, Result, SoundEventDetector
 
-BUILTIN_NOTICE = (
-    "no --model given: using the built-in demonstration model, which knows ten synthetic sounds (pmam soundscapes) and "
-    "is not meant for real recordings"
-)
+BUILTIN_NOTICE = "no --model given: using the built-in model, which knows %s; pmam info says how sure it is of each"
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +38,7 @@ def detect(
         str | None,
         typer.Option(
             metavar="FOLDER|ORG/NAME",
-            help="Model folder or Hugging Face Hub id; without it, a small demonstration model of synthetic sounds.",
+            help="Model folder or Hugging Face Hub id; without it, a small model of ten household sounds.",
         ),
     ] = None,
     revision: Annotated[
@@ -100,8 +97,9 @@ def detect(
         check_score_names(files.values())
     if model is None:
         model = BUILTIN
-        typer.echo(BUILTIN_NOTICE, err=True)
     detector = SoundEventDetector.from_pretrained(model, revision, device, precision=precision)
+    if model == BUILTIN:
+        typer.echo(BUILTIN_NOTICE % ", ".join(detector.labels), err=True)
     run = _Run(files, scores)
     unreported = None
     with _progress(len(files)) as (started, advanced):
@@ -245,6 +243,7 @@ def _no_events() -> Any:
 
 
 def _write_report(path: Path, results: Iterator[Result], detector: SoundEventDetector, facts: dict[str, Any]) -> None:
+    from pmam_plugin.hub.card import knowledge
     from pmam_plugin.report.detections import DetectedRecording, write_detection_report
 
     recordings = (
@@ -263,6 +262,9 @@ def _write_report(path: Path, results: Iterator[Result], detector: SoundEventDet
     shown = {name: fact for name, fact in facts.items() if fact is not None}
     # Cards are Markdown, a notice is plain text.
     note = str(origin.get("note") or "").replace("*", "").replace("`", "")
+    if sure := knowledge(detector.config):
+        measured_on = origin.get("measured_on", "test clips")
+        note = f"{note} What it knows, and how well it did on {measured_on}: {sure}.".strip()
     write_detection_report(path, recordings, provenance=shown, note=note)
 
 

@@ -54,14 +54,15 @@ def describe(module: Any, config: Mapping[str, Any], weights: Path) -> dict[str,
 
 def _lines(facts: Mapping[str, Any]) -> list[str]:
     """One fact per line, names on the left; on a terminal, long ones go on below."""
-    from pmam_plugin.hub.card import FIGURES
+    from pmam_plugin.hub.card import FIGURES, knowledge
 
     provenance = dict(facts["provenance"])
     metrics, note = provenance.pop("metrics", None) or {}, provenance.pop("note", None)
     rows = {name: fact for name, fact in facts.items() if name not in ("provenance", "file_megabytes")}
     rows["parameters"] = f"{facts['parameters']:,} in {facts['file_megabytes']} MB"
     figures = "; ".join(f"{FIGURES[key][1]}: {100 * metrics[key]:.1f} %" for key in FIGURES if key in metrics)
-    texts = {name.replace("_", " "): _text(fact) for name, fact in {**rows, "figures": figures, **provenance}.items()}
+    told = {"how_sure": knowledge(facts), "figures": figures}
+    texts = {name.replace("_", " "): _text(fact) for name, fact in {**rows, **told, **provenance}.items()}
     width = max(map(len, texts))
     lines = [f"{name:<{width}}  {text}" for name, text in texts.items() if text]
     if note:

@@ -146,7 +146,7 @@ def load_model(
     """A detector from a folder or the Hub, in evaluation mode; the ``from_pretrained`` of plain models.
 
     Args:
-        source: folder, Hub id, or ``"builtin"``, the demonstration model of the package.
+        source: folder, Hub id, or ``"builtin"``, the small model of the package.
         revision: branch, tag or commit of a Hub repository.
         device: where the model goes; None is the CPU.
         token: for private repositories.

@@ -115,8 +115,8 @@ class SoundEventDetector:
         """Load a model folder, or fetch one from the Hugging Face Hub (once; later uses work offline).
 
         Args:
-            source: folder, Hub id (``org/name``), or ``"builtin"``, the small demonstration model of the package, which
-                knows ten synthetic sounds.
+            source: folder, Hub id (``org/name``), or ``"builtin"``, the small model of the package, which knows ten
+                household sounds.
             revision: branch, tag or commit of a Hub repository.
             device: see the class.
             token: for a private repository; by default the one ``hf auth login`` stored.

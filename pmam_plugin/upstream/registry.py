@@ -12,10 +12,10 @@ from pmam_plugin.upstream.expert import UpstreamExpert
 
 
 def pmam(ckpt: str | None = None, model_config: Any = None, refresh: bool = False, **options: Any) -> UpstreamExpert:
-    """The published weights; until there are any, the small demonstration model that comes with the package.
+    """The published weights; until there are any, the small model that comes with the package.
 
-    That one was trained on ten synthetic sounds only: it shows that everything works, and its benchmark figures say
-    nothing about the method. ``options`` as in :class:`UpstreamExpert`; ``ckpt`` is ignored.
+    That one is YAMNet, which knows AudioSet, frozen under layers that learned ten household sounds: its embeddings
+    serve, its benchmark figures say nothing about PMAM. ``options`` as in :class:`UpstreamExpert`; ``ckpt`` is ignored.
     """
     return UpstreamExpert(None, **options)
 

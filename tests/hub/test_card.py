@@ -6,6 +6,7 @@ from huggingface_hub import ModelCard
 
 from pmam_plugin.files import read_json
 from pmam_plugin.hub import model_card, write_companions
+from pmam_plugin.hub.card import knowledge
 from tests.hub_server import WRITE, FakeHub
 from tests.upstream.models import dual_detector, write_folder
 
@@ -33,6 +34,13 @@ def test_people_read_classes_figures_limits_and_provenance(tmp_path):
     assert "* seed: 3" in text
     assert 'SoundEventDetector.from_pretrained("org/name")' in text
     assert "$" not in text
+
+
+def test_what_a_model_knows_is_told_the_surest_first():
+    classes = {"dog": {"event_f1": 0.2, "segment_f1": 0.5}, "bell": {"event_f1": 0.61}, "hum": {"psds1": 0.3}}
+    told = knowledge({"provenance": {"metrics": {"per_class": classes}}})
+    assert told.startswith("bell 61 (0), dog 20 (50); of 100")
+    assert knowledge({"provenance": {"metrics": {}}}) == knowledge({}) == ""
 
 
 def test_a_model_without_figures_claims_none(tmp_path):

@@ -85,4 +85,4 @@ def test_a_missing_checkpoint_gets_one_sentence(hub, tmp_path):
 
 def test_the_built_in_model_is_an_upstream_without_a_checkpoint(hub):
     states = hub.pmam()([noise(0.5), noise(0.3)])["hidden_states"]
-    assert {tuple(state.shape) for state in states} == {(2, 13, 144)}
+    assert {tuple(state.shape) for state in states} == {(2, 7, 1024)}
