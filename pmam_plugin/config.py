@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import inspect
-from collections.abc import Mapping
+import pkgutil
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pmam_plugin.errors import InputError
@@ -96,9 +99,8 @@ def rebuilt(value: Any, **changes: Any) -> Any:
 
 def _find(name: object) -> type:
     rooms = tuple(f"pmam_plugin.{room}" for room in _ROOMS)
-    if name not in _REGISTRY:
-        for room in rooms:
-            importlib.import_module(room)
+    if isinstance(name, str) and name.isidentifier() and name not in _REGISTRY:
+        _import_home(name, rooms)
     cls = _REGISTRY.get(name) if isinstance(name, str) else None
     # Training stages are configurable too (their arguments decide whether they run again) but are no part of a model.
     if cls is None or not cls.__module__.startswith(rooms):
@@ -106,3 +108,17 @@ def _find(name: object) -> type:
             f"the configuration names an unknown architecture {name!r}; update pmam_plugin or check config.json"
         )
     return cls
+
+
+def _import_home(name: str, rooms: Sequence[str]) -> None:
+    """Import the module of ``rooms`` whose text defines a class of that name, and no other."""
+    definition = re.compile(rf"^class {name}\b", re.MULTILINE)
+    for room in rooms:
+        paths = getattr(importlib.import_module(room), "__path__", None)
+        parts = [] if paths is None else [f"{room}.{part.name}" for part in pkgutil.iter_modules(paths)]
+        for module in [room, *parts]:
+            spec = importlib.util.find_spec(module)
+            source = spec.loader.get_source(module) if spec and spec.loader else None  # type: ignore[attr-defined]
+            if source and definition.search(source):
+                importlib.import_module(module)
+                return

@@ -1,18 +1,35 @@
 """Frame encoders behind one interface."""
 
-from pmam_plugin.encoders.atst import ATSTFrame
-from pmam_plugin.encoders.atst_sed import ATSTSEDEncoder
-from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Windows
-from pmam_plugin.encoders.cnn import CNNEncoder
-from pmam_plugin.encoders.ctrans import CTransEncoder
-from pmam_plugin.encoders.dual import DualBranchEncoder
-from pmam_plugin.encoders.frozen import FrozenEncoder
-from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
-from pmam_plugin.encoders.patch import PatchEncoder
-from pmam_plugin.encoders.s3prl import RawWaveform, S3PRLEncoder
-from pmam_plugin.encoders.set_backbone import SetBackbone
-from pmam_plugin.encoders.yamnet import YAMNetEncoder, YAMNetPatches
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from pmam_plugin.encoders.atst import ATSTFrame
+    from pmam_plugin.encoders.atst_sed import ATSTSEDEncoder
+    from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Windows
+    from pmam_plugin.encoders.cnn import CNNEncoder
+    from pmam_plugin.encoders.ctrans import CTransEncoder
+    from pmam_plugin.encoders.dual import DualBranchEncoder
+    from pmam_plugin.encoders.frozen import FrozenEncoder
+    from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
+    from pmam_plugin.encoders.patch import PatchEncoder
+    from pmam_plugin.encoders.s3prl import RawWaveform, S3PRLEncoder
+    from pmam_plugin.encoders.set_backbone import SetBackbone
+    from pmam_plugin.encoders.yamnet import YAMNetEncoder, YAMNetPatches
+
+_HOMES = {
+    "ATSTFrame": "pmam_plugin.encoders.atst",
+    "ATSTSEDEncoder": "pmam_plugin.encoders.atst_sed",
+    **dict.fromkeys(("Columns", "EncoderOutput", "FrameEncoder", "Windows"), "pmam_plugin.encoders.base"),
+    "CNNEncoder": "pmam_plugin.encoders.cnn",
+    "CTransEncoder": "pmam_plugin.encoders.ctrans",
+    "DualBranchEncoder": "pmam_plugin.encoders.dual",
+    "FrozenEncoder": "pmam_plugin.encoders.frozen",
+    **dict.fromkeys(("PaSST", "PaSSTEncoder"), "pmam_plugin.encoders.passt"),
+    "PatchEncoder": "pmam_plugin.encoders.patch",
+    **dict.fromkeys(("RawWaveform", "S3PRLEncoder"), "pmam_plugin.encoders.s3prl"),
+    "SetBackbone": "pmam_plugin.encoders.set_backbone",
+    **dict.fromkeys(("YAMNetEncoder", "YAMNetPatches"), "pmam_plugin.encoders.yamnet"),
+}
 __all__ = [
     "ATSTFrame",
     "ATSTSEDEncoder",
@@ -33,3 +50,12 @@ __all__ = [
     "YAMNetEncoder",
     "YAMNetPatches",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: a process that detects needs one architecture's modules and must not wait for the others'.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -9,12 +9,12 @@ from collections.abc import Collection, Mapping
 from functools import partial
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.nn.vit import Block
 
 
 class MelPatches(nn.Module):

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Literal
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
@@ -17,6 +16,7 @@ from pmam_plugin.encoders.windows import encode_windows
 from pmam_plugin.errors import InputError
 from pmam_plugin.nn.interpolate import Grid, interpolate_frames
 from pmam_plugin.nn.pooling import FrequencyAttentionPool
+from pmam_plugin.nn.vit import Block
 
 PATCH = 16  # mel bins and mel frames of a patch
 STRIDE = 10  # between patches, both ways

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.nn.vit import Block
 
 FACTOR = 4  # mel frames per output frame
 

@@ -49,4 +49,4 @@ def skew(by_distance: Tensor) -> Tensor:
 
 def _exporting() -> bool:
     """Whether the model is being traced into a graph, which must not fix the number of blocks."""
-    return torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -53,6 +52,8 @@ class SpectrogramResNet(nn.Module):
         frozen: Sequence[str] = ("conv1", "bn1", "layer1"),
         widths: Sequence[int] | None = None,
     ) -> None:
+        import timm  # on use: it brings torchvision and torch's compiler along
+
         super().__init__()
         self.conv0 = nn.Conv2d(1, 3, 1) if colour_projection else nn.Identity()
         self.body = timm.create_model(
@@ -133,6 +134,8 @@ class SpectrogramResNet(nn.Module):
         if source is None:
             channels = 1 if isinstance(self.conv0, nn.Identity) else 3
             try:
+                import timm
+
                 state = timm.create_model(self.name, pretrained=True, in_chans=channels).state_dict()
             except (OSError, RuntimeError, ValueError) as error:
                 raise InputError(
