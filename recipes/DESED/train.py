@@ -28,6 +28,7 @@ from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_p
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.stages import RunContext, run_stages, summary_table, without
+from pmam_plugin.stages.arguments import quote_paths
 
 logger = logging.getLogger("pmam_plugin.recipe")
 
@@ -56,7 +57,7 @@ def first_input_error(error: BaseException | None) -> InputError | None:
 def load_experiment(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any], str, str]:
     """Parse the command line and build what the YAML names; returns (hparams, run options, file, overrides)."""
     # SpeechBrain reads the file while it parses; hand it one that exists wherever the command is run.
-    arguments = [find_hparams(arguments[0]), *arguments[1:]]
+    arguments = [find_hparams(arguments[0]), *quote_paths(arguments[1:])]
     file, options, overrides = sb.parse_arguments(arguments)
     ddp_init_group(options)
     with open(file, encoding="utf-8") as stream:
