@@ -60,7 +60,10 @@ def _sds(file: BinaryIO, size: int, name: str) -> int:
     head = bytes_at(file, 0, 21)
     words = head[10] | head[11] << 7 | head[12] << 14
     per_packet = 120 // max(1, -(-head[6] // 7))
-    return 21 + 127 * -(-words // per_packet)
+    promised = 21 + 127 * -(-words // per_packet)
+    if promised + 127 <= size:
+        raise InputError(f"{name}: holds more sound than its header says; convert it to wav")
+    return promised
 
 
 def _wve(file: BinaryIO, size: int, name: str) -> int:

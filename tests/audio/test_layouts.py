@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from pmam_plugin.audio import audio_blocks, audio_info, mpeg, read_audio, reader
+from pmam_plugin.audio import AudioReader, audio_blocks, audio_info, mpeg, read_audio, reader
 from pmam_plugin.errors import InputError
 from tests.audio.files import (
     RATE,
@@ -212,6 +212,7 @@ REFUSED = {
     "a WAV of 4 GHz": patched(WAV, 24, b"\xff" * 4),
     "a WAV of 1 Hz": patched(WAV, 24, b"\x01\0\0\0"),
     "a VOC with two sounds": encoded(noise(), "VOC", "PCM_U8")[:-1] + b"\x01\x04\0\0\x83\0\x80\x80\0",
+    "an SDS with too small a count": patched(encoded(noise(), "SDS", "PCM_16"), 10, b"\x10\x01\0"),
     "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n",
     "a web page": b"<!DOCTYPE html><html><title>404</title></html>",
     "a Mac's side file": b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(100),
@@ -333,6 +334,28 @@ def test_every_format_is_heard_whole_and_refused_when_cut(tmp_path, kind, subtyp
         path.write_bytes(cut)
         with pytest.raises(InputError):
             read_audio(path, rate)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "RF64", "W64", "CAF", "FLAC", "SVX", "VOC", "SDS", "NIST", "AVR"])
+def test_no_number_in_a_header_costs_sound_in_silence(tmp_path, kind):
+    """Whatever four bytes say: all is heard, or a word is said, or the file is refused."""
+    good, path = encoded(noise(0.25), kind, "PCM_16"), tmp_path / "a.wav"
+
+    def read(content):
+        path.write_bytes(content)
+        with AudioReader(path) as recording:
+            frames = sum(len(block) for block in recording.blocks())
+            return frames, (recording.sample_rate, recording.channels, recording.subtype), recording.notes
+
+    whole, description, _ = read(good)
+    for position in range(0, 96, 2):
+        for number in (b"\0\0\x03\xe8", b"\xe8\x03\0\0", b"\xff\xff\xff\xff"):
+            try:
+                frames, described, notes = read(patched(good, position, number))
+            except InputError:
+                continue
+            lost = 0 < frames < 0.98 * whole
+            assert not lost or notes or described != description, position
 
 
 def test_a_part_is_what_the_whole_has_there_and_nothing_else_is_read(tmp_path, monkeypatch):
