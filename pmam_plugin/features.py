@@ -190,7 +190,7 @@ class YAMNetMel(MelFrontEnd):
         window = torch.hann_window(400, dtype=torch.float64).float()
         super().__init__(16000, 64, hop=160, n_fft=512, window=window, exponent=1.0)
         # Straight in mel, as Kaldi's: triangles of unit height, nothing for the constant, nothing at 8 kHz.
-        bank = kaldi_filterbank(64, self.n_fft, self.sample_rate, 125.0, 7500.0)
+        bank = kaldi_filterbank(64, self.n_fft, self.sample_rate, 125.0, 7500.0, dtype=torch.float64)
         self.register_buffer("filterbank", bank, persistent=False)
 
     def frames(self, samples: int) -> int:
@@ -388,7 +388,13 @@ def band_statistics(mels: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def kaldi_filterbank(
-    n_mels: int, n_fft: int, sample_rate: int, low: float, high: float, device: torch.device | None = None
+    n_mels: int,
+    n_fft: int,
+    sample_rate: int,
+    low: float,
+    high: float,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Triangles evenly spaced on Kaldi's mel scale ``1127 ln(1 + f / 700)`` and straight on that scale, not in Hz.
 
@@ -399,14 +405,15 @@ def kaldi_filterbank(
         low: lower end of the lowest band, Hz.
         high: upper end of the highest band, Hz.
         device: where to build it.
+        dtype: computed in; what was trained with rounded feet of its triangles knows them so.
 
     Returns:
         Weights without area normalisation, ``(n_mels, n_fft // 2 + 1)``.
     """
     low_mel, high_mel = (1127.0 * math.log1p(hertz / 700.0) for hertz in (low, high))
     step = (high_mel - low_mel) / (n_mels + 1)
-    left = low_mel + step * torch.arange(n_mels, device=device, dtype=torch.float64)[:, None]
-    bins = torch.arange(n_fft // 2 + 1, device=device, dtype=torch.float64) * (sample_rate / n_fft)
+    left = low_mel + step * torch.arange(n_mels, device=device, dtype=dtype)[:, None]
+    bins = torch.arange(n_fft // 2 + 1, device=device, dtype=dtype) * (sample_rate / n_fft)
     position = (1127.0 * torch.log1p(bins / 700.0) - left) / step  # 0 at the left foot, 1 at the tip, 2 at the right
     bank = torch.minimum(position, 2.0 - position).clamp_min_(0.0)
     bank[:, -1] = 0.0
