@@ -14,7 +14,7 @@ from pmam_plugin.nn.resnet import SpectrogramResNet
 LABELS = ("cat", "dog", "speech")
 
 
-def tiny_network(queries: int = 6, frequency_bands: int = 0) -> SetNetwork:
+def tiny_network(queries: int = 6, frequency_bands: int = 0, **options: object) -> SetNetwork:
     """A ResNet-18 and a Transformer of width 16, with one encoder and two decoder layers."""
     return SetNetwork(
         SpectrogramResNet("resnet18"),
@@ -25,6 +25,7 @@ def tiny_network(queries: int = 6, frequency_bands: int = 0) -> SetNetwork:
         decoder_layers=2,
         feedforward=32,
         frequency_bands=frequency_bands,
+        **options,  # type: ignore[arg-type]
     )
 
 

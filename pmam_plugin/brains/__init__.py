@@ -8,7 +8,7 @@ from pmam_plugin.brains.objectives import Consistency, EmbeddingContrast, MixedP
 from pmam_plugin.brains.optimisation import ParameterGroup, layerwise_groups
 from pmam_plugin.brains.schedules import Constant, CosineDown, ExponentialDown, ExponentialWarmup, Ramp, StepDown
 from pmam_plugin.brains.sedt import PatchBrain, TaggerBrain
-from pmam_plugin.brains.set_loss import SetLoss
+from pmam_plugin.brains.set_loss import PseudoEvents, SetLoss
 from pmam_plugin.brains.views import Views
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "MixedPseudoLabels",
     "ParameterGroup",
     "PatchBrain",
+    "PseudoEvents",
     "Ramp",
     "SetLoss",
     "StageBrain",

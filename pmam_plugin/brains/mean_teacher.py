@@ -99,7 +99,10 @@ class MeanTeacherBrain(StageBrain):
         batch = batch.to(self.device)
         student_features, teacher_features, targets, plan = self.views(self.student.frontend, batch)
         padding = targets["padding"]
-        student = self.modules.student(student_features, padding=padding)
+        inputs: dict[str, Any] = {}
+        for objective in self.objectives:
+            inputs |= getattr(objective, "student_inputs", lambda *_: {})(self.student, batch, targets)
+        student = self.modules.student(student_features, padding=padding, **inputs)
         teacher = None
         if self.teacher is not None and any(objective.uses_teacher for objective in self.objectives):
             with torch.no_grad():

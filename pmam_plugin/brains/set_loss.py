@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from pmam_plugin.brains.objectives import StepState
+from pmam_plugin.brains.schedules import Ramp
 from pmam_plugin.config import configurable
+from pmam_plugin.data import Batch
 from pmam_plugin.losses.event_targets import EventTargets
+from pmam_plugin.losses.matcher import OneToManyMatcher
+from pmam_plugin.losses.semi_supervised import supervised_bce
 from pmam_plugin.losses.set_criterion import SetCriterion
-from pmam_plugin.models import SetDetection
+from pmam_plugin.models import Detection, SetDetection, SoundEventModel
+from pmam_plugin.nn.pooling import linear_softmax_pool
+from pmam_plugin.nn.set_output import SetOutput
 
 
 @configurable
@@ -20,12 +31,20 @@ class SetLoss:
 
     Args:
         criterion: matcher, weights and kind of the loss.
+        frame_weight: of the frame head's BCE on strong clips, and of its pooled scores' on weak ones; 0 without one.
     """
 
     uses_teacher = False
 
-    def __init__(self, criterion: SetCriterion) -> None:
-        self.criterion = criterion
+    def __init__(self, criterion: SetCriterion, frame_weight: float = 0.0) -> None:
+        self.criterion, self.frame_weight = criterion, frame_weight
+
+    def student_inputs(self, model: SoundEventModel, batch: Batch, targets: Mapping[str, Tensor]) -> dict[str, Any]:
+        """What the student's forward takes besides features: the events, where it learns to mend noised ones."""
+        if not getattr(model, "denoising", 0):
+            return {}
+        span = model.clip_seconds * model.frame_rate
+        return {"targets": _events(targets, batch, span)}
 
     def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
         """See :class:`~pmam_plugin.brains.objectives.Objective`: the last layer's terms, the other layers in one.
@@ -33,21 +52,79 @@ class SetLoss:
         Raises:
             TypeError: the model does not predict sets.
         """
-        detection = state.student
-        if not isinstance(detection, SetDetection) or detection.output is None:
-            raise TypeError("the set loss trains models that predict sets (SEDT); use Supervised for frame scores")
-        targets = EventTargets.from_frames(
-            state.targets["strong"],
-            detection.span_frames,
-            state.batch.has_strong,
-            state.targets["weak"],
-            state.batch.has_weak,
-        )
-        losses = self.criterion(detection.output, targets)
-        terms = {
-            f"set_{name}": self.criterion.weights[name] * value
-            for name, value in losses.parts.items()
-            if name in self.criterion.weights
-        }
-        terms["set_auxiliary"] = losses.total - sum(terms.values())
+        detection = _set_of(state.student)
+        if isinstance(self.criterion.matcher, OneToManyMatcher):
+            self.criterion.matcher.at(step / steps_per_epoch)
+        targets = _events(state.targets, state.batch, detection.span_frames)
+        terms = _terms(self.criterion, detection.output, targets)
+        if self.frame_weight:
+            if detection.followed is None:
+                raise TypeError("frame_weight trains a frame head; give the model frame_head: true")
+            strong = state.batch.has_strong.float().unsqueeze(1) * state.valid_frames
+            weak = (state.batch.has_weak & ~state.batch.has_strong).float()
+            frames, pooled = detection.followed, linear_softmax_pool(detection.followed)
+            terms["frame_bce"] = self.frame_weight * supervised_bce(frames, state.targets["strong"], strong)
+            terms["frame_clip_bce"] = self.frame_weight * supervised_bce(pooled, state.targets["weak"], weak)
         return terms
+
+
+@configurable
+class PseudoEvents:
+    """Hard pseudo-events of the mean teacher, for the clips that no label teaches (the authors' best SEDT).
+
+    The teacher's events by the published protocol (its class probability and its tag at least ``threshold``) are
+    matched with the student's queries like labels.
+
+    Args:
+        criterion: matcher, weights and kind of the loss.
+        ramp: weight over time.
+        threshold: least probability of a pseudo-event and of its tag.
+    """
+
+    def __init__(self, criterion: SetCriterion, ramp: Ramp, threshold: float = 0.5) -> None:
+        self.criterion, self.ramp, self.threshold = criterion, ramp, threshold
+        self.uses_teacher = ramp.maximum != 0
+
+    def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
+        """See :class:`~pmam_plugin.brains.objectives.Objective`."""
+        if not self.uses_teacher or state.teacher is None:
+            return {}
+        student, teacher = _set_of(state.student), _set_of(state.teacher)
+        assert student.output is not None and teacher.output is not None and teacher.tags is not None  # noqa: PT018
+        unlabelled = ~state.batch.has_weak
+        score, label = (teacher.output.probabilities() * (teacher.tags.unsqueeze(1) >= self.threshold)).max(dim=-1)
+        sure = (score >= self.threshold) & unlabelled[:, None]
+        boxes = teacher.output.boxes.detach().float()
+        events = [
+            (label[clip][sure[clip]], boxes[clip][sure[clip]]) if known else None
+            for clip, known in enumerate(unlabelled.tolist())
+        ]
+        targets = EventTargets.from_events(
+            [None if item is None else (item[0].cpu(), item[1].cpu()) for item in events], teacher.tags.shape[1]
+        )
+        # Noised queries belong to the labels' events, not to these.
+        output = replace(student.output, denoising=None)
+        terms = _terms(self.criterion, output, targets.to(boxes.device))
+        return {"pseudo_events": self.ramp.value(step, steps_per_epoch) * torch.stack(list(terms.values())).sum()}
+
+
+def _set_of(detection: Detection) -> SetDetection:
+    if not isinstance(detection, SetDetection) or detection.output is None:
+        raise TypeError("the set loss trains models that predict sets (SEDT); use Supervised for frame scores")
+    return detection
+
+
+def _events(targets: Mapping[str, Tensor], batch: Batch, span_frames: float) -> EventTargets:
+    return EventTargets.from_frames(targets["strong"], span_frames, batch.has_strong, targets["weak"], batch.has_weak)
+
+
+def _terms(criterion: SetCriterion, output: SetOutput | None, targets: EventTargets) -> dict[str, Tensor]:
+    assert output is not None
+    losses = criterion(output, targets)
+    terms = {
+        f"set_{name}": criterion.weights[name] * value
+        for name, value in losses.parts.items()
+        if name in criterion.weights
+    }
+    terms["set_auxiliary"] = losses.total - sum(terms.values())
+    return terms

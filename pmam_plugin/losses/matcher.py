@@ -17,6 +17,9 @@ from pmam_plugin.nn.set_output import SetOutput
 
 logger = logging.getLogger(__name__)
 
+# Of sigmoid models, in the costs and in the loss: share of the positives and focusing exponent (SEDT's implementation).
+FOCAL_ALPHA, FOCAL_GAMMA = 0.5, 1.0
+
 
 @dataclass
 class Match:
@@ -26,7 +29,7 @@ class Match:
         clip: clip of each pair, ``(pairs,)``.
         query: its query.
         target: its slot in :class:`EventTargets`.
-        weight: its share in the loss: the event's weight, divided among its queries where the matcher says so.
+        weight: its share in the loss: the event's weight.
     """
 
     clip: Tensor
@@ -46,10 +49,7 @@ class HungarianMatcher:
     Args:
         class_cost: weight of the class term.
         l1_cost: weight of the L1 term.
-        iou_cost: weight of the IoU term.
-        generalised: use generalised IoU (the published choice).
-        focal_alpha: positive share in the class cost of sigmoid models.
-        focal_gamma: focusing exponent in the class cost of sigmoid models.
+        iou_cost: weight of the term of the generalised IoU.
     """
 
     def __init__(
@@ -57,16 +57,10 @@ class HungarianMatcher:
         class_cost: float = 1.0,
         l1_cost: float = 5.0,
         iou_cost: float = 2.0,
-        generalised: bool = True,
-        focal_alpha: float = 0.5,
-        focal_gamma: float = 1.0,
     ) -> None:
         self.class_cost = class_cost
         self.l1_cost = l1_cost
         self.iou_cost = iou_cost
-        self.generalised = generalised
-        self.focal_alpha = focal_alpha
-        self.focal_gamma = focal_gamma
 
     @torch.no_grad()
     def __call__(self, output: SetOutput, targets: EventTargets) -> list[Match]:
@@ -108,14 +102,14 @@ class HungarianMatcher:
         predicted = box_edges(boxes.float()).unsqueeze(-2)
         true = box_edges(targets.boxes.float()).unsqueeze(-3)
         distance = (predicted - true).abs().sum(dim=-1)
-        return self.l1_cost * distance - self.iou_cost * interval_iou(predicted, true, self.generalised)
+        return self.l1_cost * distance - self.iou_cost * interval_iou(predicted, true, generalised=True)
 
     def label_cost(self, output: SetOutput, targets: EventTargets) -> Tensor:
         """Cost of what an event is, ``(layers, batch, queries, slots)``."""
         logits = output.layer_logits.float()
         if output.activation == "sigmoid":
-            present = self.focal_alpha * (-logits).sigmoid() ** self.focal_gamma * -functional.logsigmoid(logits)
-            absent = (1 - self.focal_alpha) * logits.sigmoid() ** self.focal_gamma * -functional.logsigmoid(-logits)
+            present = FOCAL_ALPHA * (-logits).sigmoid() ** FOCAL_GAMMA * -functional.logsigmoid(logits)
+            absent = (1 - FOCAL_ALPHA) * logits.sigmoid() ** FOCAL_GAMMA * -functional.logsigmoid(-logits)
             cost = present - absent
         else:
             cost = -logits.softmax(dim=-1)
@@ -131,27 +125,28 @@ class OneToManyMatcher:
     near that event (location cost below ``near``), with probability ``min(1, keep * events / queries)``.
 
     Args:
-        base: the one-to-one matcher, also used for the auxiliary layers.
         near: largest location cost (L1 and IoU terms) of a joining query.
         keep: scales the probability of joining.
-        share: divide an event's weight among its queries.
+        anneal_epochs: in that many epochs ``keep`` falls to 0 along a line, so that training ends one-to-one, as scores
+            are read; 0 keeps it.
         published: assign as the reference implementation does: by place alone, whatever the query's class, and
             dropping one-to-one pairs that are not near any event. For reproducing published training only.
     """
 
     def __init__(
         self,
-        base: HungarianMatcher | None = None,
         near: float = 1.0,
         keep: float = 1.0,
-        share: bool = False,
         published: bool = False,
+        anneal_epochs: float = 0.0,
     ) -> None:
-        self.base = base or HungarianMatcher()
-        self.near = near
-        self.keep = keep
-        self.share = share
-        self.published = published
+        self.base = HungarianMatcher()
+        self.near, self.keep, self.published, self.anneal_epochs = near, keep, published, anneal_epochs
+        self.remaining = 1.0
+
+    def at(self, epochs: float) -> None:
+        """Set how far training is, in epochs, for ``anneal_epochs``."""
+        self.remaining = max(0.0, 1.0 - epochs / self.anneal_epochs) if self.anneal_epochs else 1.0
 
     @torch.no_grad()
     def __call__(self, output: SetOutput, targets: EventTargets) -> list[Match]:
@@ -172,7 +167,7 @@ class OneToManyMatcher:
         cost = location if self.published else location + self.base.label_cost(output, targets)[-1]
         nearest = cost.argmin(dim=-1)
         near = location.gather(-1, nearest.unsqueeze(-1)).squeeze(-1) < self.near
-        chance = self.keep * targets.counts.to(location.dtype) / location.shape[1]
+        chance = self.keep * self.remaining * targets.counts.to(location.dtype) / location.shape[1]
         joins = near & (torch.rand(near.shape).to(near.device) < chance[:, None])
         assigned = torch.where(joins, nearest, PADDING)
         pairs = (one_to_one.clip, one_to_one.query)
@@ -181,10 +176,4 @@ class OneToManyMatcher:
             assigned[pairs] = torch.where(near[pairs], one_to_one.target, PADDING)
         clip, query = (assigned != PADDING).nonzero(as_tuple=True)
         target = assigned[clip, query]
-        weight = targets.weights[clip, target]
-        if self.share:
-            queries = torch.zeros_like(targets.weights).index_put_(
-                (clip, target), torch.ones_like(weight), accumulate=True
-            )
-            weight = weight / queries[clip, target]
-        return Match(clip, query, target, weight)
+        return Match(clip, query, target, targets.weights[clip, target])

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pmam_plugin.config import configurable
-from pmam_plugin.losses.event_targets import EventTargets
+from pmam_plugin.losses.event_targets import PADDING, EventTargets
 from pmam_plugin.losses.intervals import box_edges, interval_iou
-from pmam_plugin.losses.matcher import HungarianMatcher, Match, OneToManyMatcher
+from pmam_plugin.losses.matcher import FOCAL_ALPHA, FOCAL_GAMMA, HungarianMatcher, Match, OneToManyMatcher
 from pmam_plugin.nn.set_output import SetOutput
 
 
@@ -46,7 +46,7 @@ def no_object_cross_entropy(
     return (losses * weights).sum() / (weights.sum().clamp_min(1e-6) if normaliser is None else normaliser)
 
 
-def sigmoid_focal(logits: Tensor, targets: Tensor, alpha: float = 0.5, gamma: float = 1.0) -> Tensor:
+def sigmoid_focal(logits: Tensor, targets: Tensor, alpha: float = FOCAL_ALPHA, gamma: float = FOCAL_GAMMA) -> Tensor:
     """Focal loss of independent sigmoids (Lin et al., ICCV 2017, eq. 5), elementwise.
 
     Args:
@@ -81,17 +81,13 @@ class SetCriterion(nn.Module):
         matcher: assigns queries to events.
         class_weight: weight of the class loss.
         l1_weight: weight of ``|onset error| + |offset error|``.
-        iou_weight: weight of ``1 - IoU``.
+        iou_weight: weight of ``1 - IoU``, the generalised one.
         clip_weight: weight of the clip-level BCE of the audio query (DESED recipe 0.25).
         feature_weight: weight of the feature reconstruction (pre-training only).
         no_object_weight: weight of unmatched queries in the cross-entropy.
-        generalised: use generalised IoU.
         normalise_by: what divides the cross-entropy: ``"weights"``, the weights of its queries, as in DETR, or
             ``"matches"``, the number of pairs, as published for SEDT; then its scale depends on how many events
             the batch holds (about 1.6 times larger at three events for twenty queries).
-        auxiliary: also train the decoder's earlier layers.
-        focal_alpha: share of the positives in the focal loss.
-        focal_gamma: focusing exponent of the focal loss.
 
     Raises:
         ValueError: an unknown ``normalise_by``.
@@ -106,11 +102,7 @@ class SetCriterion(nn.Module):
         clip_weight: float = 1.0,
         feature_weight: float = 1.0,
         no_object_weight: float = 0.1,
-        generalised: bool = True,
         normalise_by: str = "weights",
-        auxiliary: bool = True,
-        focal_alpha: float = 0.5,
-        focal_gamma: float = 1.0,
     ) -> None:
         super().__init__()
         if normalise_by not in ("weights", "matches"):
@@ -124,11 +116,7 @@ class SetCriterion(nn.Module):
             "clip": clip_weight,
         }
         self.no_object_weight = no_object_weight
-        self.generalised = generalised
         self.normalise_by = normalise_by
-        self.auxiliary = auxiliary
-        self.focal_alpha = focal_alpha
-        self.focal_gamma = focal_gamma
 
     def forward(self, output: SetOutput, targets: EventTargets) -> SetLosses:
         """Match and compare.
@@ -141,24 +129,30 @@ class SetCriterion(nn.Module):
         last = len(matches) - 1
         parts: dict[str, Tensor] = {}
         for layer, match in enumerate(matches):
-            if layer == last or self.auxiliary:
-                suffix = "" if layer == last else f"_{layer}"
-                for name, value in self._layer(output, targets, match, layer).items():
-                    parts[name + suffix] = value
+            suffix = "" if layer == last else f"_{layer}"
+            for name, value in self._layer(output, targets, match, layer).items():
+                parts[name + suffix] = value
+        if output.denoising is not None:
+            for layer in range(len(output.denoising.layer_boxes)):
+                match = _denoised(output.denoising, targets)
+                for name, value in self._layer(output.denoising, targets, match, layer, only_matched=True).items():
+                    parts[f"{name}_noised{layer}"] = value
         if output.tag_logits is not None:
             parts["clip"] = self._clip(output, targets)
         weighted = [self.weights[name.partition("_")[0]] * value for name, value in parts.items()]
         return SetLosses(torch.stack(weighted).sum(), parts)
 
-    def _layer(self, output: SetOutput, targets: EventTargets, match: Match, layer: int) -> dict[str, Tensor]:
+    def _layer(
+        self, output: SetOutput, targets: EventTargets, match: Match, layer: int, only_matched: bool = False
+    ) -> dict[str, Tensor]:
         pairs = mean_over_processes(match.weight.sum()).clamp_min(1.0)
         chosen, wanted = (layer, match.clip, match.query), (match.clip, match.target)
         predicted = box_edges(output.layer_boxes[chosen].float())
         true = box_edges(targets.boxes[wanted].float())
         distance = (predicted - true).abs().sum(dim=-1)
-        overlap = interval_iou(predicted, true, self.generalised)
+        overlap = interval_iou(predicted, true, generalised=True)
         parts = {
-            "class": self._class(output.layer_logits[layer], targets, match, pairs, output.activation),
+            "class": self._class(output.layer_logits[layer], targets, match, pairs, output.activation, only_matched),
             "l1": (distance * match.weight).sum() / pairs,
             "iou": ((1 - overlap) * match.weight).sum() / pairs,
         }
@@ -167,14 +161,22 @@ class SetCriterion(nn.Module):
             parts["feature"] = (distances * match.weight).sum() / pairs
         return parts
 
-    def _class(self, logits: Tensor, targets: EventTargets, match: Match, pairs: Tensor, activation: str) -> Tensor:
+    def _class(
+        self,
+        logits: Tensor,
+        targets: EventTargets,
+        match: Match,
+        pairs: Tensor,
+        activation: str,
+        only_matched: bool,
+    ) -> Tensor:
         matched, labels = (match.clip, match.query), targets.labels[match.clip, match.target]
-        shares = targets.strong.float()[:, None].repeat(1, logits.shape[1])
+        shares = targets.strong.float()[:, None].repeat(1, logits.shape[1]) * (not only_matched)
         shares[matched] = match.weight.float()
         if activation == "sigmoid":
             wanted = torch.zeros_like(logits)
             wanted[(*matched, labels)] = 1.0
-            losses = sigmoid_focal(logits, wanted, self.focal_alpha, self.focal_gamma).sum(dim=-1)
+            losses = sigmoid_focal(logits, wanted).sum(dim=-1)
             return (losses * shares).sum() / pairs
         classes = torch.full(logits.shape[:2], logits.shape[-1] - 1, dtype=torch.long, device=logits.device)
         classes[matched] = labels
@@ -186,11 +188,20 @@ class SetCriterion(nn.Module):
         assert output.tag_logits is not None
         logits, tags = output.tag_logits.float(), targets.tags.float()
         if output.activation == "sigmoid":
-            losses = sigmoid_focal(logits, tags, self.focal_alpha, self.focal_gamma).sum(dim=-1)
+            losses = sigmoid_focal(logits, tags).sum(dim=-1)
         else:
             losses = functional.binary_cross_entropy_with_logits(logits, tags, reduction="none").mean(dim=-1)
         tagged = targets.tagged.float()
         return (losses * tagged).sum() / tagged.sum().clamp_min(1.0)
+
+
+def _denoised(output: SetOutput, targets: EventTargets) -> Match:
+    """Queries that start from noised events, group by group in the order of the slots, belong to those events."""
+    slots = targets.labels.shape[1]
+    groups = output.boxes.shape[1] // max(1, slots)
+    real = ((targets.labels != PADDING) & targets.strong[:, None]).repeat(1, groups)
+    clip, query = real.nonzero(as_tuple=True)
+    return Match(clip, query, query % slots, targets.weights[clip, query % slots])
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.features import FrontEnds
+from pmam_plugin.losses.event_targets import EventTargets
 from pmam_plugin.losses.intervals import box_edges
 from pmam_plugin.models.base import Detection, SoundEventModel
 from pmam_plugin.models.set_events import decode_events
 from pmam_plugin.models.set_scores import FUSIONS, dense_scores, fuse_tags, score_table
 from pmam_plugin.nn.interpolate import interpolate_frames
+from pmam_plugin.nn.pooling import linear_softmax_pool
 from pmam_plugin.nn.query_decoder import SetNetwork
 from pmam_plugin.nn.set_output import SetOutput
 
@@ -34,11 +36,13 @@ class SetDetection(Detection):
         output: boxes, class logits and tag logits, of every decoder layer.
         candidates: fused score of every query and class, ``(batch, queries, classes)``.
         span_frames: how many of ``frames`` the span of 1.0 of a box would have.
+        followed: frame probabilities of the frame head, ``(batch, frames, classes)``, or None without one.
     """
 
     output: SetOutput | None = None
     candidates: Tensor | None = None
     span_frames: float = 0.0
+    followed: Tensor | None = None
 
 
 @configurable
@@ -63,9 +67,16 @@ class SEDT(SoundEventModel):
         activation: ``"softmax"`` over classes and no-object, as published, or ``"sigmoid"`` per class, for focal loss.
         suppress_above: IoU above which the weaker of two boxes of one class is dropped rather than trimmed.
         minimum_seconds: shortest event in a scores table.
+        frame_head: also classify the encoder's memory frame by frame, for
+            :class:`~pmam_plugin.brains.set_loss.SetLoss` to train beside the set: the memory then says what sounds
+            where before queries can ask.
+        tag_from: who tags the clip: ``audio_query``, as published, or ``frames``, the frame head, pooled.
+        denoising: groups of queries that start from the true events, noised, in training (DN-DETR, Li et al., CVPR
+            2022): the decoder learns to mend boxes without waiting for matching to settle. Needs a network with
+            anchors; 0, as published, has none.
 
     Raises:
-        ValueError: an unknown fusion or activation.
+        ValueError: an unknown fusion, activation or tagger, or denoising without anchors.
     """
 
     def __init__(
@@ -79,8 +90,15 @@ class SEDT(SoundEventModel):
         activation: str = "softmax",
         suppress_above: float = 0.0,
         minimum_seconds: float = 0.2,
+        frame_head: bool = False,
+        tag_from: str = "audio_query",
+        denoising: int = 0,
     ) -> None:
         super().__init__()
+        if tag_from not in ("audio_query", "frames") or (tag_from == "frames" and not frame_head):
+            raise ValueError(f"tag_from is audio_query, or frames with a frame head, not {tag_from!r}")
+        if denoising and network.anchors is None:
+            raise ValueError("denoising needs queries that stand somewhere; give the network anchors: true")
         if fusion not in FUSIONS:
             raise ValueError(f"fusion is {', '.join(FUSIONS)}, not {fusion!r}")
         if activation not in ("softmax", "sigmoid"):
@@ -100,6 +118,9 @@ class SEDT(SoundEventModel):
         self.audio_query = nn.Parameter(torch.randn(1, network.dim))
         self.class_head = nn.Linear(network.dim, len(self.labels) + (activation == "softmax"))
         self.tag_head = nn.Linear(network.dim, len(self.labels))
+        self.tag_from, self.denoising = tag_from, denoising
+        self.frame_head = nn.Linear(network.dim, len(self.labels)) if frame_head else None
+        self.noised_content = nn.Embedding(len(self.labels), network.dim) if denoising else None
 
     def predict_set(self, features: Mapping[str, Tensor], padding: Tensor | None = None) -> SetOutput:
         """The set alone, without painting it on frames; arguments as :meth:`forward`."""
@@ -110,6 +131,7 @@ class SEDT(SoundEventModel):
         features: Mapping[str, Tensor],
         padding: Tensor | None = None,
         temperature: float = 1.0,
+        targets: EventTargets | None = None,
         **options: Any,
     ) -> SetDetection:
         """Detect sound events.
@@ -119,6 +141,7 @@ class SEDT(SoundEventModel):
             padding: true where a frame is padding, ``(batch, any number of frames)``: on the grid of the features or of
                 ``Detection.frames``.
             temperature: divides class and tag logits.
+            targets: events to noise, in training with ``denoising``.
             options: ``windows`` is accepted and ignored, since the model reads clips whole.
 
         Returns:
@@ -129,9 +152,16 @@ class SEDT(SoundEventModel):
         """
         if options.keys() - {"windows"}:
             raise TypeError(f"SEDT has no option {sorted(options.keys() - {'windows'})[0]!r}")
-        output, embedding = self._predict(features["mel"], padding)
+        output, embedding = self._predict(features["mel"], padding, targets)
         frames = self._dense_frames(features["mel"].shape[-1])
+        followed = None
+        if self.frame_head is not None:
+            followed = (interpolate_frames(self.frame_head(embedding).float(), frames) / temperature).sigmoid()
+            if padding is not None:
+                followed = followed.masked_fill(regrid_padding(padding, frames).unsqueeze(-1), 0.0)
         tags = output.tags(temperature)
+        if self.tag_from == "frames" and followed is not None:
+            tags = linear_softmax_pool(followed)
         assert tags is not None
         candidates = fuse_tags(output.probabilities(temperature), tags, self.fusion)
         dense = dense_scores(candidates, box_edges(output.boxes) * output.span_seconds, frames, self.frame_rate)
@@ -139,7 +169,16 @@ class SEDT(SoundEventModel):
             dense = dense.masked_fill(regrid_padding(padding, frames).unsqueeze(-1), 0.0)
         embedding = interpolate_frames(embedding, frames)
         span_frames = output.span_seconds * self.frame_rate
-        return SetDetection(dense, tags, tags, embedding, output=output, candidates=candidates, span_frames=span_frames)
+        return SetDetection(
+            dense,
+            tags,
+            tags,
+            embedding,
+            output=output,
+            candidates=candidates,
+            span_frames=span_frames,
+            followed=followed,
+        )
 
     def score_tables(self, detection: Detection, durations: Sequence[float]) -> list[pd.DataFrame]:
         """Disjoint boxes per class as scores tables, one row between any two change points.
@@ -215,22 +254,56 @@ class SEDT(SoundEventModel):
     def _dense_frames(self, feature_frames: int) -> int:
         return max(1, math.floor(feature_frames / self.feature_rate * self.frame_rate + 1e-6))
 
-    def _predict(self, spectrogram: Tensor, padding: Tensor | None) -> tuple[SetOutput, Tensor]:
+    def _predict(
+        self, spectrogram: Tensor, padding: Tensor | None, targets: EventTargets | None = None
+    ) -> tuple[SetOutput, Tensor]:
         frames = spectrogram.shape[-1]
         padding = None if padding is None else regrid_padding(padding, frames)
         memory = self.network.encode(spectrogram, padding, self.span_frames)
         audio, events = (
             query.expand(len(spectrogram), -1, -1) for query in (self.audio_query, self.network.event_queries)
         )
-        decoded = self.network.decode(events, memory, leading=audio)
+        boxes, mask, own = None, None, events.shape[1]
+        if targets is not None and self.denoising and self.training and targets.labels.shape[1]:
+            content, noised = self._noised(targets)
+            assert self.network.anchors is not None
+            anchors = self.network.anchors.logits.sigmoid().expand(len(events), -1, -1)
+            events, boxes = torch.cat((events, content), dim=1), torch.cat((anchors, noised), dim=1)
+            mask = _denoising_mask(1 + own, self.denoising, targets.labels.shape[1], spectrogram.device)
+        decoded = self.network.decode(events, memory, mask, leading=audio, boxes=boxes)
         output = SetOutput(
-            layer_logits=self.class_head(decoded.states[:, :, 1:]),
-            layer_boxes=decoded.boxes,
+            layer_logits=self.class_head(decoded.states[:, :, 1 : 1 + own]),
+            layer_boxes=decoded.boxes[:, :, :own],
             tag_logits=self.tag_head(decoded.states[-1, :, 0]),
             activation=self.activation,
             span_seconds=self.clip_seconds * max(1.0, frames / self.span_frames),
         )
+        if mask is not None:
+            logits = self.class_head(decoded.states[:, :, 1 + own :])
+            output.denoising = SetOutput(logits, decoded.boxes[:, :, own:], activation=self.activation)
         return output, memory.over_time()
+
+    def _noised(self, targets: EventTargets) -> tuple[Tensor, Tensor]:
+        """Content and boxes of ``denoising`` groups of all events, ``(batch, groups * slots, ...)``.
+
+        Centres move by up to half a length, lengths change by up to as much again, a fifth of the classes is another
+        one (DN-DETR, section 4.3). Draws from torch's CPU generator; what stands in empty slots is never looked at.
+        """
+        assert self.noised_content is not None
+        groups, device = self.denoising, targets.boxes.device
+        labels = targets.labels.clamp_min(0).repeat(1, groups)
+        flipped = (torch.rand(labels.shape) < 0.2).to(device)
+        labels = torch.where(flipped, torch.randint(len(self.labels), labels.shape).to(device), labels)
+        centre, length = targets.boxes.float().repeat(1, groups, 1).unbind(-1)
+        noise = (torch.rand(2, *labels.shape) * 2 - 1).to(device)
+        boxes = torch.stack((centre + noise[0] * length / 2, length * (1 + noise[1])), dim=-1)
+        return self.noised_content(labels), boxes.clamp(0.005, 0.995)
+
+
+def _denoising_mask(plain: int, groups: int, slots: int, device: torch.device) -> Tensor:
+    """True where a query must not see another: nobody outside a group sees into it, ``(queries, queries)``."""
+    group = torch.cat((torch.full((plain,), -1), torch.arange(groups).repeat_interleave(slots))).to(device)
+    return (group[None] >= 0) & (group[:, None] != group[None])
 
 
 def pretrained_part(model: nn.Module) -> dict[str, Tensor]:

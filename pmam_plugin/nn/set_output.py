@@ -19,6 +19,7 @@ class SetOutput:
         layer_features: reconstructed patch features, ``(layers, batch, queries, feature_dim)``, or None.
         activation: ``"softmax"`` (one class or no-object per query) or ``"sigmoid"`` (trained with focal loss).
         span_seconds: what 1.0 of a box stands for, s.
+        denoising: of queries that started from noised events (DN-DETR), group after group, in training; else None.
     """
 
     layer_logits: Tensor
@@ -27,6 +28,7 @@ class SetOutput:
     layer_features: Tensor | None = None
     activation: str = "softmax"
     span_seconds: float = 10.0
+    denoising: SetOutput | None = None
 
     @property
     def logits(self) -> Tensor:

@@ -26,7 +26,7 @@ def sine_positions(
     """One-dimensional sine encoding of time cells, counted from 1 (SEDT, section 3.1).
 
     Cell ``t`` has the angle ``scale * t / period``, see :func:`sine_encoding`. The published encoding is nearly flat:
-    with 31 cells a span neighbours have a cosine of .9997, so that attention hardly tells them apart.
+    with 62 cells a span neighbours have a cosine of .9997, so that attention hardly tells them apart.
 
     Args:
         cells: number of time cells.

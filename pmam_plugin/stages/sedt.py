@@ -66,7 +66,7 @@ class PretrainPatches:
         patch_frames: length to which patches are resized.
         patch_dropout: probability that a query goes without its patch.
         augmentation: of the features, before patches are cut.
-        match_own_group, legacy_double_query: see :class:`~pmam_plugin.models.SPSEDT`.
+        match_own_group, legacy_double_query, patches_are_content: see :class:`~pmam_plugin.models.SPSEDT`.
     """
 
     always = False
@@ -83,11 +83,13 @@ class PretrainPatches:
         augmentation: Augmentation | None = None,
         match_own_group: bool = True,
         legacy_double_query: bool = False,
+        patches_are_content: bool = False,
     ) -> None:
         self.model, self.criterion, self.plan, self.sampler = model, criterion, plan, sampler
         self.patch_frames, self.patch_dropout = patch_frames, patch_dropout
         self.augmentation = augmentation
         self.match_own_group, self.legacy_double_query = match_own_group, legacy_double_query
+        self.patches_are_content = patches_are_content
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
@@ -102,6 +104,7 @@ class PretrainPatches:
             model.clip_seconds,
             self.match_own_group,
             self.legacy_double_query,
+            self.patches_are_content,
         )
         brain = PatchBrain(
             pretext, self.criterion, self.augmentation, self.plan, folder, context.seed, self.name, context.run_opts

@@ -182,15 +182,13 @@ def test_the_normaliser_is_the_mean_over_processes(monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(SetCriterion()(output, targets).parts["l1"], alone / 2)
 
 
-def test_auxiliary_losses_can_be_left_out_and_weights_scale_the_terms() -> None:
+def test_weights_scale_the_terms_of_every_layer() -> None:
     output, targets = perfect_case(2)
     output.layer_boxes = output.layer_boxes * 0.9
     output.layer_features = None
-    losses = SetCriterion(auxiliary=False, l1_weight=2.0, iou_weight=0.0, class_weight=0.0, clip_weight=0.0)(
-        output, targets
-    )
-    assert set(losses.parts) == {"class", "l1", "iou", "clip"}
-    torch.testing.assert_close(losses.total, 2 * losses.parts["l1"])
+    losses = SetCriterion(l1_weight=2.0, iou_weight=0.0, class_weight=0.0, clip_weight=0.0)(output, targets)
+    assert set(losses.parts) == {"class", "l1", "iou", "class_0", "l1_0", "iou_0", "clip"}
+    torch.testing.assert_close(losses.total, 2 * (losses.parts["l1"] + losses.parts["l1_0"]))
 
 
 def test_an_unknown_normaliser_is_refused() -> None:

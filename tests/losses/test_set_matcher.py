@@ -39,7 +39,7 @@ def test_matching_is_invariant_to_query_order(seed: int, order: list[int]) -> No
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_no_other_assignment_is_cheaper(activation: str) -> None:
-    matcher = HungarianMatcher(focal_gamma=2.0)
+    matcher = HungarianMatcher()
     for seed in range(5):
         output, targets = random_case(seed, queries=4)
         output.activation = activation
@@ -67,10 +67,10 @@ def test_a_query_never_predicts_an_event_that_is_not_its_own(joining: bool) -> N
 
 def test_costs_follow_their_formula() -> None:
     output, targets = random_case(1, events=(2,), queries=3, layers=1)
-    matcher = HungarianMatcher(class_cost=0.7, l1_cost=3.0, iou_cost=1.5, generalised=False)
+    matcher = HungarianMatcher(class_cost=0.7, l1_cost=3.0, iou_cost=1.5)
     location, label = matcher.location_cost(output.boxes, targets), matcher.label_cost(output, targets)
     predicted, true = box_edges(output.boxes[0, 2]), box_edges(targets.boxes[0, 1])
-    expected = 3.0 * (predicted - true).abs().sum() - 1.5 * interval_iou(predicted, true)
+    expected = 3.0 * (predicted - true).abs().sum() - 1.5 * interval_iou(predicted, true, generalised=True)
     torch.testing.assert_close(location[0, 2, 1], expected)
     probability = output.logits[0, 2].softmax(-1)[targets.labels[0, 1]]
     torch.testing.assert_close(label[0, 0, 2, 1], -0.7 * probability)
@@ -117,12 +117,14 @@ def test_joining_is_rarer_the_fewer_events_there_are() -> None:
     assert len(match.query) / 2000 == pytest.approx(0.2, abs=0.03)
 
 
-def test_queries_may_share_the_weight_of_their_event() -> None:
+def test_one_to_many_can_fall_to_one_to_one() -> None:
     output, targets = near_case()
-    targets.weights[0] = torch.tensor([1.0, 0.5])
-    match = OneToManyMatcher(keep=100.0, share=True)(output, targets)[-1]
-    sums = torch.zeros(2).index_add_(0, match.target, match.weight)
-    torch.testing.assert_close(sums, torch.tensor([1.0, 0.5]))
+    matcher, joined = OneToManyMatcher(keep=100.0, anneal_epochs=4), []
+    for epochs in (0, 3.9999, 4, 9):
+        matcher.at(epochs)
+        joined.append(len(matcher(output, targets)[-1].query))
+    assert joined[0] == 5
+    assert joined[2:] == [2, 2]
 
 
 def test_published_assignment_drops_far_pairs_and_ignores_the_class() -> None:
