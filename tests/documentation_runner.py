@@ -36,7 +36,7 @@ RECIPE = "recipes/DESED/train.py"
 CLIPS = {"strong": "8", "weak": "8", "unlabelled": "14", "selection": "3", "validation": "4", "seed": "1"}
 STEPS = {"train.total_steps": "4", "train.log_step": "4", "train.eval_step": "4", "train.save_step": "4"}
 PROBLEM = {**STEPS, "device": "cpu", "num_workers": "0", "target_dir": "results/hear"}
-ONE = ("pretrain_epochs", "pretrain_steps", "finetune_2_epochs", "finetune_steps")
+ONE = ("pretrain_epochs", "pretrain_steps", "finetune_2_epochs", "finetune_epochs", "finetune_steps")
 WHOLE = {**SETTINGS, **dict.fromkeys(ONE, "1"), "em_iterations": "3"}
 IMPORTS = """
     hyperpyyaml matplotlib.pyplot onnxruntime pandas scipy.ndimage sklearn.decomposition soundfile speechbrain tqdm.auto

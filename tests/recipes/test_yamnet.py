@@ -20,7 +20,7 @@ def corpus(tmp_path_factory):
 
 def experiment(yaml, corpus, output, **changes):
     settings = {"data_folder": corpus, "output_folder": output, **SETTINGS, **changes}
-    flags = [str(part) for name, value in settings.items() for part in (f"--{name}", value)]
+    flags = [str(part) for name, value in settings.items() if value is not None for part in (f"--{name}", value)]
     return run_recipe([yaml, *flags, "--noprogressbar"])
 
 
@@ -33,6 +33,16 @@ def test_a_detector_learns_on_stored_embeddings_and_leaves_with_its_encoder(corp
     loaded = load_model(tmp_path / "model")
     assert loaded.model.frame_rate == 12.5
     assert (tmp_path / "model" / "model.safetensors").stat().st_size < 10e6
+
+
+@pytest.mark.parametrize("yaml", ["yamnet_v2", "sedt_yamnet"])
+def test_other_methods_start_from_it_too(corpus, tmp_path, yaml):
+    epochs = {"finetune_1_epochs": "1", "finetune_epochs": None} if yaml == "sedt_yamnet" else {}
+    done = experiment(
+        f"hparams/{yaml}.yaml", corpus, tmp_path, encoder_checkpoint=corpus.parent / "yamnet.h5", **epochs
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert load_model(tmp_path / "model").model.sample_rate == 16000
 
 
 def test_without_the_published_file_a_sentence_says_where_it_is(corpus, tmp_path):
