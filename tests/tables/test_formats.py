@@ -255,51 +255,6 @@ def test_no_events_still_make_a_file(tmp_path, name):
     assert file.exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "sentence"),
-    [
-        ("a.txt", "0\t1\n", r"a\.txt, line 1: the label is empty; name the class"),
-        ("a.txt", "0\t1\tDog\n1\tx\tDog\n", r"line 2: a time is not a number"),
-        ("a.txt", "0\t1\tDog\tCat\n", r"line 1: 4 fields; a label track has start, end and label"),
-        ("a.txt", "3\t1\tDog\n", r"line 1: ends at 1 s, before it begins at 3 s"),
-        ("a.txt", "-1\t1\tDog\n", r"line 1: begins at -1 s, before the recording"),
-        ("a.txt", "Dog barks\n", r"line 1: 'Dog barks' begins no known label file.*--from"),
-        ("a.csv", "0.5,1.25,Dog\n", r"line 1: 3 fields without a header.*onset,offset,event_label"),
-        ("a.csv", "start,end\n0,1\n", r"line 1: no column names the class.*--label-column"),
-        ("a.csv", "start_samples,end_samples,label\n0,1,x\n", r"'start_samples' counts samples; export times in sec"),
-        ("a.csv", "start,end,label\n0,1,\n", r"line 2: the label is empty"),
-        ("a.csv", "start,end,label\n0:61,0:62,x\n", r"line 2: a time is not a number"),
-        ("a.csv", "onset,start,end,label\n0,0.5,1,x\n", r"line 2: 'onset' and 'start' differ \(0 and 0.5 s\)"),
-        ("a.csv", "file,path,start,end,label\na,b,0,1,x\n", r"line 2: 'file' and 'path' name different recordings"),
-        ("a.csv", "file,start,end,label\n,0,1,x\n", r"line 2: names no recording"),
-        ("a.txt", "x\t\t500\t1250\t750\tDog\n", r"line 1: .* begins no known label file"),
-        ("a.txt", "x\t\t0.5\t1.25\t0.7\tDog\n", r"line 1: begin, end and duration do not agree"),
-        ("a.rttm", "SPEAKER a 1 0 1 <NA>\n", r"line 1: 6 fields; RTTM has ten"),
-        ("a.rttm", "LEXEME a 1 0 1 <NA> <NA> x <NA> <NA>\n", r"line 1: 'LEXEME' is no event"),
-        ("a.rttm", "SPEAKER a 1 0 -1 <NA> <NA> x <NA> <NA>\n", r"line 1: the duration is negative"),
-        ("a.rttm", "SPEAKER a 1 0 1 <NA> <NA> x high <NA>\n", r"line 1: the confidence 'high' is not a number"),
-        ("a.TextGrid", TEXTGRID.split('"TextTier"')[0], r"a\.TextGrid: ends before all of its intervals"),
-        ("a.TextGrid", TEXTGRID.replace('"Dog"', '"Dog'), r"line 18: a quotation mark is not closed"),
-        ("a.TextGrid", TEXTGRID.replace("0.5\n1.25", "-0.5\n1.25"), r"line 16: begins at -0.5 s"),
-        ("a.TextGrid", TEXTGRID.replace('"IntervalTier"', '"Sound"'), r"line 8: 'Sound' is no tier"),
-        ("a.json", "[", r"line 1: is not JSON"),
-        ("a.json", "[1]", r"task 1: is no task of Label Studio"),
-        ("a.json", '[{"data": {"text": "x"}}]', r"task 1: names no audio"),
-        (
-            "a.json",
-            json.dumps([{**STUDIO[0], "annotations": [{"result": []}] * 2}]),
-            r"task 1: has several annotations",
-        ),
-        ("a.json", '{"recordings": [{"filename": "a"}]}', r"recording 1: has no 'events'"),
-        ("a.json", '{"recordings": [{"filename": "a", "events": [{}]}]}', r"recording 1, event 1: has no 'onset'"),
-    ],
-)
-def test_what_cannot_be_read_exactly_is_refused(tmp_path, name, content, sentence):
-    (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=sentence):
-        read_annotations(tmp_path / name)
-
-
 def test_names_that_a_format_cannot_hold_are_refused(tmp_path):
     def one(label, name="a"):
         return Annotations(EVENTS[:1].assign(event_label=label, filename=name), {name: 1.0})
