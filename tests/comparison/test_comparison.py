@@ -13,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pmam_plugin.stages.experiment import lay_over, read_experiment
 from scipy import stats
 from typer.testing import CliRunner
 
@@ -211,9 +212,11 @@ def test_what_all_rows_share_is_said_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "comparisons").glob("*.yaml")), ids=lambda path: path.stem)
-def test_comparisons_name_experiments_that_are_there(path: Path) -> None:
+def test_comparisons_change_what_their_experiments_have(path: Path) -> None:
     for row in load_comparison(path).rows:
-        assert (ROOT / row.hparams).exists(), row.name
+        flags = row.arguments()[1:]
+        changes = "\n".join(f"{key[2:]}: {value}" for key, value in zip(flags[::2], flags[1::2], strict=True))
+        lay_over(read_experiment(ROOT / row.hparams), changes, row.name, may_add=False)
 
 
 def test_rows_share_stages_and_embeddings_in_earnest(tmp_path: Path) -> None:
