@@ -63,6 +63,12 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise InputError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write ``text``, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     try:

@@ -28,6 +28,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from pmam_plugin.stages.experiment import read_experiment
 from tests.documentation import Block, commands, words
 from tests.recipes.tiny import SETTINGS
 from tests.support import ROOT
@@ -122,7 +123,7 @@ class Page:
 
     def _recipe(self, arguments: list[str]) -> None:
         recipe = load_recipe()
-        text = Path(recipe.find_hparams(arguments[0])).read_text()
+        text = read_experiment(Path(recipe.find_hparams(arguments[0])))
         known = {name: value for name, value in WHOLE.items() if re.search(rf"^{name}:", text, re.M)}
         arguments = [*arguments, *missing(arguments, {**known, "device": "cpu"}), "--noprogressbar"]
         if self.whole:

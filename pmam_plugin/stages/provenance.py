@@ -30,7 +30,7 @@ def run_provenance(
     """Facts that let somebody repeat a run.
 
     Args:
-        output_folder: of the run, with the ``hyperparams.yaml`` that SpeechBrain wrote.
+        output_folder: of the run, with the ``hyperparams.yaml`` that the recipe wrote.
         seed: of the run.
         device: it ran on.
         precision: of the networks in training, with the reason.
@@ -61,22 +61,23 @@ def source_commit(package: Path = _PACKAGE) -> str | None:
 
 
 def configuration(file: Path) -> dict[str, Any] | None:
-    """The experiment: its YAML file with a digest of that, and its plain settings as they were run.
+    """The experiment: name and digest of its YAML text (bases laid under), and its plain settings as they were run.
 
     Settings are the top-level numbers and words, overrides included; what names a file or folder is left out.
     """
     if not file.is_file():
         return None
     text = file.read_text(encoding="utf-8")
-    source = re.search(r"^# Generated .*\n# (.+)$", text, re.M)
+    source = re.search(r"^# Generated .*\n# (.+)\n# sha256 (\w+)", text, re.M)
     settings = {
         key: _plain(value)
         for key, value in _SETTING.findall(text)
         if not re.search(r"[/\\]", value) and not key.endswith(("_folder", "_checkpoint"))
     }
-    written = Path(source[1]) if source else file
-    digest = {"sha256": hashlib.sha256(written.read_bytes()).hexdigest()} if written.is_file() else {}
-    return {"file": written.name, **digest, "settings": settings}
+    name, digest = (
+        (Path(source[1]).name, source[2]) if source else (file.name, hashlib.sha256(text.encode()).hexdigest())
+    )
+    return {"file": name, "sha256": digest, "settings": settings}
 
 
 def constraint_set(file: Path = _PACKAGE.parent / "constraints.txt") -> dict[str, Any] | None:

@@ -23,12 +23,13 @@ from typing import Any
 
 import speechbrain as sb
 import torch
-from hyperpyyaml import load_hyperpyyaml
-from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process
+from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
 
 from pmam_plugin.errors import InputError
+from pmam_plugin.files import write_text
 from pmam_plugin.stages import RunContext, run_stages, summary_table, without
 from pmam_plugin.stages.arguments import quote_paths
+from pmam_plugin.stages.experiment import build_experiment, described, lay_over, read_experiment
 
 logger = logging.getLogger("pmam_plugin.recipe")
 
@@ -54,21 +55,16 @@ def first_input_error(error: BaseException | None) -> InputError | None:
     return None
 
 
-def load_experiment(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any], str, str]:
-    """Parse the command line and build what the YAML names; returns (hparams, run options, file, overrides)."""
+def load_experiment(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Parse the command line and build what the YAML names; returns (hparams, run options, text of the experiment)."""
     # SpeechBrain reads the file while it parses; hand it one that exists wherever the command is run.
     arguments = [find_hparams(arguments[0]), *quote_paths(arguments[1:])]
     file, options, overrides = sb.parse_arguments(arguments)
     ddp_init_group(options)
-    with open(file, encoding="utf-8") as stream:
-        try:
-            hparams = load_hyperpyyaml(stream, overrides)
-        except KeyError as error:
-            if "Override" not in str(error):
-                raise
-            name = str(error).split("'")[1]
-            raise InputError(f"{file}: has no key {name!r} that --{name} could override; see the file") from error
-    return hparams, run_options(options, hparams), file, overrides
+    experiment = read_experiment(Path(file))
+    text = lay_over(experiment, overrides, file, may_add=False)
+    hparams = build_experiment(text, file)
+    return hparams, run_options(options, hparams), described(Path(file), experiment) + text
 
 
 def run_options(options: Any, hparams: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,8 +93,9 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(f"{__doc__}\n")
         return 0 if arguments else 2
     try:
-        hparams, run_opts, file, overrides = load_experiment(arguments)
-        sb.create_experiment_directory(hparams["output_folder"], file, overrides)
+        hparams, run_opts, text = load_experiment(arguments)
+        sb.create_experiment_directory(hparams["output_folder"])
+        run_on_main(write_text, [Path(hparams["output_folder"]) / "hyperparams.yaml", text])
         context = RunContext(
             Path(hparams["output_folder"]),
             int(hparams["seed"]),
