@@ -20,7 +20,6 @@ from pmam_plugin.cli import app
 from pmam_plugin.comparison import load_comparison, training
 from pmam_plugin.comparison.statistics import gain, half_width, mean
 from pmam_plugin.errors import InputError
-from pmam_plugin.stages.experiment import lay_over, read_experiment
 from tests.recipes.tiny import SETTINGS, tiny_corpus
 from tests.support import ROOT
 
