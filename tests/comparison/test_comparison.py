@@ -20,6 +20,7 @@ from pmam_plugin.cli import app
 from pmam_plugin.comparison import load_comparison, training
 from pmam_plugin.comparison.statistics import gain, half_width, mean
 from pmam_plugin.errors import InputError
+from pmam_plugin.stages.experiment import read_experiment
 from tests.recipes.tiny import SETTINGS, tiny_corpus
 from tests.support import ROOT
 
@@ -213,7 +214,7 @@ def test_what_all_rows_share_is_said_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "comparisons").glob("*.yaml")), ids=lambda path: path.stem)
 def test_comparisons_change_what_their_experiments_have(path: Path) -> None:
     for row in load_comparison(path).rows:
-        text = (ROOT / row.hparams).read_text()
+        text = read_experiment(ROOT / row.hparams)
         assert set(row.overrides) <= set(re.findall(r"^(\w+):", text, re.M)), row.name
         assert all(name.split("_")[0] in text for name in row.skip_stages or ()), row.name
 
