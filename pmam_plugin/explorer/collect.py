@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from pmam_plugin.data import Clip, Prepared, load_prepared, read_clip
 from pmam_plugin.errors import InputError
@@ -204,11 +205,10 @@ def _labels_at(clip: Clip, seconds: float) -> list[str]:
 def _data_folder(run: Path) -> Path:
     """Where the run's settings say the corpus is; nothing in that file is executed."""
     settings = run / "hyperparams.yaml"
-    found = (
-        re.search(r"^data_folder:\s*([^#\n]+)", settings.read_text(encoding="utf-8"), re.M)
-        if settings.exists()
-        else None
-    )
-    if found is None or found[1].startswith("!"):
+    text = settings.read_text(encoding="utf-8") if settings.exists() else ""
+    found = re.search(r"^data_folder:.*", text, re.M)
+    # As text, whatever it looks like: a folder may be called 2024.
+    value = yaml.load(found[0], Loader=yaml.BaseLoader)["data_folder"] if found else ""
+    if not value:
         raise InputError(f"{settings}: does not say where the data are; give --data-folder")
-    return Path(found[1].strip().strip("'\""))
+    return Path(value)
