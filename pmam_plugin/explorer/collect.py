@@ -207,8 +207,8 @@ def _data_folder(run: Path) -> Path:
     settings = run / "hyperparams.yaml"
     text = settings.read_text(encoding="utf-8") if settings.exists() else ""
     found = re.search(r"^data_folder:.*", text, re.M)
-    # As text, whatever it looks like: a folder may be called 2024.
-    value = yaml.load(found[0], Loader=yaml.BaseLoader)["data_folder"] if found else ""
-    if not value:
+    # Composed, not constructed: a folder may be called 2024, and a reference to another setting is no folder.
+    node = yaml.compose(found[0]).value[0][1] if found else None
+    if node is None or node.tag.startswith("!") or not node.value:
         raise InputError(f"{settings}: does not say where the data are; give --data-folder")
-    return Path(value)
+    return Path(node.value)
