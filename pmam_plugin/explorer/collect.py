@@ -208,7 +208,8 @@ def _data_folder(run: Path) -> Path:
     text = settings.read_text(encoding="utf-8") if settings.exists() else ""
     found = re.search(r"^data_folder:.*", text, re.M)
     # Composed, not constructed: a folder may be called 2024, and a reference to another setting is no folder.
-    node = yaml.compose(found[0]).value[0][1] if found else None
+    composed = yaml.compose(found[0]) if found else None
+    node = None if composed is None else composed.value[0][1]
     if node is None or node.tag.startswith("!") or not node.value:
         raise InputError(f"{settings}: does not say where the data are; give --data-folder")
     return Path(node.value)
