@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.nn.cpu import Dropout
 
 STORED = "embeddings"
 """Name under which stored embeddings, ``(batch, encoder's dim, frames)``, take the place of features."""
@@ -38,7 +39,7 @@ class FrozenEncoder(FrameEncoder):
         self.layers = (*encoder.layers, "frozen")
         self.register_buffer("mean", torch.zeros(encoder.dim))
         self.register_buffer("std", torch.ones(encoder.dim))
-        self.input_dropout, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
+        self.input_dropout, self.dropout = Dropout(input_dropout), Dropout(dropout)
         self.projection = nn.Linear(encoder.dim, dim)
 
     def train(self, mode: bool = True) -> FrozenEncoder:
