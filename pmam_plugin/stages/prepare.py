@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -57,11 +59,22 @@ class Pretrainable(OnGrid, Protocol):
         """Start from it."""
 
 
-def copy_with_artifact(model: M, context: RunContext) -> M:
-    """A copy of a :class:`Pretrainable` that starts from what the stages before have left, if anything."""
+def copy_with_artifact(model: M, context: RunContext, before: re.Pattern[str] | None = None) -> M:
+    """A copy of a :class:`Pretrainable` that starts from what the stages before have left, if anything.
+
+    Args:
+        model: is not changed.
+        context: of the run.
+        before: what the first stage of such a name, and all after it, have left is passed over.
+    """
     model = copy.deepcopy(model)
-    if "backbone" in context.artifacts:
-        model.load_pretrained(load_file(context.artifacts["backbone"]))
+    path = context.artifacts.get("backbone")
+    if before is not None:
+        earlier = itertools.takewhile(lambda record: not before.fullmatch(record.stage), context.records)
+        left = [context.folder / record.artifacts["backbone"] for record in earlier if "backbone" in record.artifacts]
+        path = left[-1] if left else None
+    if path is not None:
+        model.load_pretrained(load_file(path))
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,8 @@ from pmam_plugin.stages.loading import training_batches, validation_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
 from pmam_plugin.stages.runner import RunContext, StageResult
 
+_ITERATION = re.compile(r"pretrain_\d+")
+
 
 @configurable
 class Pretrain:
@@ -38,6 +41,9 @@ class Pretrain:
         minimum_share: see :class:`~pmam_plugin.brains.masked.MaskedBrain`.
         stored: read a frozen encoder's stored embeddings, which ``augmentation`` then acts on, instead of the sound.
         lora: arguments of :func:`pmam_plugin.nn.lora.add_lora`; None trains the weights themselves.
+        restart: an iteration after the first starts where the first one did, published weights loaded and all else
+            anew, and has its predecessor's prototypes only (the authors' published configuration, and HuBERT's way);
+            False goes on from its predecessor's weights, as M-steps of EM do, and saves updates.
     """
 
     always = False
@@ -55,10 +61,11 @@ class Pretrain:
         lora: Mapping[str, Any] | None = None,
         minimum_share: float = 0.02,
         stored: bool = False,
+        restart: bool = True,
     ) -> None:
         self.backbone, self.masking, self.loss, self.plan = backbone, masking, loss, plan
         self.augmentation, self.tag_weight, self.tag_heads, self.lora = augmentation, tag_weight, tag_heads, lora
-        self.minimum_share, self.stored = minimum_share, stored
+        self.minimum_share, self.stored, self.restart = minimum_share, stored, restart
         self.name = f"pretrain_{iteration}"
         self.folder = f"stages/{self.name}"
 
@@ -96,7 +103,7 @@ class Pretrain:
 
     def _build(self, context: RunContext, prototypes: PrototypeSet) -> MaskedModel:
         torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
-        backbone = copy_with_artifact(self.backbone, context)
+        backbone = copy_with_artifact(self.backbone, context, _ITERATION if self.restart else None)
         if self.lora is not None:
             add_lora(backbone, **self.lora)
         count, dim = prototypes.means.shape
