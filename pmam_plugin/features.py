@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -99,13 +99,48 @@ class MelFrontEnd(nn.Module):
         return torch.matmul(self.filterbank, spectrum)
 
 
+class _JitteredMel(MelFrontEnd):
+    """Pre-emphasis (``y[n] = x[n+1] - 0.97 x[n]``) and 100 frames/s through a Kaldi filterbank of a varying range.
+
+    In training mode that range is drawn anew for every batch, from the torch generator of the CPU: the lower end from
+    0 up to ``low_jitter``, the upper end within ``high_jitter / 2`` of ``(sample_rate - high_jitter) / 2``.
+    """
+
+    def __init__(
+        self, sample_rate: int, n_mels: int, n_fft: int, window: Tensor, low_jitter: int, high_jitter: int
+    ) -> None:
+        super().__init__(sample_rate, n_mels, sample_rate // 100, n_fft, window)
+        self.low_jitter, self.high_jitter = low_jitter, high_jitter
+        self._centre = self.sample_rate / 2 - high_jitter // 2
+        # Cached for evaluation; training builds a jittered bank for every batch.
+        bank = kaldi_filterbank(n_mels, self.n_fft, self.sample_rate, 0.0, self._centre)
+        self.register_buffer("filterbank", bank, persistent=False)
+
+    def frames(self, samples: int) -> int:
+        """Number of frames; pre-emphasis takes one sample, so 10 s give exactly 1000."""
+        return 1 + max(0, samples - 1) // self.hop
+
+    def spectrum(self, waveform: Tensor) -> Tensor:
+        """Power spectrum of the pre-emphasised waveform."""
+        if waveform.shape[-1] < 2:
+            waveform = functional.pad(waveform, (0, 1))
+        return super().spectrum(waveform[:, 1:] - 0.97 * waveform[:, :-1])
+
+    def _mel(self, spectrum: Tensor) -> Tensor:
+        if not self.training or (self.low_jitter <= 1 and self.high_jitter <= 1):
+            return super()._mel(spectrum)
+        low = int(torch.randint(max(1, self.low_jitter), ()))
+        high = self._centre + self.high_jitter // 2 - int(torch.randint(max(1, self.high_jitter), ()))
+        bank = kaldi_filterbank(self.n_mels, self.n_fft, self.sample_rate, float(low), high, spectrum.device)
+        return torch.matmul(bank, spectrum)
+
+
 @configurable
-class PaSSTMel(MelFrontEnd):
+class PaSSTMel(_JitteredMel):
     """Front end of PaSST and PMAM: 32 kHz, 100 frames/s, 128 Kaldi mel bands, ``(ln(mel + 1e-5) + 4.5) / 5``.
 
-    Every clip is scaled to a peak of 1 and pre-emphasised (``y[n] = x[n+1] - 0.97 x[n]``). In training mode the
-    range of the filterbank is drawn anew for every batch, from the torch generator of the CPU: the lower end from 0
-    up to ``low_jitter``, the upper end within ``high_jitter / 2`` of 15 kHz (for the published 2000 Hz).
+    Every clip is scaled to a peak of 1 and pre-emphasised. In training mode the upper end of the filterbank lies
+    around 15 kHz (for the published 2000 Hz).
 
     Args:
         n_mels: mel bands.
@@ -118,36 +153,88 @@ class PaSSTMel(MelFrontEnd):
     def __init__(
         self, n_mels: int = 128, low_jitter: int = 10, high_jitter: int = 2000, peak_normalise: bool = True
     ) -> None:
-        super().__init__(32000, n_mels, hop=320, n_fft=1024, window=torch.hann_window(800, periodic=False))
-        self.low_jitter, self.high_jitter, self.peak_normalise = low_jitter, high_jitter, peak_normalise
-        self._centre = self.sample_rate / 2 - high_jitter // 2
-        # Cached for evaluation; training builds a jittered bank for every batch.
-        bank = kaldi_filterbank(n_mels, self.n_fft, self.sample_rate, 0.0, self._centre)
-        self.register_buffer("filterbank", bank, persistent=False)
-
-    def frames(self, samples: int) -> int:
-        """Number of frames; pre-emphasis takes one sample, so 10 s give exactly 1000."""
-        return 1 + max(0, samples - 1) // self.hop
+        super().__init__(32000, n_mels, 1024, torch.hann_window(800, periodic=False), low_jitter, high_jitter)
+        self.peak_normalise = peak_normalise
 
     def spectrum(self, waveform: Tensor) -> Tensor:
         """Power spectrum of the normalised, pre-emphasised waveform."""
-        if waveform.shape[-1] < 2:
-            waveform = functional.pad(waveform, (0, 1))
         if self.peak_normalise:
             waveform = waveform / (waveform.abs().amax(dim=-1, keepdim=True) + 1e-10)
-        return super().spectrum(waveform[:, 1:] - 0.97 * waveform[:, :-1])
+        return super().spectrum(waveform)
 
     def normalise(self, mel: Tensor) -> Tensor:
         """Natural logarithm and the fixed affine map of PaSST."""
         return mel.add(1e-5).log_().add_(4.5).div_(5.0)
 
-    def _mel(self, spectrum: Tensor) -> Tensor:
-        if not self.training or (self.low_jitter <= 1 and self.high_jitter <= 1):
-            return super()._mel(spectrum)
-        low = int(torch.randint(max(1, self.low_jitter), ()))
-        high = self._centre + self.high_jitter // 2 - int(torch.randint(max(1, self.high_jitter), ()))
-        bank = kaldi_filterbank(self.n_mels, self.n_fft, self.sample_rate, float(low), high, spectrum.device)
-        return torch.matmul(bank, spectrum)
+
+@configurable
+class MobileNetMel(_JitteredMel):
+    """Front end of frame-MobileNet: 16 kHz, 100 frames/s, 128 Kaldi mel bands, ``(ln(max(mel, 1e-7)) + 4.5) / 5``.
+
+    Args:
+        periodic: the Hann window is periodic, as frame-PaSST's front end has it, which is this one otherwise.
+        low_jitter: number of whole-Hz values the lower end can take in training, from 0 on.
+        high_jitter: number of whole-Hz values the upper end can take, around 7 kHz (for the published 2000 Hz).
+    """
+
+    def __init__(self, periodic: bool = False, low_jitter: int = 10, high_jitter: int = 2000) -> None:
+        super().__init__(16000, 128, 512, torch.hann_window(400, periodic=periodic), low_jitter, high_jitter)
+
+    def normalise(self, mel: Tensor) -> Tensor:
+        """Natural logarithm and the fixed affine map of PaSST."""
+        return mel.clamp_min(1e-7).log_().add_(4.5).div_(5.0)
+
+
+@configurable
+class KaldiMel(MelFrontEnd):
+    """Kaldi's log-mel filterbank features: 16 kHz, 100 frames/s, 128 bands from 20 Hz to 8 kHz, standardised.
+
+    Frame k hears the 400 samples from 160 k on and nothing beyond the clip: 998 frames for 10 s. Each frame loses its
+    mean and is pre-emphasised by itself. ``(ln(max(mel, 2^-23)) - mean) / (2 std)``; the defaults are BEATs'. The
+    Audio Spectrogram Transformer has ``level=1, window="hanning", mean=-4.2677393, std=4.5689974``.
+
+    Args:
+        n_mels: mel bands.
+        level: what full scale counts as; BEATs thinks in 16-bit integers.
+        window: Kaldi's ``povey`` (a Hann window to the power 0.85) or ``hanning``; neither is periodic.
+        mean: of the logarithm.
+        std: of the logarithm.
+    """
+
+    def __init__(
+        self,
+        n_mels: int = 128,
+        level: float = 32768.0,
+        window: Literal["povey", "hanning"] = "povey",
+        mean: float = 15.41663,
+        std: float = 6.55582,
+    ) -> None:
+        if window not in ("povey", "hanning"):
+            raise ValueError(f"window is povey or hanning, not {window!r}")
+        hann = torch.hann_window(400, periodic=False)
+        super().__init__(16000, n_mels, 160, 512, hann.pow(0.85) if window == "povey" else hann)
+        self.level, self.mean, self.std = level, mean, std
+        bank = kaldi_filterbank(n_mels, self.n_fft, self.sample_rate, 20.0, 8000.0)
+        self.register_buffer("filterbank", bank, persistent=False)
+
+    def frames(self, samples: int) -> int:
+        """Number of whole frames; a clip shorter than one is filled up with silence."""
+        return 1 + max(0, samples - 400) // self.hop
+
+    def spectrum(self, waveform: Tensor) -> Tensor:
+        """Power spectrum of centred, pre-emphasised frames."""
+        waveform = functional.pad(waveform, (0, max(0, 400 - waveform.shape[-1])))
+        segments = (waveform * self.level).unfold(-1, 400, self.hop)
+        segments = segments - segments.mean(dim=-1, keepdim=True)
+        segments = segments - 0.97 * torch.cat((segments[..., :1], segments[..., :-1]), dim=-1)
+        # The window lies centred in the transform, which a power spectrum does not see.
+        margin = (self.n_fft - 400) // 2
+        spectrum = torch.fft.rfft(functional.pad(segments, (margin, margin)) * self.window).transpose(1, 2)
+        return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
+
+    def normalise(self, mel: Tensor) -> Tensor:
+        """Natural logarithm, standardised to half a deviation."""
+        return mel.clamp_min(2.0**-23).log_().sub_(self.mean).div_(2 * self.std)
 
 
 @configurable

@@ -15,7 +15,9 @@ from pmam_plugin.features import (
     ATSTMel,
     CRNNMel,
     FrontEnds,
+    KaldiMel,
     LogMel,
+    MobileNetMel,
     PaSSTMel,
     SEDTMel,
     YAMNetMel,
@@ -24,7 +26,7 @@ from pmam_plugin.features import (
 )
 from tests.support import shared
 
-ALL = [PaSSTMel, ATSTMel, CRNNMel, SEDTMel, LogMel, YAMNetMel]
+ALL = [PaSSTMel, ATSTMel, CRNNMel, SEDTMel, LogMel, YAMNetMel, KaldiMel, MobileNetMel]
 
 
 def reference(name):
@@ -77,6 +79,36 @@ def test_sedt_mel_agrees_with_the_reference():
     assert largest_difference(front_end.log(mel)[0].T, tensors["frontend.log"]) < 1e-4
 
 
+def test_kaldi_mel_is_beats_and_the_audio_spectrogram_transformers():
+    tensors = reference("pretrained_sed")
+    front_end = KaldiMel()
+    assert largest_difference(front_end.window[56:456], tensors["frontend.beats.window"]) < 1e-6
+    assert largest_difference(front_end.filterbank[:, :256], tensors["frontend.beats.filterbank"]) < 1e-4
+    mel = front_end(tensors["frontend.waveform"])
+    # Quiet bins show how a window and a bank were rounded.
+    assert largest_difference(mel.transpose(1, 2), tensors["frontend.beats.fbank"]) < 2e-4
+    assert largest_difference(front_end(torch.zeros(1, 16000)), torch.full((1, 128, 98), -2.3917)) < 1e-4
+    other = KaldiMel(level=1.0, window="hanning", mean=-4.2677393, std=4.5689974)
+    segment = tensors["frontend.waveform"][:, 32000:64000]
+    # That model takes the mean off the whole clip first, which the frames' own mean undoes.
+    assert largest_difference(other(segment), tensors["frontend.asit.fbank_2s"][0]) < 2e-4
+
+
+def test_the_mels_of_pretrained_detectors_agree_with_the_reference():
+    tensors = reference("pretrained_sed")
+    segment = tensors["frontend.waveform"][:, 32000:64000]
+    front_end = MobileNetMel().eval()
+    assert largest_difference(front_end.filterbank, tensors["frontend.frame_mn.filterbank"]) < 1e-4
+    # As for PaSST: single quiet cells show how the feet of the triangles were rounded.
+    assert largest_difference(front_end(segment), tensors["mn.input"][0]) < 2e-4
+    whole = front_end(tensors["frontend.waveform"])
+    edges = torch.cat((whole[..., :20], whole[..., -20:]), dim=-1)
+    assert largest_difference(edges, tensors["frontend.frame_mn.mel_edges"][0]) < 2e-4
+    periodic = MobileNetMel(periodic=True).eval()
+    assert largest_difference(periodic(segment), tensors["frontend.fpasst.mel_2s"][0]) < 2e-4
+    assert largest_difference(ATSTMel(None)(segment), tensors["frontend.atst.mel_2s"][0]) < 1e-4
+
+
 def test_without_peak_normalisation_passt_mel_is_that_of_hear21passt():
     preprocess = pytest.importorskip("hear21passt.models.preprocess")
     theirs = preprocess.AugmentMelSTFT(n_mels=128, sr=32000, win_length=800, hopsize=320, n_fft=1024).eval()
@@ -97,6 +129,8 @@ def test_without_peak_normalisation_passt_mel_is_that_of_hear21passt():
         (SEDTMel(44100, hop=882, window_samples=1764, n_fft=2048), 10, 500, 50.0),
         (LogMel(), 10, 1001, 100.0),
         (YAMNetMel(), 10, 1000, 100.0),
+        (KaldiMel(), 10, 998, 100.0),
+        (MobileNetMel(), 10, 1000, 100.0),
         (LogMel(8000, n_mels=40, window_seconds=0.032, hop_seconds=0.02), 10, 501, 50.0),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
@@ -237,7 +271,7 @@ def test_a_constant_band_is_not_divided_by_zero():
 
 
 def test_only_measured_statistics_are_part_of_the_state():
-    assert [list(kind().state_dict()) for kind in ALL] == [[], [], [], ["mean", "std"], [], []]
+    assert [list(kind().state_dict()) for kind in ALL] == [[], [], [], ["mean", "std"], [], [], [], []]
 
 
 def test_named_front_ends_share_the_waveform():

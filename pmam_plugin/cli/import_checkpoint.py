@@ -28,6 +28,7 @@ class Kind(str, enum.Enum):
     atst_sed = "atst-sed"
     sedt = "sedt"
     yamnet = "yamnet"
+    beats = "beats"
 
 
 class Network(str, enum.Enum):
@@ -51,7 +52,7 @@ def import_checkpoint(
     kind: Annotated[
         Kind,
         typer.Option(
-            help="passt, atst-frame and yamnet are encoders, the others whole models; sedt: SP-SEDT and taggers too."
+            help="passt, atst-frame, beats, yamnet: encoders; the others whole models; sedt: SP-SEDT and taggers too."
         ),
     ],
     labels: Annotated[
@@ -111,7 +112,9 @@ def _import(
         raise typer.BadParameter("--network belongs to --kind atst-sed and sedt; other files hold one network")
     if detector and kind is not Kind.yamnet:
         raise typer.BadParameter("--detector belongs to --kind yamnet; other files hold one thing")
-    if labels is not None and (kind in (Kind.passt, Kind.atst_frame) or (kind is Kind.yamnet and not detector)):
+    if labels is not None and (
+        kind in (Kind.passt, Kind.atst_frame, Kind.beats) or (kind is Kind.yamnet and not detector)
+    ):
         raise typer.BadParameter("--labels belong to whole models; an encoder has no classes")
     if kind is Kind.passt:
         from pmam_plugin.checkpoints.passt import import_passt
@@ -121,6 +124,10 @@ def _import(
         from pmam_plugin.checkpoints.atst import import_atst_frame
 
         return *import_atst_frame(source), None
+    if kind is Kind.beats:
+        from pmam_plugin.checkpoints.beats import import_beats
+
+        return *import_beats(source), None
     if kind is Kind.yamnet:
         from pmam_plugin.checkpoints import yamnet
         from pmam_plugin.postprocessing import PostProcessing

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from pmam_plugin.encoders.atst import ATSTFrame
     from pmam_plugin.encoders.atst_sed import ATSTSEDEncoder
     from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Windows
+    from pmam_plugin.encoders.beats import BEATs, BEATsEncoder
     from pmam_plugin.encoders.cnn import CNNEncoder
     from pmam_plugin.encoders.ctrans import CTransEncoder
     from pmam_plugin.encoders.dual import DualBranchEncoder
@@ -20,6 +21,7 @@ _HOMES = {
     "ATSTFrame": "pmam_plugin.encoders.atst",
     "ATSTSEDEncoder": "pmam_plugin.encoders.atst_sed",
     **dict.fromkeys(("Columns", "EncoderOutput", "FrameEncoder", "Windows"), "pmam_plugin.encoders.base"),
+    **dict.fromkeys(("BEATs", "BEATsEncoder"), "pmam_plugin.encoders.beats"),
     "CNNEncoder": "pmam_plugin.encoders.cnn",
     "CTransEncoder": "pmam_plugin.encoders.ctrans",
     "DualBranchEncoder": "pmam_plugin.encoders.dual",
@@ -33,6 +35,8 @@ _HOMES = {
 __all__ = [
     "ATSTFrame",
     "ATSTSEDEncoder",
+    "BEATs",
+    "BEATsEncoder",
     "CNNEncoder",
     "CTransEncoder",
     "Columns",

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from pmam_plugin.brains.base import save_tensors
 from pmam_plugin.checkpoints.atst import load_atst_frame
+from pmam_plugin.checkpoints.beats import load_beats
 from pmam_plugin.checkpoints.passt import load_passt
 from pmam_plugin.checkpoints.sedt import load_sp_sedt
 from pmam_plugin.checkpoints.yamnet import load_yamnet
 from pmam_plugin.config import configurable
 from pmam_plugin.data import prepare
-from pmam_plugin.encoders import ATSTFrame, PaSSTEncoder
+from pmam_plugin.encoders import ATSTFrame, BEATsEncoder, PaSSTEncoder
 from pmam_plugin.encoders.yamnet import YAMNetFrames
 from pmam_plugin.features import FrontEnds, SEDTMel
 from pmam_plugin.nn.query_decoder import SetNetwork
@@ -33,6 +34,7 @@ M = TypeVar("M", bound="Pretrainable")
 LOADERS: dict[str, tuple[type, Any]] = {
     "passt": (PaSSTEncoder, load_passt),
     "atst-frame": (ATSTFrame, load_atst_frame),
+    "beats": (BEATsEncoder, load_beats),
     "imagenet": (SpectrogramResNet, SpectrogramResNet.load_imagenet),
     "sp-sedt": (SetNetwork, load_sp_sedt),
     "yamnet": (YAMNetFrames, load_yamnet),
@@ -152,7 +154,8 @@ class LoadWeights:
     Args:
         backbone: the model, or the part of one, that holds what the weights fit.
         checkpoint: the downloaded file; None lets ``imagenet`` be downloaded by timm.
-        kind: ``passt``, ``atst-frame``, ``yamnet`` (encoders), ``imagenet`` (a ResNet) or ``sp-sedt`` (a set network).
+        kind: ``passt``, ``atst-frame``, ``beats``, ``yamnet`` (encoders), ``imagenet`` (a ResNet) or ``sp-sedt`` (a set
+            network).
     """
 
     always = False
