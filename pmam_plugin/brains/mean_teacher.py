@@ -15,7 +15,7 @@ import speechbrain as sb
 import torch
 from torch import Tensor, nn
 
-from pmam_plugin.brains.base import StageBrain, TrainingPlan
+from pmam_plugin.brains.base import StageBrain, TrainingPlan, fold_seed
 from pmam_plugin.brains.frozen import frozen_parts, rest
 from pmam_plugin.brains.objectives import Objective, StepState
 from pmam_plugin.brains.views import Views
@@ -46,6 +46,7 @@ class MeanTeacherBrain(StageBrain):
         recalibrate: training clips, spread evenly over all, on whose unmixed sound the student's batch norm measures
             its statistics before each validation; what it sees in training are mixtures, whose spread is smaller (10 %
             at conditional mixup's defaults). 0 leaves the running averages of training, as published.
+        validate_first: validate before the first epoch too, so that what the stage before has left may prove the best.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class MeanTeacherBrain(StageBrain):
         scoring: Scoring | None = None,
         teacher_windows: Windows | None = None,
         recalibrate: int = 0,
+        validate_first: bool = False,
     ) -> None:
         # Heads that only a loss term uses (projectors) are trained here and never reach the exported model.
         modules: dict[str, nn.Module] = {"student": student}
@@ -79,7 +81,7 @@ class MeanTeacherBrain(StageBrain):
             moved.to(self.device)
         self.views, self.objectives, self.score = views, objectives, score
         self.scoring = scoring or Scoring()
-        self.teacher_windows, self.recalibrate = teacher_windows, recalibrate
+        self.teacher_windows, self.recalibrate, self.validate_first = teacher_windows, recalibrate, validate_first
         self._scored: dict[str, dict[str, ScoredClip]] = {}
 
     def heads(self) -> dict[str, Tensor]:
@@ -130,8 +132,23 @@ class MeanTeacherBrain(StageBrain):
 
     def train(self, train_loader: Any, valid_loader: Any = None) -> None:
         """See :meth:`StageBrain.train`."""
-        self._training_clips = train_loader.dataset
+        self._training_clips, self._selection_clips = train_loader.dataset, valid_loader
         super().train(train_loader, valid_loader)
+
+    def on_fit_start(self) -> None:
+        """See :class:`StageBrain`; before the first update of all, validate what was handed on, if wanted."""
+        super().on_fit_start()
+        begun = self.epoch_counter.current or self.step
+        if not self.validate_first or begun or self._selection_clips is None:
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(fold_seed(self.seed, self.name, "validation"))
+            self.on_stage_start(sb.Stage.VALID)
+            self.modules.eval()
+            for batch in self._selection_clips:
+                self.evaluate_batch(batch, sb.Stage.VALID)
+            for name, value in self.validation_scores(0.0).items():
+                self.history.record(name, 0, value)
 
     @torch.no_grad()
     def measure_norms(self) -> None:

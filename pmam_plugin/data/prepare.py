@@ -89,7 +89,7 @@ def prepare(
     data_folder: str | PathLike[str],
     save_folder: str | PathLike[str],
     subsets: Sequence[str] = TRAINING_SUBSETS,
-    selection: str = "auto",
+    selection: str | Sequence[str] = ("synthetic_validation", "hold_out"),
     test: str = "validation",
     hold_out: float = 0.1,
     seed: int = 0,
@@ -115,8 +115,9 @@ def prepare(
         subsets: of the training subsets ``strong``, ``synthetic``, ``weak`` and ``unlabelled``, those wanted; one that
             the folder does not have is left out.
         selection: the set that models are selected on: ``synthetic_validation``, ``validation``, ``public``,
-            ``hold_out`` (a part of the strong clips, or failing these of the synthetic, weak or unlabelled ones),
-            ``none``, or ``auto``: the synthetic validation set where there is one, else ``hold_out``.
+            ``hold_out`` (a part of the strong clips) or ``none``; or several in order of preference, of which the first
+            that the data have is taken. ``hold_out`` among them takes a part of the synthetic, weak or unlabelled
+            clips where there is nothing else.
         test: the set that figures are reported on: ``validation``, ``public``, ``synthetic_validation`` or ``none``.
         hold_out: share of the clips held out.
         seed: decides which are held out.
@@ -134,7 +135,8 @@ def prepare(
     root, save = Path(data_folder), Path(save_folder)
     if skip_prep:
         return load_prepared(root, save)
-    _check_options(subsets, selection, test, hold_out, clip_seconds, max_unreadable)
+    preferred = [selection] if isinstance(selection, str) else list(selection)
+    _check_options(subsets, preferred, test, hold_out, clip_seconds, max_unreadable)
     for subset, share in (labelled or {}).items():
         if subset not in ("strong", "synthetic", "weak") or not 0 < share <= 1:
             raise InputError(
@@ -145,7 +147,7 @@ def prepare(
     options = {
         "version": _VERSION,
         "subsets": list(subsets),
-        "selection": selection,
+        "selection": preferred,
         "test": test,
         "hold_out": hold_out,
         "seed": seed,
@@ -154,7 +156,7 @@ def prepare(
         "check": check,
         **({"labelled": dict(labelled)} if labelled else {}),
     }
-    sources = _sources(root, subsets, selection, test)
+    sources = _sources(root, subsets, preferred, test)
     files = {role: find_audio(source.folder) for role, source in sources.items()}
     labels = find_classes(root)
     known = load_stamps(save / "recordings.json", root)
@@ -169,7 +171,7 @@ def prepare(
         except InputError:
             logger.warning("%s: prepared files are damaged; preparing again", save)
     assembly = Assembly(root, clip_seconds, max_unreadable, check == "decode", stamps)
-    manifests = assembly.build(sources, files, hold_out if selection in ("auto", "hold_out") else 0.0, seed, labelled)
+    manifests = assembly.build(sources, files, hold_out if "hold_out" in preferred else 0.0, seed, labelled)
     return _save(root, save, manifests, {**assembly.report, "labels": labels}, fingerprint, clip_seconds)
 
 
@@ -201,43 +203,54 @@ def load_prepared(data_folder: str | PathLike[str], save_folder: str | PathLike[
         ) from error
 
 
-def _sources(root: Path, subsets: Sequence[str], selection: str, test: str) -> dict[str, Source]:
+def _sources(root: Path, subsets: Sequence[str], selection: Sequence[str], test: str) -> dict[str, Source]:
     """Role (subset, ``selection`` or ``test``) -> set."""
     wanted = {subset: subset for subset in TRAINING_SUBSETS if subset in subsets}
-    if selection not in ("none", "hold_out"):
-        wanted["selection"] = "synthetic_validation" if selection == "auto" else selection
     if test != "none":
         wanted["test"] = test
     sources = {role: source for role, name in wanted.items() if (source := find_source(root, name)) is not None}
+    for name in selection:
+        if name == "none" or (name == "hold_out" and "strong" in sources):
+            break
+        source = None if name == "hold_out" else find_source(root, name)
+        if source is not None:
+            sources["selection"] = source
+            break
     if not any(role in TRAINING_SUBSETS for role in sources):
         raise InputError(
             f"{root}: no training data; expected recordings in {expected_folders([s for s in wanted if s in PLACES])}"
         )
-    if "selection" in wanted and "selection" not in sources and selection != "auto":
+    if "selection" not in sources and not {"none", "hold_out"} & set(selection):
         raise InputError(
-            f"{root}: the selection set {selection!r} is not there; expected {expected_folders([selection])}"
+            f"{root}: the selection set {' or '.join(selection)} is not there; expected {expected_folders(selection)}"
         )
     for source in sources.values():
         require_table(source)
-    for role in wanted.keys() - sources.keys() - {"selection"}:
+    for role in wanted.keys() - sources.keys():
         logger.warning("%s: no %s set (looked for %s)", root, role, expected_folders([wanted[role]]))
     return sources
 
 
 def _check_options(
-    subsets: Sequence[str], selection: str, test: str, hold_out: float, clip_seconds: float, max_unreadable: float
+    subsets: Sequence[str],
+    selection: Sequence[str],
+    test: str,
+    hold_out: float,
+    clip_seconds: float,
+    max_unreadable: float,
 ) -> None:
     unknown = [name for name in subsets if name not in TRAINING_SUBSETS]
     if unknown or not subsets or isinstance(subsets, str):
         raise InputError(f"subsets holds {unknown or subsets!r}; choose from {', '.join(TRAINING_SUBSETS)}")
     sets = ("synthetic_validation", "validation", "public")
+    choices = ("hold_out", *sets, "none")
     for key, value, allowed in (
-        ("selection", selection, ("auto", "hold_out", *sets, "none")),
+        *(("selection", value, choices) for value in selection or [""]),
         ("test", test, (*sets, "none")),
     ):
         if value not in allowed:
             raise InputError(f"{key} is {value!r}; choose one of {', '.join(allowed)}")
-    if selection == test and test != "none":
+    if test in selection and test != "none":
         raise InputError(
             f"selection and test both name {test!r}; figures would be chosen on the set they are reported on"
         )

@@ -44,7 +44,7 @@ class FineTune:
         teacher_decay: of the moving average; None trains without a teacher.
         teacher_windows: sliding windows of the teacher in training.
         selection_metrics: their mean on the selection set chooses the epoch.
-        recalibrate: see :class:`~pmam_plugin.brains.mean_teacher.MeanTeacherBrain`.
+        recalibrate, validate_first: see :class:`~pmam_plugin.brains.mean_teacher.MeanTeacherBrain`.
     """
 
     always = False
@@ -61,11 +61,13 @@ class FineTune:
         teacher_windows: Windows | None = None,
         selection_metrics: Sequence[str] = ("psds1_mean", "event_f1_macro"),
         recalibrate: int = 0,
+        validate_first: bool = False,
     ) -> None:
         self.name, self.folder = name, f"stages/{name}"
         self.model, self.plan, self.views, self.objectives = model, plan, views, list(objectives)
         self.scoring, self.teacher_decay, self.teacher_windows = scoring, teacher_decay, teacher_windows
-        self.selection_metrics, self.recalibrate = tuple(selection_metrics), recalibrate
+        self.selection_metrics = tuple(selection_metrics)
+        self.recalibrate, self.validate_first = recalibrate, validate_first
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
@@ -90,6 +92,7 @@ class FineTune:
             self.scoring,
             self.teacher_windows,
             self.recalibrate,
+            self.validate_first,
         )
         if "heads" in context.artifacts:
             brain.load_heads(load_file(context.artifacts["heads"]))

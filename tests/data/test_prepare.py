@@ -202,7 +202,7 @@ def test_clips_of_one_name_in_several_subsets_get_different_ids(corpus, tmp_path
     assert "v0" in {clip.id for clip in data.manifests["test"]}
 
 
-def test_a_synthetic_validation_set_is_selected_on_when_there_is_one(corpus, tmp_path):
+def test_the_first_preferred_selection_set_that_the_data_have_is_taken(corpus, tmp_path):
     for part, name in (("train", "synthetic21_train"), ("validation", "synthetic21_validation")):
         noise(corpus / f"audio/{part}/{name}/soundscapes_16k/7.wav")
         noise(corpus / f"audio/{part}/{name}/soundscapes_16k/7_events/foreground.wav")
@@ -211,8 +211,19 @@ def test_a_synthetic_validation_set_is_selected_on_when_there_is_one(corpus, tmp
     assert data.counts == {"strong": 10, "synthetic": 1, "weak": 4, "unlabelled": 5, "selection": 1, "test": 3}
     assert [clip.id for clip in data.manifests["selection"]] == ["7"]
     assert data.report["selection"] == "synthetic_validation"
-    held_out = prepare_tiny(corpus, tmp_path / "held", selection="hold_out")
-    assert held_out.report["selection"] == "held out of strong"
+    shutil.copytree(corpus, tmp_path / "synthetic")
+    shutil.rmtree(tmp_path / "synthetic/audio/train/strong_label_real")
+    shutil.copytree(corpus, tmp_path / "real")
+    shutil.rmtree(tmp_path / "real/audio/validation/synthetic21_validation")
+    real_first, synthetic_first = ("hold_out", "synthetic_validation"), ("synthetic_validation", "hold_out")
+    for root, selection, taken in (
+        (corpus, "hold_out", "held out of strong"),
+        (corpus, real_first, "held out of strong"),
+        (corpus, synthetic_first, "synthetic_validation"),
+        (tmp_path / "synthetic", real_first, "synthetic_validation"),
+        (tmp_path / "real", synthetic_first, "held out of strong"),
+    ):
+        assert prepare_tiny(root, tmp_path / "held", selection=selection).report["selection"] == taken
 
 
 def test_folders_may_carry_their_sample_rate_and_files_another_format(corpus, tmp_path):
@@ -269,7 +280,10 @@ def test_a_folder_without_data_and_wrong_options_are_refused(corpus, tmp_path):
         ({"selection": "validation"}, "selection and test both name 'validation'"),
         ({"test": "dev"}, "test is 'dev'"),
         ({"hold_out": 1.5}, "hold_out must lie between"),
-        ({"selection": "synthetic_validation"}, "the selection set 'synthetic_validation' is not there"),
+        ({"selection": ["hold_out", "validation"]}, "selection and test both name 'validation'"),
+        ({"selection": "synthetic_validation"}, "the selection set synthetic_validation is not there"),
+        ({"selection": ["hold_out", "auto"]}, "selection is 'auto'"),
+        ({"selection": []}, "selection is ''"),
     ):
         with pytest.raises(InputError, match=complaint):
             prepare_tiny(corpus, tmp_path / "out", **{"subsets": ["strong"], **options})

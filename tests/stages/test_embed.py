@@ -33,7 +33,7 @@ def prepared(corpus, tmp_path_factory):
     detector = FrameDetector(backbone, LinearSoftmaxHead(8, len(labels)), labels)
     folder = tmp_path_factory.mktemp("runs")
     context = RunContext(folder, 3, {"device": "cpu", "noprogressbar": True}, cache_audio=False)
-    run_stages([Prepare(str(corpus), selection="auto", test="validation"), Embed(backbone)], context)
+    run_stages([Prepare(str(corpus), test="validation"), Embed(backbone)], context)
     return context, detector
 
 

@@ -1,5 +1,6 @@
 """A derived experiment says what differs; what is run is one whole text under the same rules, settings included."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -136,7 +137,10 @@ def test_a_wrong_argument_is_found_when_the_file_is_read(change, sentence):
         build_experiment(lay_over(WHOLE, change, "it"), "it")
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "hparams").glob("*.yaml")), ids=lambda file: file.stem)
+EXPERIMENTS = sorted((ROOT / "hparams").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
 def test_every_experiment_reads_as_one_file_in_which_everything_has_an_effect(file: Path):
     text = read_experiment(file)
     assert f"hparams/{file.name}" in text
@@ -147,3 +151,29 @@ def test_every_experiment_reads_as_one_file_in_which_everything_has_an_effect(fi
     assert keys[-1] == "stages"
     assert lay_over(text, "seed: 3", "it", may_add=False).replace("seed: 3", "") != text
     assert len(lay_over(text, "seed: 3", "it", may_add=False).splitlines()) == len(text.splitlines())
+
+
+def tagged(node: yaml.Node) -> Iterator[tuple[str, dict[str, yaml.Node]]]:
+    """Classes and functions that an experiment names, with their arguments."""
+    values = node.value if isinstance(node, yaml.CollectionNode) else []
+    if isinstance(node, yaml.MappingNode):
+        yield node.tag.rpartition(".")[2], {key.value: value for key, value in node.value}
+        values = [value for _, value in node.value]
+    for value in values:
+        yield from tagged(value)
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_what_decides_which_weights_are_kept_is_said_in_the_experiment(file: Path):
+    """Which clips, which figures, which average: nothing of it is a default of Python's."""
+    decisive = {
+        "Prepare": {"selection", "test"},
+        "FineTune": {"selection_metrics", "teacher_decay"},
+        "Evaluate": {"selection_metrics", "segments"},
+    }
+    found = list(tagged(yaml.compose(read_experiment(file), Loader=yaml.SafeLoader)))
+    assert [name for name, _ in found].count("Prepare") == 1
+    for name, arguments in found:
+        assert decisive.get(name, set()) <= arguments.keys(), name
+    stages = [arguments for name, arguments in found if name in ("FineTune", "Evaluate")]
+    assert len({arguments["selection_metrics"].value for arguments in stages}) <= 1
