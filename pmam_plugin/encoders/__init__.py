@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pmam_plugin.encoders.atst import ATSTFrame
     from pmam_plugin.encoders.atst_sed import ATSTSEDEncoder
-    from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Windows
+    from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Wanted, Windows
     from pmam_plugin.encoders.beats import BEATs, BEATsEncoder
     from pmam_plugin.encoders.cnn import CNNEncoder
     from pmam_plugin.encoders.ctrans import CTransEncoder
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ATSTFrame": "pmam_plugin.encoders.atst",
     "ATSTSEDEncoder": "pmam_plugin.encoders.atst_sed",
-    **dict.fromkeys(("Columns", "EncoderOutput", "FrameEncoder", "Windows"), "pmam_plugin.encoders.base"),
+    **dict.fromkeys(("Columns", "EncoderOutput", "FrameEncoder", "Wanted", "Windows"), "pmam_plugin.encoders.base"),
     **dict.fromkeys(("BEATs", "BEATsEncoder"), "pmam_plugin.encoders.beats"),
     "CNNEncoder": "pmam_plugin.encoders.cnn",
     "CTransEncoder": "pmam_plugin.encoders.ctrans",
@@ -50,6 +50,7 @@ __all__ = [
     "RawWaveform",
     "S3PRLEncoder",
     "SetBackbone",
+    "Wanted",
     "Windows",
     "YAMNetEncoder",
     "YAMNetPatches",

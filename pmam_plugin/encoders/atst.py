@@ -5,7 +5,7 @@ Parameter names are those of the published checkpoints, so that they load strict
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Wanted
 from pmam_plugin.nn.vit import Block
 
 
@@ -96,30 +96,17 @@ class ATSTFrame(FrameEncoder):
         self.norm_frame = nn.LayerNorm(dim, eps=1e-6)
         self._initialise()
 
-    def forward(
-        self,
-        features: Mapping[str, Tensor],
-        windows: Windows | None = None,
-        embed: Collection[str] = (),
-        tokens: bool = True,
-        mask: Tensor | None = None,
-    ) -> EncoderOutput:
-        """Encode the log-mel features.
+    def encode(self, features: Mapping[str, Tensor], wanted: Wanted, mask: Tensor | None = None) -> EncoderOutput:
+        """Tokens as frames, ``(batch, tokens, dim)``.
 
         Args:
             features: holds ``feature``, ``(batch, mel, frames)``.
-            windows: unused.
-            embed: which normalised block outputs to return too.
-            tokens: unused; there is no clip-level branch.
+            wanted: which normalised block outputs to return too.
             mask: true where a token is hidden, ``(batch, tokens)``; for pre-training.
 
-        Returns:
-            Frames ``(batch, tokens, dim)``.
-
         Raises:
-            ValueError: fewer mel frames than one patch, or an unknown layer in ``embed``.
+            ValueError: fewer mel frames than one patch.
         """
-        self.check_layers(embed)
         hidden = self.patch_embed(features[self.feature])
         if not hidden.shape[1]:
             raise ValueError(f"ATSTFrame needs at least {self.patch_embed.patch_frames} mel frames; pad the audio")
@@ -129,7 +116,7 @@ class ATSTFrame(FrameEncoder):
         embeddings = {}
         for name, block in zip(self.layers, self.blocks, strict=True):
             hidden = block(hidden)
-            if name in embed:
+            if name in wanted.embed:
                 embeddings[name] = self.norm_frame(hidden)
         return EncoderOutput(self.norm_frame(hidden), embeddings=embeddings)
 

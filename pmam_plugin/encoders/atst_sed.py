@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.atst import ATSTFrame
-from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Wanted
 from pmam_plugin.encoders.cnn import CNNEncoder
 
 DCASE_CHANNELS = (16, 32, 64, 128, 128, 128, 128)
@@ -47,21 +47,12 @@ class ATSTSEDEncoder(FrameEncoder):
         self.dim, self.frame_rate = dim, self.cnn.frame_rate
         self.layers = ("cnn", *self.atst.layers)
 
-    def forward(
-        self,
-        features: Mapping[str, Tensor],
-        windows: Windows | None = None,
-        embed: Collection[str] = (),
-        tokens: bool = True,
-    ) -> EncoderOutput:
-        """See :class:`FrameEncoder`; neither windows nor tokens."""
-        self.check_layers(embed)
+    def encode(self, features: Mapping[str, Tensor], wanted: Wanted) -> EncoderOutput:
+        """See :class:`FrameEncoder`."""
         local = self.cnn(features).frames
-        outer = self.atst(features, embed=[name for name in embed if name != "cnn"])
+        outer = self.atst(features, embed=[name for name in wanted.embed if name != "cnn"])
         embeddings = {name: pool_frames(hidden, local.shape[1]) for name, hidden in outer.embeddings.items()}
-        if "cnn" in embed:
-            embeddings["cnn"] = local
-        return EncoderOutput(self.fuse(local, outer.frames), embeddings=embeddings)
+        return EncoderOutput(self.fuse(local, outer.frames), embeddings={"cnn": local, **embeddings})
 
     def fuse(self, local: Tensor, tokens: Tensor) -> Tensor:
         """Merge CNN frames ``(batch, frames, cnn dim)`` and tokens ``(batch, tokens, atst dim)`` -> ``(..., dim)``."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
+from pmam_plugin.errors import InputError
 from pmam_plugin.nn.interpolate import Grid
 
 
@@ -66,20 +67,31 @@ class Windows:
             raise ValueError(f"windows need a positive hop no longer than themselves and a mix in [0, 1], got {self}")
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What the caller of an encoder wants beside the frames: the arguments of :meth:`FrameEncoder.forward`, checked."""
+
+    windows: Windows | None = None
+    embed: Collection[str] = ()
+    tokens: bool = True
+
+
 class FrameEncoder(nn.Module):
-    """Base of all encoders.
+    """Base of all encoders; one of them sets these attributes and implements ``encode`` and ``output_frames``.
 
     Attributes:
         dim: width of the frames it returns.
         frame_rate: frames per second it returns.
         layers: names of the embeddings it can return through ``embed``.
         token_dim: width of ``EncoderOutput.tokens``; None for an encoder without tokens.
+        windowed: whether it can encode sliding windows.
     """
 
     dim: int
     frame_rate: float
     layers: tuple[str, ...] = ()
     token_dim: int | None = None
+    windowed: bool = False
 
     def forward(
         self,
@@ -92,13 +104,27 @@ class FrameEncoder(nn.Module):
 
         Args:
             features: name -> ``(batch, mel, frames)`` (or ``(batch, samples)`` for encoders of raw audio).
-            windows: also encode sliding windows and mix both; an encoder without windows ignores it.
+            windows: also encode sliding windows and mix both.
             embed: names of hidden layers to return too, each one of ``layers``.
             tokens: whether anything uses ``EncoderOutput.tokens``; layers that only they need are not computed without.
 
         Returns:
             The frames (as many as :meth:`output_frames` says), tokens and embeddings.
+
+        Raises:
+            ValueError: a layer that the encoder does not have.
+            InputError: windows for an encoder that has none.
         """
+        self.check_layers(embed)
+        if windows is not None and not self.windowed:
+            raise InputError(f"{type(self).__name__} encodes clips whole; leave out windows, which it has no use for")
+        output = self.encode(features, Wanted(windows, embed, tokens))
+        return EncoderOutput(
+            output.frames, output.tokens if tokens else None, {name: output.embeddings[name] for name in embed}
+        )
+
+    def encode(self, features: Mapping[str, Tensor], wanted: Wanted) -> EncoderOutput:
+        """What :meth:`forward` returns, with or without tokens and layers that were not asked for."""
         raise NotImplementedError
 
     def columns(self, features: Mapping[str, Tensor], layer: str) -> Columns | None:
@@ -114,3 +140,9 @@ class FrameEncoder(nn.Module):
         unknown = sorted(set(embed) - set(self.layers))
         if unknown:
             raise ValueError(f"{type(self).__name__} has no layer {unknown[0]!r}; it has {', '.join(self.layers)}")
+
+
+def at_least(mel: Tensor, frames: int) -> Tensor:
+    """A log-mel ``(batch, mel, frames)`` whose last frame is repeated where there are fewer than ``frames``."""
+    short = frames - mel.shape[-1]
+    return nn.functional.pad(mel, (0, short), mode="replicate") if short > 0 else mel

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.atst_sed import pool_frames
-from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Wanted
 from pmam_plugin.nn.deep_norm import DeepNormBlock, DistanceBias, PositionConvolution
 from pmam_plugin.nn.interpolate import Grid, interpolate_frames
 from pmam_plugin.nn.pooling import FrequencyAttentionPool
@@ -174,31 +174,22 @@ class BEATsEncoder(FrameEncoder):
         """One for every started 40 ms of sound, of which the log-mel leaves out the last two hops."""
         return -(-(feature_frames[self.feature] + 2) // HOP)
 
-    def forward(
-        self,
-        features: Mapping[str, Tensor],
-        windows: Windows | None = None,
-        embed: Collection[str] = (),
-        tokens: bool = True,
-    ) -> EncoderOutput:
-        """Encode ``features[feature]``, ``(batch, mel, frames)``; see :class:`FrameEncoder`. There are no windows."""
-        self.check_layers(embed)
+    def encode(self, features: Mapping[str, Tensor], wanted: Wanted) -> EncoderOutput:
+        """Encode ``features[feature]``, ``(batch, mel, frames)``; see :class:`FrameEncoder`."""
         mel = features[self.feature]
         length = self.output_frames({self.feature: mel.shape[-1]})
-        wanted = {self.layer, *map(self._block, embed), *([self.depth] if tokens else [])}
-        hidden = self.transformer(mel, wanted)
+        blocks = {self.layer, *map(self._block, wanted.embed), *([self.depth] if wanted.tokens else [])}
+        hidden = self.transformer(mel, blocks)
         stream = hidden[self.layer]
         if self.pooling == "tokens":
             frames = _resampled(stream.flatten(1, 2), length)
         else:
             frames = _GRID.interpolate(self._pooled(stream, "stream"), length)
-        embeddings = {
-            name: frames
-            if name == "stream"
-            else _GRID.interpolate(self._pooled(hidden[self._block(name)], name), length)
-            for name in embed
-        }
-        return EncoderOutput(frames, hidden[self.depth].flatten(1, 2) if tokens else None, embeddings)
+        embeddings = {"stream": frames}
+        for name in wanted.embed:
+            if name != "stream":
+                embeddings[name] = _GRID.interpolate(self._pooled(hidden[self._block(name)], name), length)
+        return EncoderOutput(frames, hidden[self.depth].flatten(1, 2) if wanted.tokens else None, embeddings)
 
     def columns(self, features: Mapping[str, Tensor], layer: str) -> Columns | None:
         """Pooled patches, four frames apart; nothing is interpolated where frames are tokens in a row."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Wanted, at_least
 from pmam_plugin.nn.cnn import PMAM_CHANNELS, PMAM_POOLING, ConvStack
 
 
@@ -43,17 +43,7 @@ class CNNEncoder(FrameEncoder):
         """Frames after pooling; never none."""
         return max(1, self.stack.output_frames(feature_frames[self.feature]))
 
-    def forward(
-        self,
-        features: Mapping[str, Tensor],
-        windows: Windows | None = None,
-        embed: Collection[str] = (),
-        tokens: bool = True,
-    ) -> EncoderOutput:
+    def encode(self, features: Mapping[str, Tensor], wanted: Wanted) -> EncoderOutput:
         """Encode ``features[feature]``, ``(batch, mel, frames)``; see :class:`FrameEncoder`."""
-        self.check_layers(embed)
-        mel = features[self.feature]
-        short = self.stack.time_factor - mel.shape[-1]
-        if short > 0:
-            mel = nn.functional.pad(mel, (0, short), mode="replicate")
+        mel = at_least(features[self.feature], self.stack.time_factor)
         return EncoderOutput(self.stack(mel).mean(dim=3).transpose(1, 2))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Wanted, at_least
 from pmam_plugin.nn.cnn import ConvStack
 from pmam_plugin.nn.resnet import SpectrogramResNet
 from pmam_plugin.nn.set_transformer import EncoderLayer, sine_positions, xavier_initialise
@@ -59,31 +59,19 @@ class CTransEncoder(FrameEncoder):
         """See :class:`FrameEncoder`; never none."""
         return max(1, self.backbone.output_frames(feature_frames[self.feature]))
 
-    def forward(
-        self,
-        features: Mapping[str, Tensor],
-        windows: Windows | None = None,
-        embed: Collection[str] = (),
-        tokens: bool = True,
-    ) -> EncoderOutput:
-        """Encode ``features[feature]``, ``(batch, mel, frames)``; see :class:`FrameEncoder`. No windows, no tokens.
+    def encode(self, features: Mapping[str, Tensor], wanted: Wanted) -> EncoderOutput:
+        """Encode ``features[feature]``, ``(batch, mel, frames)``; see :class:`FrameEncoder`.
 
         Raises:
-            ValueError: an unknown layer, or a backbone that does not leave ``bands`` frequency cells.
+            ValueError: a backbone that does not leave ``bands`` frequency cells.
         """
-        self.check_layers(embed)
-        mel = features[self.feature]
-        mel = nn.functional.pad(mel, (0, max(0, self.backbone.time_factor - mel.shape[-1])), mode="replicate")
-        maps = self.backbone(mel)
+        maps = self.backbone(at_least(features[self.feature], self.backbone.time_factor))
         if maps.shape[3] != self.bands:
             raise ValueError(f"the backbone leaves {maps.shape[3]} frequency cells instead of {self.bands}")
-        embeddings = {}
         frames = self.projection(maps.permute(0, 2, 1, 3).flatten(2))
-        if "cnn" in embed:
-            embeddings["cnn"] = frames
+        embeddings = {"cnn": frames}
         positions = sine_positions(frames.shape[1], self.dim, 2 * math.pi, frames.device).to(frames.dtype)
         for number, block in enumerate(self.blocks, start=1):
             frames = block(frames, positions)
-            if f"block_{number}" in embed:
-                embeddings[f"block_{number}"] = frames
+            embeddings[f"block_{number}"] = frames
         return EncoderOutput(self.norm(frames), embeddings=embeddings)

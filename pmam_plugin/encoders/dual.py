@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Wanted
 from pmam_plugin.nn.interpolate import interpolate_frames
 
 
@@ -35,6 +35,7 @@ class DualBranchEncoder(FrameEncoder):
         self.merge_weight = nn.Parameter(torch.full((1,), merge_weight))
         self.dim, self.token_dim = dim, transformer.token_dim
         self.frame_rate, self.layers = transformer.frame_rate, transformer.layers
+        self.windowed = transformer.windowed
 
     def output_frames(self, feature_frames: Mapping[str, int]) -> int:
         """Frames of the Transformer."""
@@ -44,15 +45,9 @@ class DualBranchEncoder(FrameEncoder):
         """The Transformer's."""
         return self.transformer.columns(features, layer)
 
-    def forward(
-        self,
-        features: Mapping[str, Tensor],
-        windows: Windows | None = None,
-        embed: Collection[str] = (),
-        tokens: bool = True,
-    ) -> EncoderOutput:
+    def encode(self, features: Mapping[str, Tensor], wanted: Wanted) -> EncoderOutput:
         """See :class:`FrameEncoder`."""
-        output = self.transformer(features, windows=windows, embed=embed, tokens=tokens)
+        output = self.transformer(features, wanted.windows, wanted.embed, wanted.tokens)
         # Projected before the interpolation: the same result, since both are linear, from a quarter of the frames.
         local = self.cnn_projection(self.cnn(features).frames)
         ratio = self.transformer.frame_rate / self.cnn.frame_rate

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Wanted
 from pmam_plugin.nn.cpu import Dropout
 
 STORED = "embeddings"
@@ -36,7 +36,7 @@ class FrozenEncoder(FrameEncoder):
         super().__init__()
         self.encoder = encoder.requires_grad_(False)
         self.dim, self.frame_rate = dim, encoder.frame_rate
-        self.layers = (*encoder.layers, "frozen")
+        self.layers, self.windowed = (*encoder.layers, "frozen"), encoder.windowed
         self.register_buffer("mean", torch.zeros(encoder.dim))
         self.register_buffer("std", torch.ones(encoder.dim))
         self.input_dropout, self.dropout = Dropout(input_dropout), Dropout(dropout)
@@ -52,32 +52,22 @@ class FrozenEncoder(FrameEncoder):
         """Those of the encoder."""
         return self.encoder.output_frames(feature_frames)
 
-    def forward(
-        self,
-        features: Mapping[str, Tensor],
-        windows: Windows | None = None,
-        embed: Collection[str] = (),
-        tokens: bool = True,
-    ) -> EncoderOutput:
+    def encode(self, features: Mapping[str, Tensor], wanted: Wanted) -> EncoderOutput:
         """Encode the encoder's features, or its stored output under ``embeddings``; see :class:`FrameEncoder`.
 
         Raises:
-            ValueError: a layer that is not stored.
+            ValueError: a layer or windows that are not stored.
         """
-        self.check_layers(embed)
-        inner = [name for name in embed if name != "frozen"]
+        inner = [name for name in wanted.embed if name != "frozen"]
         if STORED not in features:
             with torch.no_grad():
-                output = self.encoder(features, windows=windows, embed=inner, tokens=False)
+                output = self.encoder(features, windows=wanted.windows, embed=inner, tokens=False)
             frames, embeddings = output.frames, dict(output.embeddings)
-        elif inner:
-            raise ValueError(
-                f"layer {inner[0]!r} is not stored; of stored embeddings there is the layer 'frozen' alone"
-            )
+        elif inner or wanted.windows is not None:
+            what = f"layer {inner[0]!r} is" if inner else "sliding windows are"
+            raise ValueError(f"{what} not stored; of stored embeddings there is the layer 'frozen' alone")
         else:
             frames, embeddings = features[STORED].transpose(1, 2), {}
-        standard = (frames - self.mean) / self.std
-        if "frozen" in embed:
-            embeddings["frozen"] = standard
+        embeddings["frozen"] = standard = (frames - self.mean) / self.std
         projected = self.projection(self.input_dropout(standard))
         return EncoderOutput(self.dropout(nn.functional.gelu(projected)), embeddings=embeddings)

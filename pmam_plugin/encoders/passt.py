@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Wanted, at_least
 from pmam_plugin.encoders.windows import encode_windows
 from pmam_plugin.errors import InputError
 from pmam_plugin.nn.interpolate import Grid, interpolate_frames
@@ -109,10 +109,7 @@ class PaSST(nn.Module):
         return PatchTokens(kept, self.norm(tokens) if final else None)
 
     def _patches(self, mel: Tensor) -> Tensor:
-        short = PATCH - mel.shape[-1]
-        if short > 0:
-            mel = nn.functional.pad(mel, (0, short), mode="replicate")
-        grid = self.patch_embed["proj"](mel.unsqueeze(1))
+        grid = self.patch_embed["proj"](at_least(mel, PATCH).unsqueeze(1))
         return grid + (self._time_positions(grid.shape[-1]) + self.freq_new_pos_embed).to(grid.dtype)
 
     def _time_positions(self, patches: int) -> Tensor:
@@ -190,6 +187,8 @@ class PaSSTEncoder(FrameEncoder):
         time_patches: size of the position table.
     """
 
+    windowed = True
+
     def __init__(
         self,
         feature: str = "mel",
@@ -222,28 +221,21 @@ class PaSSTEncoder(FrameEncoder):
         """One frame for every mel frame."""
         return feature_frames[self.feature]
 
-    def forward(
-        self,
-        features: Mapping[str, Tensor],
-        windows: Windows | None = None,
-        embed: Collection[str] = (),
-        tokens: bool = True,
-    ) -> EncoderOutput:
+    def encode(self, features: Mapping[str, Tensor], wanted: Wanted) -> EncoderOutput:
         """Encode ``features[feature]``, ``(batch, mel, frames)``; see :class:`FrameEncoder`."""
-        self.check_layers(embed)
         mel = features[self.feature]
         length = mel.shape[-1]
-        wanted = {self.layer, *(self._block(name) for name in embed)}
-        hidden = self.transformer(mel, layers=wanted, final=tokens)
+        blocks = {self.layer, *(self._block(name) for name in wanted.embed)}
+        hidden = self.transformer(mel, layers=blocks, final=wanted.tokens)
         frames = self._to_frames(self._pooled(hidden, "stream"), length)
+        windows = wanted.windows
         if windows is not None and length > round(windows.length_seconds * self.frame_rate):
             local = encode_windows(self._encode_window, mel, windows, self.frame_rate, STRIDE)
             frames = torch.lerp(frames, local.to(frames.dtype), windows.mix)
-        embeddings = {
-            name: frames if name == "stream" else self._to_frames(self._pooled(hidden, name), length) for name in embed
-        }
+        others = (name for name in wanted.embed if name != "stream")
+        embeddings = {name: self._to_frames(self._pooled(hidden, name), length) for name in others}
         clip_tokens = None if hidden.final is None else hidden.final[:, SPECIAL_TOKENS:]
-        return EncoderOutput(frames, clip_tokens, embeddings)
+        return EncoderOutput(frames, clip_tokens, {"stream": frames, **embeddings})
 
     def columns(self, features: Mapping[str, Tensor], layer: str) -> Columns:
         """Pooled patches, ten mel frames apart."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Wanted, at_least
 from pmam_plugin.nn.vit import Block
 
 FACTOR = 4  # mel frames per output frame
@@ -92,18 +92,9 @@ class PatchEncoder(FrameEncoder):
         """One frame for every four mel frames; never none."""
         return max(1, feature_frames[self.feature] // FACTOR)
 
-    def forward(
-        self,
-        features: Mapping[str, Tensor],
-        windows: Windows | None = None,
-        embed: Collection[str] = (),
-        tokens: bool = True,
-    ) -> EncoderOutput:
+    def encode(self, features: Mapping[str, Tensor], wanted: Wanted) -> EncoderOutput:
         """Encode ``features[feature]``, ``(batch, mel, frames)``; see :class:`FrameEncoder`."""
-        self.check_layers(embed)
-        mel = features[self.feature]
-        if mel.shape[-1] < FACTOR:
-            mel = nn.functional.pad(mel, (0, FACTOR - mel.shape[-1]), mode="replicate")
+        mel = at_least(features[self.feature], FACTOR)
         frames = self.stem(mel[..., : mel.shape[-1] // FACTOR * FACTOR])
         frames = frames + self.position(frames.transpose(1, 2)).transpose(1, 2)
         kept = {"stem": frames}
@@ -112,7 +103,7 @@ class PatchEncoder(FrameEncoder):
             frames = block(frames) if nearby is None else block(frames, attn_mask=nearby)
             kept[f"block_{number}"] = frames
         frames = self.norm(frames)
-        return EncoderOutput(frames, frames if tokens else None, {name: kept[name] for name in embed})
+        return EncoderOutput(frames, frames, kept)
 
     def _nearby(self, frames: Tensor) -> Tensor | None:
         """Which frames may attend to which, ``(T, T)``; None where all may."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Wanted
 from pmam_plugin.errors import InputError
 from pmam_plugin.features import MelFrontEnd
 
@@ -106,22 +106,14 @@ class S3PRLEncoder(FrameEncoder):
         """One frame for every started stride; never none."""
         return max(1, -(-feature_frames[self.feature] // self.stride))
 
-    def forward(
-        self,
-        features: Mapping[str, Tensor],
-        windows: Windows | None = None,
-        embed: Collection[str] = (),
-        tokens: bool = True,
-    ) -> EncoderOutput:
+    def encode(self, features: Mapping[str, Tensor], wanted: Wanted) -> EncoderOutput:
         """Encode ``features[feature]``, ``(batch, 1, samples)``; see :class:`FrameEncoder`."""
-        self.check_layers(embed)
         wave = features[self.feature].squeeze(1)
         lengths = torch.full((len(wave),), wave.shape[1], dtype=torch.long, device=wave.device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trainable):
             states, _ = self.upstream(wave, lengths)
         frames = self._merged(states)
-        kept = {name: states[self.layers.index(name)] for name in embed}
-        return EncoderOutput(frames, frames if tokens else None, kept)
+        return EncoderOutput(frames, frames, dict(zip(self.layers, states, strict=True)))
 
     def _merged(self, states: list[Tensor]) -> Tensor:
         if self.weights is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Wanted
 
 MEL_RATE, MEL_BANDS = 100.0, 64
 PATCH = 96  # mel frames of the clips it learned on
@@ -100,22 +100,15 @@ class YAMNetFrames(FrameEncoder):
             raise ValueError(f"taps map layers to one of {', '.join(_POOLINGS)}, not to {unknown or 'nothing'}")
         self.dim = sum(self._width(self._number(name), pooling) for name, pooling in self.taps.items())
 
-    def forward(
-        self,
-        features: Mapping[str, Tensor],
-        windows: Windows | None = None,
-        embed: Collection[str] = (),
-        tokens: bool = True,
-    ) -> EncoderOutput:
+    def encode(self, features: Mapping[str, Tensor], wanted: Wanted) -> EncoderOutput:
         """Encode ``features[feature]``, ``(batch, mel, frames)``; see :class:`FrameEncoder`.
 
-        Layers asked for come as the mean over frequency. There are neither windows nor tokens.
+        Layers asked for come as the mean over frequency.
         """
-        self.check_layers(embed)
-        wanted = [*self.taps.items(), *((name, "mean") for name in embed)]
-        found = self._encode(features[self.feature], [(self._number(name), pooling) for name, pooling in wanted])
+        layers = [*self.taps.items(), *((name, "mean") for name in wanted.embed)]
+        found = self._encode(features[self.feature], [(self._number(name), pooling) for name, pooling in layers])
         taps = len(self.taps)
-        return EncoderOutput(torch.cat(found[:taps], dim=-1), embeddings=dict(zip(embed, found[taps:])))
+        return EncoderOutput(torch.cat(found[:taps], dim=-1), embeddings=dict(zip(wanted.embed, found[taps:])))
 
     def output_frames(self, feature_frames: Mapping[str, int]) -> int:
         """One for every started ``hop`` of mel frames."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.atst import ATSTFrame
+from pmam_plugin.encoders.base import Wanted
 from pmam_plugin.losses.contrast import cosine_distance, embedding_spread
 
 
@@ -126,7 +127,7 @@ class _Student(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor], chosen: Tensor, mask: Tensor | None = None) -> Tensor:
         """Projections of the chosen tokens, ``(chosen tokens, output dim)``."""
-        return self.projector(self.encoder(features, mask=mask).frames[chosen])
+        return self.projector(self.encoder.encode(features, Wanted(), mask).frames[chosen])
 
 
 @configurable

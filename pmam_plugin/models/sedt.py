@@ -142,7 +142,7 @@ class SEDT(SoundEventModel):
                 ``Detection.frames``.
             temperature: divides class and tag logits.
             targets: events to noise, in training with ``denoising``.
-            options: ``windows`` is accepted and ignored, since the model reads clips whole.
+            options: of other models (``windows``: this one reads clips whole); None or left out.
 
         Returns:
             Painted frames, tags of the audio query as ``clips`` and ``tags``, and the set itself.
@@ -150,8 +150,9 @@ class SEDT(SoundEventModel):
         Raises:
             TypeError: an option that this model does not have.
         """
-        if options.keys() - {"windows"}:
-            raise TypeError(f"SEDT has no option {sorted(options.keys() - {'windows'})[0]!r}")
+        foreign = sorted(name for name, value in options.items() if value is not None)
+        if foreign:
+            raise TypeError(f"SEDT has no option {foreign[0]!r}")
         output, embedding = self._predict(features["mel"], padding, targets)
         frames = self._dense_frames(features["mel"].shape[-1])
         followed = None

@@ -164,9 +164,15 @@ def test_clip_masks_apply_clip_by_clip():
 def test_options_of_the_model_folder_apply_to_post_processed_scores_only():
     model, wave = tiny_detector(), noise(2.0)
     plain = SoundEventDetector(model, device="cpu").scores(wave, RATE, temperature=0.3)
-    detector = SoundEventDetector(model, options={"temperature": 0.3, "windows": Windows()}, device="cpu")
+    detector = SoundEventDetector(model, options={"temperature": 0.3}, device="cpu")
     np.testing.assert_array_equal(values(detector.scores(wave, RATE)), values(plain))
     assert (values(detector.scores(wave, RATE, postprocess=False)) != values(plain)).any()
+
+
+def test_windows_of_a_model_folder_are_refused_by_a_model_without():
+    detector = SoundEventDetector(tiny_detector(), options={"windows": Windows()}, device="cpu")
+    with pytest.raises(InputError, match="CNNEncoder encodes clips whole; leave out windows"):
+        detector.scores(noise(2.0), RATE)
 
 
 def test_events_follow_the_scores(detector):
