@@ -12,6 +12,15 @@ from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 
+_MULTIPLYING = (
+    nn.Linear,
+    nn.Bilinear,
+    nn.modules.conv._ConvNd,
+    nn.RNNBase,
+    nn.RNNCellBase,
+    nn.MultiheadAttention,
+)
+
 
 @configurable
 @dataclass(frozen=True)
@@ -21,7 +30,10 @@ class ParameterGroup:
     Args:
         pattern: regular expression searched in the parameter's dotted name; ``""`` matches all.
         learning_rate: initial rate; 0 freezes the parameters.
-        weight_decay: decoupled decay of matrices; vectors and scalars (biases, norms, tokens) never decay.
+        weight_decay: decoupled decay of what multiplies: the matrices and kernels of linear, convolutional, recurrent
+            and attention layers. Whatever else a module holds never decays, whatever its shape: biases, norms, class
+            and mask tokens, position and embedding tables, queries. They are points in a space, and pulling them to
+            its origin is no regularisation. (The PMAM and SEDT references decay everything.)
         name: how reports call the group.
     """
 
@@ -81,6 +93,8 @@ def build_groups(
     used: set[int] = set()
     for prefix, module in modules:
         for name, parameter in module.named_parameters():
+            owner, _, leaf = name.rpartition(".")
+            multiplies = isinstance(module.get_submodule(owner), _MULTIPLYING) and not leaf.startswith("bias")
             path = f"{prefix}.{name}"
             rule = next((index for index, group in enumerate(rules) if re.search(group.pattern, path)), None)
             if rule is None:
@@ -89,7 +103,7 @@ def build_groups(
             if rules[rule].learning_rate == 0:
                 parameter.requires_grad_(False)
             if parameter.requires_grad:
-                chosen.setdefault((rule, parameter.dim() > 1), []).append(parameter)
+                chosen.setdefault((rule, multiplies and parameter.dim() > 1), []).append(parameter)
     unused = [group.pattern for index, group in enumerate(rules) if index not in used and group.pattern]
     if unused:
         raise ValueError(f"parameter groups match nothing: {', '.join(unused)}")

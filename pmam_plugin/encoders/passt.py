@@ -177,8 +177,9 @@ class PaSSTEncoder(FrameEncoder):
         feature: name of the log-mel it reads, 100 frames/s.
         layer: block whose tokens become frames; deeper blocks serve the tokens of the tag branch only.
         frequency_pooling: ``attention`` is learned; ``mean`` suits an encoder whose pooling was never trained.
-        centred_patches: put a patch's embedding at the middle of the 16 mel frames it saw. The published system puts
-            it 30 ms early (False), which its weights need.
+        centred_patches: put a patch's embedding at the middle of the 16 mel frames it saw, and let of a sliding window
+            count what lies between its patches' middles. The published system puts it 30 ms early and counts ten frames
+            of every patch (False), which its weights and figures need.
         depth: number of blocks.
         dim: width.
         heads: attention heads of the blocks.
@@ -230,7 +231,7 @@ class PaSSTEncoder(FrameEncoder):
         frames = self._to_frames(self._pooled(hidden, "stream"), length)
         windows = wanted.windows
         if windows is not None and length > round(windows.length_seconds * self.frame_rate):
-            local = encode_windows(self._encode_window, mel, windows, self.frame_rate, STRIDE)
+            local = encode_windows(self._encode_window, mel, windows, self.frame_rate, self._sure)
             frames = torch.lerp(frames, local.to(frames.dtype), windows.mix)
         others = (name for name in wanted.embed if name != "stream")
         embeddings = {name: self._to_frames(self._pooled(hidden, name), length) for name in others}
@@ -257,6 +258,11 @@ class PaSSTEncoder(FrameEncoder):
     def _encode_window(self, mel: Tensor) -> Tensor:
         hidden = self.transformer(mel, layers={self.layer}, final=False)
         return self._to_frames(self._pooled(hidden, "stream"), mel.shape[-1])
+
+    def _sure(self, length: int) -> tuple[int, int]:
+        """Frames of a window between its first and its last patch; with patches early, as published, all they span."""
+        patches = max(1, (length - PATCH) // STRIDE + 1)
+        return self.grid.between(patches) if self.grid.offset else (0, min(length, patches * STRIDE))
 
     def _to_frames(self, columns: Tensor, length: int) -> Tensor:
         return self.grid.interpolate(columns, length)

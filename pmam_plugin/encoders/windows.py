@@ -21,27 +21,34 @@ def window_starts(frames: int, length: int, hop: int) -> list[int]:
 
 
 def encode_windows(
-    encode: Callable[[Tensor], Tensor], mel: Tensor, windows: Windows, frame_rate: float, step: int = 1
+    encode: Callable[[Tensor], Tensor],
+    mel: Tensor,
+    windows: Windows,
+    frame_rate: float,
+    sure: Callable[[int], tuple[int, int]] | None = None,
 ) -> Tensor:
     """Encode a clip window by window and average where windows overlap.
 
-    A window ends with frames that the encoder had to extrapolate if its length is no multiple of the encoder's step;
-    they count only at the end of the clip, where there is nothing better.
+    Frames that the encoder had to extrapolate at the edges of a window count only at those of the clip, where there is
+    nothing better.
 
     Args:
         encode: ``(windows, mel, frames) -> (windows, frames, dim)``.
         mel: ``(batch, mel, frames)``.
         windows: length and hop.
         frame_rate: of ``mel`` and of the encoded frames.
-        step: frames by which the encoder's receptive fields move.
+        sure: from frames of a window to those of them that the encoder does not extrapolate, as (first, one past the
+            last); None is all.
 
     Returns:
         ``(batch, frames, dim)``; every frame is covered.
     """
     batch, _, frames = mel.shape
     length = min(round(windows.length_seconds * frame_rate), frames)
-    reliable = length // step * step or length
-    starts = window_starts(frames, length, max(1, min(round(windows.hop_seconds * frame_rate), reliable)))
+    first_sure, end_sure = (0, length) if sure is None else sure(length)
+    if end_sure <= first_sure:
+        first_sure, end_sure = 0, length
+    starts = window_starts(frames, length, max(1, min(round(windows.hop_seconds * frame_rate), end_sure - first_sure)))
     most = WINDOWS_AT_ONCE.get(mel.device.type, 8)
     at_once = max(1, most // batch)
     total: Tensor | None = None
@@ -53,8 +60,8 @@ def encode_windows(
         total = encoded.new_zeros(batch, frames, encoded.shape[-1]) if total is None else total
         # Summed as they come: together they would take several times the memory of the encoder.
         for start, window in zip(chosen, encoded, strict=True):
-            kept = length if start == starts[-1] else reliable
-            total[:, start : start + kept] += window[:, :kept]
-            count[start : start + kept] += 1
+            kept = slice(0 if start == 0 else first_sure, length if start == starts[-1] else end_sure)
+            total[:, start:][:, kept] += window[:, kept]
+            count[start:][kept] += 1
     assert total is not None
     return total / count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -52,3 +53,8 @@ class Grid:
     def interpolate(self, columns: Tensor, frames: int) -> Tensor:
         """Columns ``(batch, columns, dim)`` at ``frames`` frames, ``(batch, frames, dim)``."""
         return interpolate_frames(columns, frames, self.ratio, self.offset)
+
+    def between(self, columns: int) -> tuple[int, int]:
+        """Frames from the first column to the last, as (first, one past the last); the others repeat one of the two."""
+        middle = (self.ratio - 1) / 2 + self.offset
+        return math.ceil(middle), math.floor(middle + (columns - 1) * self.ratio) + 1

@@ -7,7 +7,16 @@ from torch import nn
 
 from pmam_plugin.brains.optimisation import ParameterGroup, build_groups, clip_gradients, layerwise_groups
 from pmam_plugin.encoders.atst import ATSTFrame
+from pmam_plugin.encoders.beats import BEATsEncoder
+from pmam_plugin.features import FrontEnds, SEDTMel
+from pmam_plugin.models import SEDT, MaskedModel, PredictionHead
+from pmam_plugin.models.byol import ATSTFramePretraining
+from pmam_plugin.models.sedt_tagging import AudioTagger
+from pmam_plugin.nn.lora import add_lora
+from pmam_plugin.nn.masking import BlockMasking
+from tests.sedt_models import LABELS, tiny_network, tiny_pretext, tiny_sedt
 from tests.support import shared
+from tests.test_architectures import ARCHITECTURES
 
 
 def small_model() -> nn.Module:
@@ -91,3 +100,59 @@ def test_layerwise_rates_of_an_atst_frame_are_those_of_the_reference():
         found[group["lr"]] = found.get(group["lr"], 0) + sum(parameter.numel() for parameter in group["params"])
     assert sorted(found, reverse=True) == pytest.approx(expected, rel=1e-3)
     assert [found[rate] for rate in sorted(found, reverse=True)] == [1_536, *[7_085_568] * 12, 390_912]
+
+
+def masked_model() -> nn.Module:
+    backbone = ARCHITECTURES["PMAM"]().backbone
+    return MaskedModel(add_lora(backbone, [1], rank=2), BlockMasking(), PredictionHead(backbone.dim, 4))
+
+
+def beats() -> nn.Module:
+    sizes = {"depth": 2, "dim": 24, "heads": 2, "patch_dim": 8, "position_kernel": 8, "position_groups": 4}
+    return BEATsEncoder(**sizes, pooling="attention", pooling_heads=2)
+
+
+TRAINED = ARCHITECTURES | {
+    "masked model with adapters": masked_model,
+    "SEDT with all options": lambda: SEDT(
+        FrontEnds(mel=SEDTMel()), tiny_network(frequency_bands=2, anchors=True), LABELS, 4.0, denoising=2
+    ),
+    "SP-SEDT": tiny_pretext,
+    "tagger": lambda: AudioTagger(tiny_sedt().frontend, tiny_sedt().network.backbone, LABELS, 8),
+    "ATST-Frame's pre-training": lambda: ATSTFramePretraining(ATSTFrame(dim=16, depth=2, heads=2), None, 16, 8),
+    "BEATs": beats,
+}
+# What is added to frames, or stands in their place, or asks: of more than one dimension, and no matrix.
+POINTS = {
+    *("cls_token", "dist_token", "mask_token", "mask_embed"),
+    *("new_pos_embed", "freq_new_pos_embed", "time_new_pos_embed", "pos_embed", "frequency_positions"),
+    *("query", "audio_query", "event_queries", "logits", "noised_content.weight", "table.weight"),
+    *("content_bias", "distance_bias", "gate_scale", "direction", "gain"),
+}
+
+
+@pytest.fixture(scope="module")
+def decay() -> dict[str, dict[str, bool]]:
+    """Of every architecture: the parameters of more than one dimension, and whether they decay."""
+    found: dict[str, dict[str, bool]] = {}
+    for name, build in TRAINED.items():
+        model = build().requires_grad_(True)
+        groups = build_groups([("model", model)], [ParameterGroup("", 1e-3, 0.1)])
+        decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+        parameters = dict(model.named_parameters())
+        assert not any(id(p) in decayed for p in parameters.values() if p.dim() < 2)
+        found[name] = {key: id(p) in decayed for key, p in parameters.items() if p.dim() > 1}
+    return found
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_multiplies_decays_and_what_is_a_point_does_not(name: str, decay: dict[str, dict[str, bool]]) -> None:
+    for parameter, decays in decay[name].items():
+        point = any(parameter.endswith(f".{leaf}") or parameter == leaf for leaf in POINTS)
+        assert decays is not point, parameter
+    assert any(decay[name].values())
+
+
+def test_every_kind_of_point_was_there_to_be_asked(decay: dict[str, dict[str, bool]]) -> None:
+    spared = {key for found in decay.values() for key, decays in found.items() if not decays}
+    assert {leaf for leaf in POINTS if not any(key.endswith(leaf) for key in spared)} == set()
