@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from pmam_plugin.encoders.cnn import CNNEncoder
     from pmam_plugin.encoders.ctrans import CTransEncoder
     from pmam_plugin.encoders.dual import DualBranchEncoder
+    from pmam_plugin.encoders.frame_mn import FrameMobileNetEncoder
+    from pmam_plugin.encoders.frame_passt import FramePaSST, FramePaSSTEncoder
     from pmam_plugin.encoders.frozen import FrozenEncoder
     from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
     from pmam_plugin.encoders.patch import PatchEncoder
@@ -25,6 +27,8 @@ _HOMES = {
     "CNNEncoder": "pmam_plugin.encoders.cnn",
     "CTransEncoder": "pmam_plugin.encoders.ctrans",
     "DualBranchEncoder": "pmam_plugin.encoders.dual",
+    "FrameMobileNetEncoder": "pmam_plugin.encoders.frame_mn",
+    **dict.fromkeys(("FramePaSST", "FramePaSSTEncoder"), "pmam_plugin.encoders.frame_passt"),
     "FrozenEncoder": "pmam_plugin.encoders.frozen",
     **dict.fromkeys(("PaSST", "PaSSTEncoder"), "pmam_plugin.encoders.passt"),
     "PatchEncoder": "pmam_plugin.encoders.patch",
@@ -43,6 +47,9 @@ __all__ = [
     "DualBranchEncoder",
     "EncoderOutput",
     "FrameEncoder",
+    "FrameMobileNetEncoder",
+    "FramePaSST",
+    "FramePaSSTEncoder",
     "FrozenEncoder",
     "PaSST",
     "PaSSTEncoder",
