@@ -71,7 +71,7 @@ def import_atst_frame(source: str | os.PathLike[str]) -> tuple[ATSTFrame, Import
         InputError: the file cannot be read or holds no such encoder.
     """
     tensors, report = _encoder_tensors(source)
-    encoder = ATSTFrame(**_encoder_size(tensors, source))
+    encoder = ATSTFrame(**encoder_size(tensors, source))
     load_strictly(encoder, tensors, source)
     return encoder, report
 
@@ -133,7 +133,7 @@ def _encoder_tensors(source: str | os.PathLike[str]) -> tuple[dict[str, Tensor],
     return tensors, ImportReport(str(source), _ENCODER_LAYOUTS[prefix], len(tensors), renamed, skipped)
 
 
-def _encoder_size(tensors: Mapping[str, Tensor], source: str | os.PathLike[str]) -> dict[str, Any]:
+def encoder_size(tensors: Mapping[str, Tensor], source: str | os.PathLike[str]) -> dict[str, Any]:
     """Constructor arguments of the encoder that these tensors belong to; heads are always 64 wide."""
     try:
         _, entries, dim = tensors["pos_embed"].shape
@@ -148,7 +148,7 @@ def _sed_config(
     tensors: Mapping[str, Tensor], labels: Sequence[str] | None, source: str | os.PathLike[str]
 ) -> dict[str, Any]:
     """Configuration of the detector that these (renamed) tensors belong to."""
-    atst = _encoder_size(under(tensors, "backbone.encoder.atst."), source)
+    atst = encoder_size(under(tensors, "backbone.encoder.atst."), source)
     classes = len(tensors.get("head.classifier.weight", ()))
     names = list(DESED_LABELS if labels is None else labels)
     if len(names) != classes:

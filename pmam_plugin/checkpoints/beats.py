@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pmam_plugin.checkpoints.folder import WEIGHTS_NAME, model_folder, read_tensors
-from pmam_plugin.checkpoints.foreign import ImportReport, load_strictly, read_checkpoint, tensors_in, under
+from pmam_plugin.checkpoints.foreign import ImportReport, load_strictly, part_of, read_checkpoint, tensors_in
 from pmam_plugin.encoders.beats import BEATs, BEATsEncoder
 from pmam_plugin.errors import InputError
 
@@ -60,9 +60,7 @@ def load_beats(encoder: BEATs | BEATsEncoder, source: str | os.PathLike[str]) ->
     network = encoder.transformer if isinstance(encoder, BEATsEncoder) else encoder
     folder = model_folder(source)
     if folder.is_dir():
-        stored = read_tensors(folder / WEIGHTS_NAME)
-        first = next((name for name in stored if name.endswith("patch_projection.weight")), "transformer.")
-        tensors = under(stored, first.removesuffix("patch_projection.weight"))
+        tensors = part_of(read_tensors(folder / WEIGHTS_NAME), network)
         load_strictly(network, tensors, source)
         return ImportReport(str(source), "model folder", len(tensors))
     tensors, _, report = _read(source)

@@ -179,6 +179,13 @@ def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+def part_of(stored: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """What in a model's stored tensors belongs to a part like ``module``: wherever its first tensor is found."""
+    first = next(iter(module.state_dict()))
+    place = next((name for name in stored if name == first or name.endswith(f".{first}")), first)
+    return under(stored, place.removesuffix(first))
+
+
 def load_strictly(
     module: nn.Module, tensors: Mapping[str, Tensor], source: str | os.PathLike[str], ignore: Iterable[str] = ()
 ) -> None:

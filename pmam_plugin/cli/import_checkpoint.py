@@ -29,6 +29,7 @@ class Kind(str, enum.Enum):
     sedt = "sedt"
     yamnet = "yamnet"
     beats = "beats"
+    pretrained_sed = "pretrained-sed"
 
 
 class Network(str, enum.Enum):
@@ -128,6 +129,12 @@ def _import(
         from pmam_plugin.checkpoints.beats import import_beats
 
         return *import_beats(source), None
+    if kind is Kind.pretrained_sed:
+        from pmam_plugin.checkpoints.pretrained_sed import MEDIAN_SECONDS, import_pretrained_sed
+        from pmam_plugin.postprocessing import PostProcessing
+
+        model, report = import_pretrained_sed(source, labels)
+        return model, report, PostProcessing(median_seconds=MEDIAN_SECONDS) if hasattr(model, "labels") else None
     if kind is Kind.yamnet:
         from pmam_plugin.checkpoints import yamnet
         from pmam_plugin.postprocessing import PostProcessing

@@ -17,11 +17,12 @@ from pmam_plugin.brains.base import save_tensors
 from pmam_plugin.checkpoints.atst import load_atst_frame
 from pmam_plugin.checkpoints.beats import load_beats
 from pmam_plugin.checkpoints.passt import load_passt
+from pmam_plugin.checkpoints.pretrained_sed import load_pretrained_sed
 from pmam_plugin.checkpoints.sedt import load_sp_sedt
 from pmam_plugin.checkpoints.yamnet import load_yamnet
 from pmam_plugin.config import configurable
 from pmam_plugin.data import prepare
-from pmam_plugin.encoders import ATSTFrame, BEATsEncoder, PaSSTEncoder
+from pmam_plugin.encoders import ATSTFrame, BEATsEncoder, FrameMobileNetEncoder, FramePaSSTEncoder, PaSSTEncoder
 from pmam_plugin.encoders.yamnet import YAMNetFrames
 from pmam_plugin.features import FrontEnds, SEDTMel
 from pmam_plugin.nn.query_decoder import SetNetwork
@@ -31,10 +32,11 @@ from pmam_plugin.stages.runner import RunContext, StageResult
 
 M = TypeVar("M", bound="Pretrainable")
 
-LOADERS: dict[str, tuple[type, Any]] = {
+LOADERS: dict[str, tuple[type | tuple[type, ...], Any]] = {
     "passt": (PaSSTEncoder, load_passt),
     "atst-frame": (ATSTFrame, load_atst_frame),
     "beats": (BEATsEncoder, load_beats),
+    "pretrained-sed": ((BEATsEncoder, ATSTFrame, FramePaSSTEncoder, FrameMobileNetEncoder), load_pretrained_sed),
     "imagenet": (SpectrogramResNet, SpectrogramResNet.load_imagenet),
     "sp-sedt": (SetNetwork, load_sp_sedt),
     "yamnet": (YAMNetFrames, load_yamnet),
@@ -154,8 +156,8 @@ class LoadWeights:
     Args:
         backbone: the model, or the part of one, that holds what the weights fit.
         checkpoint: the downloaded file; None lets ``imagenet`` be downloaded by timm.
-        kind: ``passt``, ``atst-frame``, ``beats``, ``yamnet`` (encoders), ``imagenet`` (a ResNet) or ``sp-sedt`` (a set
-            network).
+        kind: ``passt``, ``atst-frame``, ``beats``, ``pretrained-sed``, ``yamnet`` (encoders), ``imagenet`` (a ResNet)
+            or ``sp-sedt`` (a set network).
     """
 
     always = False
@@ -172,7 +174,8 @@ class LoadWeights:
         fitting, load = LOADERS[self.kind]
         part = next((part for part in backbone.modules() if isinstance(part, fitting)), None)
         if part is None:
-            raise ValueError(f"the model holds no {fitting.__name__} that {self.kind} weights would fit")
+            names = [kind.__name__ for kind in (fitting if isinstance(fitting, tuple) else (fitting,))]
+            raise ValueError(f"the model holds no {' or '.join(names)} that {self.kind} weights would fit")
         path, report = folder / "backbone.safetensors", ""
         if if_main_process():
             report = str(load(part, self.checkpoint) or "")
