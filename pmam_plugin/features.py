@@ -79,9 +79,13 @@ class MelFrontEnd(nn.Module):
         """Power or magnitude spectrum, ``(batch, samples)`` -> ``(batch, bins, frames)``."""
         # Frames cut, windowed and transformed by hand: several times faster on a CPU than torch.stft.
         segments = self.extended(waveform).unfold(-1, self.n_fft, self.hop)
-        spectrum = torch.fft.rfft(segments * self.window).transpose(1, 2)
+        spectrum = torch.fft.rfft(self.conditioned(segments) * self.window).transpose(1, 2)
         power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
         return power if self.exponent == 2 else power.sqrt()
+
+    def conditioned(self, segments: Tensor) -> Tensor:
+        """What is done to the ``(..., n_fft)`` samples of each frame before they are windowed: something linear."""
+        return segments
 
     def extended(self, waveform: Tensor) -> Tensor:
         """The waveform with what frames hear beyond its ends: its reflection, so that frames are centred."""
@@ -221,16 +225,19 @@ class KaldiMel(MelFrontEnd):
         """Number of whole frames; a clip shorter than one is filled up with silence."""
         return 1 + max(0, samples - 400) // self.hop
 
-    def spectrum(self, waveform: Tensor) -> Tensor:
-        """Power spectrum of centred, pre-emphasised frames."""
-        waveform = functional.pad(waveform, (0, max(0, 400 - waveform.shape[-1])))
-        segments = (waveform * self.level).unfold(-1, 400, self.hop)
-        segments = segments - segments.mean(dim=-1, keepdim=True)
-        segments = segments - 0.97 * torch.cat((segments[..., :1], segments[..., :-1]), dim=-1)
-        # The window lies centred in the transform, which a power spectrum does not see.
+    def extended(self, waveform: Tensor) -> Tensor:
+        """At its level, with zeros around; the window has a margin on either side in the Fourier transform."""
         margin = (self.n_fft - 400) // 2
-        spectrum = torch.fft.rfft(functional.pad(segments, (margin, margin)) * self.window).transpose(1, 2)
-        return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
+        missing = max(0, 400 - waveform.shape[-1])
+        return functional.pad(waveform * self.level, (margin, margin + missing))
+
+    def conditioned(self, segments: Tensor) -> Tensor:
+        """Frames without their mean, pre-emphasised; what lies in the margins belongs to others."""
+        margin = (self.n_fft - 400) // 2
+        frames = segments[..., margin : margin + 400]
+        frames = frames - frames.mean(dim=-1, keepdim=True)
+        frames = frames - 0.97 * torch.cat((frames[..., :1], frames[..., :-1]), dim=-1)
+        return functional.pad(frames, (margin, margin))
 
     def normalise(self, mel: Tensor) -> Tensor:
         """Natural logarithm, standardised to half a deviation."""

@@ -10,8 +10,10 @@ from pmam_plugin.postprocessing import PostProcessing
 from tests.sedt_models import tiny_sedt
 from tests.upstream.models import (
     atst_detector,
+    beats_detector,
     ctrans_detector,
     dual_detector,
+    frame_mn_detector,
     noise,
     patch_detector,
     recurrent_detector,
@@ -23,6 +25,8 @@ ARCHITECTURES = {
     "CRNN": recurrent_detector,
     "ATST-SED": atst_detector,
     "CTrans": ctrans_detector,
+    "BEATs": beats_detector,
+    "frame-MobileNet": frame_mn_detector,
     "SEDT": lambda: tiny_sedt().eval(),
 }
 

@@ -172,7 +172,7 @@ class BEATsEncoder(FrameEncoder):
 
     def output_frames(self, feature_frames: Mapping[str, int]) -> int:
         """One for every started 40 ms of sound, of which the log-mel leaves out the last two hops."""
-        return -(-(feature_frames[self.feature] + 2) // HOP)
+        return (feature_frames[self.feature] + 2 + HOP - 1) // HOP
 
     def encode(self, features: Mapping[str, Tensor], wanted: Wanted) -> EncoderOutput:
         """Encode ``features[feature]``, ``(batch, mel, frames)``; see :class:`FrameEncoder`."""

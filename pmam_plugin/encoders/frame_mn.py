@@ -133,7 +133,7 @@ class FrameMobileNetEncoder(FrameEncoder):
 
     def output_frames(self, feature_frames: Mapping[str, int]) -> int:
         """One for every started four mel frames."""
-        return -(-feature_frames[self.feature] // 4)
+        return (feature_frames[self.feature] + 3) // 4
 
     def forward(
         self,

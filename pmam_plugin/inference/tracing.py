@@ -103,18 +103,19 @@ def make_traceable(model: nn.Module) -> None:
         if isinstance(module, MelFrontEnd):
             # Own class first, then the convolution, then the base: what a subclass does around the spectrum stays.
             module.__class__ = type(f"Traceable{own.__name__}", (own, ConvolutionSpectrum), {})
-            module.register_buffer("basis", fourier_basis(module.window), persistent=False)
-        elif own is PaSST:
-            module.__class__ = AnyLengthPaSST
+            module.register_buffer("basis", fourier_basis(module), persistent=False)
+        elif isinstance(module, PaSST):
+            module.__class__ = type(f"AnyLength{own.__name__}", (AnyLengthPaSST, own), {})
         elif own is ATSTFrame:
             module.__class__ = AnyLengthATST
         elif isinstance(module, YAMNetPatches):
             module.patches_at_once = None
 
 
-def fourier_basis(window: Tensor) -> Tensor:
-    """Kernels of a real Fourier transform of windowed segments: cosines, then sines, ``(2 bins, 1, n_fft)``."""
-    n_fft = len(window)
+def fourier_basis(front_end: MelFrontEnd) -> Tensor:
+    """Kernels of a real Fourier transform of a front end's frames: cosines, then sines, ``(2 bins, 1, n_fft)``."""
+    n_fft = front_end.n_fft
     bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64)[:, None]
     angle = 2 * torch.pi / n_fft * (bins * torch.arange(n_fft, dtype=torch.float64) % n_fft)
-    return (torch.cat([angle.cos(), -angle.sin()]) * window.double().cpu()).float()[:, None]
+    kernels = torch.cat([angle.cos(), -angle.sin()]) * front_end.window.double().cpu()
+    return (kernels @ front_end.conditioned(torch.eye(n_fft, dtype=torch.float64)).T).float()[:, None]

@@ -113,7 +113,7 @@ class PositionConvolution(nn.Module):
 
     def __init__(self, dim: int, kernel: int = 128, groups: int = 16) -> None:
         super().__init__()
-        self.groups = groups
+        self.groups, self.padding = groups, kernel // 2
         self.direction = nn.Parameter(torch.empty(dim, dim // groups, kernel))
         nn.init.normal_(self.direction, std=math.sqrt(4.0 / (kernel * dim)))
         self.gain = nn.Parameter(self.direction.detach().norm(dim=(0, 1), keepdim=True))
@@ -121,9 +121,8 @@ class PositionConvolution(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """``(batch, tokens, dim)``."""
-        kernel = self.kernel()
         around = functional.conv1d(
-            tokens.transpose(1, 2), kernel, self.bias, padding=kernel.shape[-1] // 2, groups=self.groups
+            tokens.transpose(1, 2), self.kernel(), self.bias, padding=self.padding, groups=self.groups
         )
         return functional.gelu(around[..., : tokens.shape[1]]).transpose(1, 2)
 

@@ -19,8 +19,11 @@ from tests.sedt_models import tiny_sedt
 from tests.upstream.models import (
     LABELS,
     atst_detector,
+    beats_detector,
     ctrans_detector,
     dual_detector,
+    frame_mn_detector,
+    frame_passt_detector,
     noise,
     patch_detector,
     recurrent_detector,
@@ -68,6 +71,10 @@ def yamnet_patches():
         ctrans_detector,
         yamnet_whole,
         yamnet_patches,
+        beats_detector,
+        lambda: beats_detector("mean"),
+        frame_passt_detector,
+        frame_mn_detector,
     ],
 )
 def test_scores_are_equal_for_clips_of_many_lengths(build, tmp_path):

@@ -4,8 +4,16 @@ import pytest
 import torch
 
 from pmam_plugin.config import from_config, to_config
-from pmam_plugin.encoders import ATSTFrame, FrozenEncoder, PatchEncoder, SetBackbone, YAMNetEncoder
-from pmam_plugin.features import ATSTMel, FrontEnds, LogMel, YAMNetMel
+from pmam_plugin.encoders import (
+    ATSTFrame,
+    BEATsEncoder,
+    FrameMobileNetEncoder,
+    FrozenEncoder,
+    PatchEncoder,
+    SetBackbone,
+    YAMNetEncoder,
+)
+from pmam_plugin.features import ATSTMel, FrontEnds, KaldiMel, LogMel, MobileNetMel, YAMNetMel
 from pmam_plugin.models import SEDT, SPSEDT, AudioTagger, PatchSampler
 from pmam_plugin.nn.query_decoder import SetNetwork
 from tests.sedt_models import LABELS
@@ -26,7 +34,15 @@ def atst():
     return ATSTMel(), ATSTFrame(dim=16, depth=1, heads=2, feature="mel")
 
 
-@pytest.fixture(params=[patch, yamnet, atst])
+def beats():
+    return KaldiMel(), BEATsEncoder(depth=1, dim=16, heads=2, patch_dim=8, position_kernel=8, position_groups=2)
+
+
+def frame_mn():
+    return MobileNetMel(), FrameMobileNetEncoder(0.1)
+
+
+@pytest.fixture(params=[patch, yamnet, atst, beats, frame_mn])
 def sedt(request):
     torch.manual_seed(0)
     mel, encoder = request.param()

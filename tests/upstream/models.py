@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -10,14 +11,17 @@ from pmam_plugin.checkpoints import save_model
 from pmam_plugin.encoders import (
     ATSTFrame,
     ATSTSEDEncoder,
+    BEATsEncoder,
     CNNEncoder,
     CTransEncoder,
     DualBranchEncoder,
+    FrameMobileNetEncoder,
+    FramePaSSTEncoder,
     PaSSTEncoder,
     PatchEncoder,
 )
 from pmam_plugin.encoders.atst_sed import DCASE_POOLING
-from pmam_plugin.features import ATSTMel, CRNNMel, FrontEnds, LogMel, PaSSTMel
+from pmam_plugin.features import ATSTMel, CRNNMel, FrontEnds, KaldiMel, LogMel, MobileNetMel, PaSSTMel
 from pmam_plugin.models import AttentionHead, Backbone, FrameDetector, LinearSoftmaxHead
 from pmam_plugin.nn.cnn import ConvStack
 from pmam_plugin.nn.context import IdentityContext, RecurrentContext, RelativePositionTransformer
@@ -73,6 +77,31 @@ def ctrans_detector() -> FrameDetector:
     encoder = CTransEncoder(stack, 62.5, encoder_layers=1, dim=16, heads=2, feedforward=32, feature="crnn")
     backbone = Backbone(FrontEnds(crnn=CRNNMel()), encoder, IdentityContext(16))
     return lively(FrameDetector(backbone, AttentionHead(16, 3), LABELS))
+
+
+def beats_detector(pooling: Literal["mean", "tokens"] = "tokens") -> FrameDetector:
+    """PretrainedSED's detector of BEATs in miniature, or (mean) as one would train it."""
+    torch.manual_seed(0)
+    sizes = {"depth": 2, "dim": 16, "heads": 2, "patch_dim": 8, "position_kernel": 8, "position_groups": 2}
+    encoder = BEATsEncoder(pooling=pooling, **sizes)  # type: ignore[arg-type]
+    backbone = Backbone(FrontEnds(mel=KaldiMel()), encoder, IdentityContext(16))
+    return lively(FrameDetector(backbone, LinearSoftmaxHead(16, 3, token_dim=16, tag_heads=2), LABELS))
+
+
+def frame_passt_detector() -> FrameDetector:
+    """PretrainedSED's detector of frame-PaSST in miniature."""
+    torch.manual_seed(0)
+    encoder = FramePaSSTEncoder(depth=2, dim=16, heads=2)
+    backbone = Backbone(FrontEnds(mel=MobileNetMel(periodic=True)), encoder, IdentityContext(16))
+    return lively(FrameDetector(backbone, LinearSoftmaxHead(16, 3), LABELS))
+
+
+def frame_mn_detector() -> FrameDetector:
+    """PretrainedSED's detector of frame-MobileNet, narrower."""
+    torch.manual_seed(0)
+    encoder = FrameMobileNetEncoder(0.1)
+    backbone = Backbone(FrontEnds(mel=MobileNetMel()), encoder, IdentityContext(encoder.dim))
+    return FrameDetector(backbone, LinearSoftmaxHead(encoder.dim, 3), LABELS).eval()
 
 
 def lively(model: FrameDetector) -> FrameDetector:

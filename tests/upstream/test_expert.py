@@ -13,8 +13,10 @@ from pmam_plugin.upstream import UpstreamExpert
 from tests.sedt_models import tiny_sedt
 from tests.upstream.models import (
     atst_detector,
+    beats_detector,
     ctrans_detector,
     dual_detector,
+    frame_mn_detector,
     noise,
     patch_detector,
     recurrent_detector,
@@ -27,9 +29,20 @@ MODELS = {
     "recurrent": recurrent_detector,
     "atst": atst_detector,
     "ctrans": ctrans_detector,
+    "beats": lambda: beats_detector("mean"),
+    "frame_mn": frame_mn_detector,
     "sedt": tiny_sedt,
 }
-STRIDES = {"patch": 640, "dual": 160, "recurrent": 1024, "atst": 1024, "ctrans": 1024, "sedt": 320}
+STRIDES = {
+    "patch": 640,
+    "dual": 160,
+    "recurrent": 1024,
+    "atst": 1024,
+    "ctrans": 1024,
+    "beats": 640,
+    "frame_mn": 640,
+    "sedt": 320,
+}
 
 
 @pytest.fixture(scope="module")
