@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,7 @@ from pmam_plugin.brains.frozen import frozen_parts, rest
 from pmam_plugin.brains.optimisation import ParameterGroup, build_groups, clip_gradients
 from pmam_plugin.brains.schedules import Constant, Schedule
 from pmam_plugin.config import configurable
-from pmam_plugin.files import atomic_path
+from pmam_plugin.files import atomic_path, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class History:
     """Curves of a stage: name -> list of (optimiser step, value); part of the checkpoint, so resuming repeats no point.
 
     Args:
-        log_every: values observed in that many steps are averaged to one point.
+        log_every: what is observed in that many steps, however many times a step, is averaged to one point.
     """
 
     def __init__(self, log_every: int = 10) -> None:
@@ -85,13 +86,16 @@ class History:
         self.curves: dict[str, list[list[float]]] = {}
         self._pending: dict[str, list[float | Tensor]] = {}
 
-    def observe(self, name: str, step: int, value: float | Tensor) -> None:
+    def observe(self, name: str, value: float | Tensor) -> None:
         """Add one value of a per-step curve; a tensor is read only when its point is due: reading waits for a GPU."""
-        pending = self._pending.setdefault(name, [])
-        pending.append(value.detach() if isinstance(value, Tensor) else float(value))
-        if (step + 1) % self.log_every == 0:
-            self.record(name, step + 1, sum(map(float, pending)) / len(pending))
-            pending.clear()
+        self._pending.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else float(value))
+
+    def close_step(self, step: int) -> None:
+        """End optimiser step ``step`` (the first is 1); every ``log_every`` steps what was observed becomes points."""
+        if step % self.log_every == 0:
+            for name, pending in self._pending.items():
+                self.record(name, step, sum(map(float, pending)) / len(pending))
+            self._pending.clear()
 
     def record(self, name: str, step: int, value: float) -> None:
         """Add one point as it is."""
@@ -234,8 +238,13 @@ class StageBrain(sb.Brain):
         raise NotImplementedError
 
     def on_fit_start(self) -> None:
-        """Wrap, build the optimiser, resume."""
+        """Wrap, build the optimiser, resume; the log forgets epochs that the checkpoint does not know."""
         super().on_fit_start()
+        log = self.folder / "train_log.txt"
+        if if_main_process() and log.exists():
+            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+            known = [line for line in lines if int(line.split(",")[0].split(":")[1]) <= self.epoch_counter.current]
+            write_text(log, "".join(known))
         if self.epoch_counter.current or self.step:
             logger.info(
                 "%s continues in epoch %d at update %d", self.name, self.epoch_counter.current, self.optimizer_step
@@ -262,19 +271,20 @@ class StageBrain(sb.Brain):
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * scale
         if should_step:
-            self.history.observe("learning_rate_scale", self.optimizer_step, scale)
+            self.history.observe("learning_rate_scale", scale)
 
     def optimizers_step(self) -> None:
         """Clip over all groups, update, then let the stage follow up (:meth:`after_update`)."""
         self.scaler.unscale_(self.optimizer)
         norm = clip_gradients(self.optimizer, self.bound)
-        self.history.observe("gradient_norm", self.optimizer_step, norm)
+        self.history.observe("gradient_norm", norm)
         if not self.scaler.is_enabled() and self.skip_nonfinite_grads:
             self.check_gradients()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer_step += 1
+        self.history.close_step(self.optimizer_step)
         self.after_update()
 
     def after_update(self) -> None:
@@ -283,7 +293,7 @@ class StageBrain(sb.Brain):
     def log_losses(self, losses: Mapping[str, Tensor]) -> None:
         """Add the terms of this training step's loss to the curves."""
         for name, value in losses.items():
-            self.history.observe(name, self.optimizer_step, value)
+            self.history.observe(name, value)
 
     def _fit_train(self, train_set: Any, epoch: int, enable: bool) -> None:
         super()._fit_train(train_set, epoch, enable)
@@ -325,6 +335,9 @@ class StageBrain(sb.Brain):
         self.checkpointer.save_and_keep_only(meta={"epoch": epoch}, num_to_keep=1)
 
     def _write_curves(self) -> None:
+        if not self._points_written:
+            # A run that goes on has all points in its history, and may have written some that its checkpoint lacks.
+            shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
         board = TensorboardLogger(str(self.folder / "tensorboard"))
         for name, points in self.history.curves.items():
             for step, value in points[self._points_written.get(name, 0) :]:

@@ -111,10 +111,9 @@ class ATSTFrameBrain(StageBrain):
 
     def compute_objectives(self, predictions: BYOLOutput, batch: Batch, stage: sb.Stage) -> Tensor:
         """The loss; the spread of the embeddings is recorded beside it, as the watch against collapse."""
-        step = self.optimizer_step
-        self.history.observe("byol_loss", step, predictions.loss)
-        self.history.observe("prediction_spread", step, predictions.prediction_spread)
-        self.history.observe("target_spread", step, predictions.target_spread)
+        self.history.observe("byol_loss", predictions.loss)
+        self.history.observe("prediction_spread", predictions.prediction_spread)
+        self.history.observe("target_spread", predictions.target_spread)
         return predictions.loss
 
     def after_update(self) -> None:

@@ -30,6 +30,9 @@ def compare(
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each run.")] = None,
     device: Annotated[str | None, typer.Option(help="Of every run; otherwise the recipe's choice.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete and train again what was trained with other settings.")
+    ] = False,
     only_table: Annotated[bool, typer.Option("--only-table", help="Train nothing; show what is there.")] = False,
 ) -> None:
     """Train every row with every seed, and write tables with intervals and paired differences (Markdown, JSON, HTML).
@@ -54,7 +57,7 @@ def compare(
     sound = True
     if not only_table:
         fixed = ["--data_folder", str(data_folder.resolve()), *(["--device", device] if device else [])]
-        sound = train_all(runs, fixed, typer.echo, jobs, threads)
+        sound = train_all(runs, fixed, typer.echo, jobs, threads, overwrite=overwrite)
     summary = summarise(plan, runs)
     typer.echo(markdown(summary))
     typer.echo("written: " + ", ".join(map(str, write_comparison(output, summary))))

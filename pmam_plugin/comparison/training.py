@@ -37,6 +37,7 @@ def train_all(
     jobs: int = 1,
     threads: int | None = None,
     script: Path | None = None,
+    overwrite: bool = False,
 ) -> bool:
     """Train what is not finished, in the order given.
 
@@ -47,6 +48,7 @@ def train_all(
         jobs: runs at a time.
         threads: of each run; None leaves it to torch.
         script: the recipe's.
+        overwrite: run again what was trained with other settings.
 
     Returns:
         Whether none failed.
@@ -54,7 +56,9 @@ def train_all(
     script = script or recipe()
     sound = True
     with ThreadPoolExecutor(jobs) as pool:
-        for run, told in zip(runs, pool.map(lambda run: _train(run, fixed, script, threads), runs), strict=True):
+        for run, told in zip(
+            runs, pool.map(lambda run: _train(run, fixed, script, threads, overwrite), runs), strict=True
+        ):
             failed, text = told
             sound &= not failed
             if text:
@@ -62,18 +66,19 @@ def train_all(
     return sound
 
 
-def _train(run: Run, fixed: Sequence[str], script: Path, threads: int | None) -> tuple[bool, str]:
+def _train(run: Run, fixed: Sequence[str], script: Path, threads: int | None, overwrite: bool) -> tuple[bool, str]:
     """Whether the run failed, and what to tell of it."""
     finished = (run.folder / "metrics.json").exists()
     arguments = run.row.arguments()
-    if run.settings.exists() and json.loads(run.settings.read_text(encoding="utf-8")) != arguments:
-        return True, f"{run.folder} was trained with other settings; remove it or choose another --out"
-    if finished:
+    changed = run.settings.exists() and json.loads(run.settings.read_text(encoding="utf-8")) != arguments
+    if changed and not overwrite:
+        return True, f"{run.folder} was trained with other settings; choose another --out, or train anew by --overwrite"
+    if finished and not overwrite:
         return False, ""
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     run.settings.write_text(json.dumps(arguments), encoding="utf-8")
     command = [sys.executable, str(script), *arguments, "--seed", str(run.seed), *fixed]
-    command += ["--output_folder", str(run.folder), "--noprogressbar"]
+    command += ["--output_folder", str(run.folder), "--noprogressbar", *(["--overwrite"] if overwrite else [])]
     # Threads that wait must not spin beside other runs.
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "PMAM_SHARED_STAGES": str(run.output / "shared")}
     if threads:

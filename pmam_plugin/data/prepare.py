@@ -43,7 +43,7 @@ class Prepared:
         labels: the class list, sorted.
         clip_seconds: length that training clips are padded to; none is longer.
         report: what was found, and what was left out and why; plain JSON.
-        fingerprint: changes when files, annotations or options change.
+        fingerprint: changes when files, annotations or options change, in any subset; see :meth:`digest` for some.
     """
 
     manifests: dict[str, Manifest]
@@ -62,6 +62,20 @@ class Prepared:
         """One line on the data: subsets with their sizes, and the number of classes."""
         subsets = ", ".join(f"{name} {count}" for name, count in self.counts.items())
         return f"{subsets} clips; {len(self.labels)} classes; selection: {self.report['selection']}"
+
+    def digest(self, *subsets: str) -> str:
+        """Changes when the clips of ``subsets`` change, what is heard in them or what their labels say."""
+        clips = [
+            (name, clip.id, clip.content, clip.start, clip.seconds, clip.events, clip.labels)
+            for name in subsets
+            for clip in self.manifests.get(name, ())
+        ]
+        return hashlib.sha256(repr((self.labels, self.clip_seconds, clips)).encode()).hexdigest()[:32]
+
+    def has_events(self, subset: str) -> bool:
+        """Whether all clips of a subset have strong labels, and any of them an event: what figures are taken from."""
+        clips = list(self.manifests.get(subset, ()))
+        return any(clip.events for clip in clips) and all(clip.events is not None for clip in clips)
 
     def events(self, subset: str) -> pd.DataFrame:
         """Strong labels of a subset: ``filename, onset, offset, event_label``, where ``filename`` is the clip's id."""

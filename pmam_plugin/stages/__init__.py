@@ -8,7 +8,7 @@ from pmam_plugin.stages.prepare import LoadWeights, MeasureBands, Prepare, witho
 from pmam_plugin.stages.pretrain import Pretrain, expectation_maximisation
 from pmam_plugin.stages.prototypes import EStep
 from pmam_plugin.stages.report import Report, summary_table
-from pmam_plugin.stages.runner import RunContext, StageResult, run_stages
+from pmam_plugin.stages.runner import RunContext, StageResult, refuse_changes, run_stages
 from pmam_plugin.stages.sedt import PretrainPatches, PretrainTagger
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "RunContext",
     "StageResult",
     "expectation_maximisation",
+    "refuse_changes",
     "run_stages",
     "summary_table",
     "without",

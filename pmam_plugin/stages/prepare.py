@@ -22,6 +22,7 @@ from pmam_plugin.checkpoints.sedt import load_sp_sedt
 from pmam_plugin.checkpoints.yamnet import load_yamnet
 from pmam_plugin.config import configurable
 from pmam_plugin.data import prepare
+from pmam_plugin.data.manifest import TRAINING_SUBSETS
 from pmam_plugin.encoders import ATSTFrame, BEATsEncoder, FrameMobileNetEncoder, FramePaSSTEncoder, PaSSTEncoder
 from pmam_plugin.encoders.yamnet import YAMNetFrames
 from pmam_plugin.features import FrontEnds, SEDTMel
@@ -107,8 +108,8 @@ class Prepare:
         run_on_main(prepare, [self.data_folder, folder], settings)
         context.prepared = prepare(self.data_folder, folder, skip_prep=True, **settings)
         context.onset_rounding = self.onset_rounding
-        token = f"{context.prepared.fingerprint}, onsets {self.onset_rounding}"
-        return StageResult({}, dict(context.prepared.report), token=token)
+        token = f"{context.prepared.digest(*TRAINING_SUBSETS, 'selection')}, onsets {self.onset_rounding}"
+        return StageResult({}, dict(context.prepared.report), token=token, test_token=context.prepared.digest("test"))
 
 
 @configurable

@@ -24,9 +24,10 @@ from pmam_plugin.explorer.statistics import co_occurrence, normalised_mutual_inf
 from pmam_plugin.labels import LabelEncoder
 from pmam_plugin.models import Backbone
 from pmam_plugin.prototypes import ArrayStore, Projection, PrototypeSet, draw_frames, first_embeddings
+from pmam_plugin.stages.description import describe
 from pmam_plugin.stages.loading import clip_batches, distributed_share
 from pmam_plugin.stages.prepare import copy_with_artifact
-from pmam_plugin.stages.runner import RunContext, StageResult, describe
+from pmam_plugin.stages.runner import RunContext, StageResult
 
 logger = logging.getLogger(__name__)
 

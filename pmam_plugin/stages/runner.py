@@ -1,32 +1,32 @@
 """Runs a list of stages once each: skips what is done, resumes what was killed, redoes what has changed.
 
 A stage's fingerprint covers everything it was built from (read off the objects themselves), the fingerprint of the
-stage before it, and the data. Its folder holds ``record.json`` once it is finished, and nothing else decides whether
-it runs again.
+stage before it, and the data; the test set counts for stages that report on it only, and the version of the package for
+none. Its folder holds ``record.json`` once it is finished, and nothing else decides whether it runs again. What would
+have to be deleted to run it again, because settings or data have changed, is deleted only when that was asked for.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
-from pmam_plugin import __version__
-from pmam_plugin.config import to_config
 from pmam_plugin.data import Prepared
 from pmam_plugin.data.cache import DEFAULT_GIGABYTES, default_cache_folder
+from pmam_plugin.errors import InputError
 from pmam_plugin.files import read_json, write_json
 from pmam_plugin.nn.precision import Precision, choose_precision
+from pmam_plugin.stages.description import describe, difference
 from pmam_plugin.stages.sharing import SharedStages
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 # Run options, beside precision and debug, that change what a stage learns.
 _FORMATS = ("precision", "eval_precision")
 _DECISIVE = ("max_grad_norm", "grad_accumulation_factor", "optimizer_step_limit")
+# Settings of the stage that prepares the data which are no reason to train again: its data have a fingerprint.
+_PLACE, _TEST = "data_folder", "test"
 
 
 @dataclass
@@ -118,18 +120,20 @@ class StageResult:
         artifacts: name -> path below the output folder.
         notes: figures and facts, JSON-able.
         curves: name -> list of (step, value).
-        token: changes when what the stage produced changes although its settings did not (the data).
+        token: of a stage that always runs (it prepares the data): changes when what it hands on to training changes.
+        test_token: the same for the test set, which only stages that report on it depend on.
     """
 
     artifacts: dict[str, Path] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
     token: str = ""
+    test_token: str = ""
 
 
 @dataclass
 class StageRecord:
-    """``record.json`` of a finished stage."""
+    """``record.json`` of a finished stage; ``settings`` are what it ran with, see :func:`settings_of`."""
 
     stage: str
     fingerprint: str
@@ -137,7 +141,7 @@ class StageRecord:
     artifacts: dict[str, str]
     notes: dict[str, Any]
     curves: dict[str, list[list[float]]]
-    token: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
     skipped: bool = False
 
 
@@ -148,6 +152,10 @@ class Stage(Protocol):
         name: unique in the run.
         folder: where its files go, below the output folder.
         always: run even when nothing has changed (preparing data, which looks at the files).
+
+    A stage that reports on the test set says so by a true attribute ``reports``. One that cannot work on every kind of
+    data has a method ``check(context)``, which raises :class:`InputError`; it is called once the data are prepared,
+    before any stage that takes long.
     """
 
     name: str
@@ -158,81 +166,155 @@ class Stage(Protocol):
         """Do the work; files in ``folder`` are from an earlier, killed attempt with the same settings."""
 
 
-def describe(value: Any) -> Any:
-    """JSON-able description of everything an object was built from; the same objects give the same description."""
-    if isinstance(value, functools.partial):
-        return {"call": describe(value.func), "args": describe(list(value.args)), **describe(value.keywords)}
-    arguments = getattr(value, "_arguments", None)
-    if arguments is not None:
-        return {"type": type(value).__name__, **{name: describe(item) for name, item in arguments.items()}}
-    if isinstance(value, Mapping):
-        return {str(name): describe(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [describe(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    if type(value).__module__.startswith("pmam_plugin.") and not isinstance(value, torch.nn.Module):
-        return {"type": type(value).__name__, **describe(vars(value))}
-    return to_config(value)
-
-
-def run_stages(stages: Sequence[Any], context: RunContext) -> list[StageRecord]:
+def run_stages(stages: Sequence[Any], context: RunContext, overwrite: bool = False) -> list[StageRecord]:
     """Run stages in order, skipping finished ones.
 
     Args:
         stages: stages and (nested) lists of stages.
         context: is filled as stages finish.
+        overwrite: delete and run again what was run with other settings or data; otherwise that is an error.
 
     Returns:
         One record per stage.
+
+    Raises:
+        InputError: see :func:`refuse_changes`; or the data have changed, or a stage cannot work with them.
     """
-    options = {name: context.run_opts[name] for name in _DECISIVE if name in context.run_opts}
-    # What was asked for, not what became of it: a run may go on on another kind of machine.
-    debug = bool(context.run_opts.get("debug"))
-    chain = _digest(__version__, context.seed, context.precision.asked, debug, *([options] if options else []))
-    for stage in _flatten(stages):
-        fingerprint = _digest(chain, describe(stage))
-        folder = context.folder / stage.folder
-        record = _finished(folder, fingerprint, context.folder)
-        if record is None and context.shared is not None and not stage.always:
-            record = _take_over_or_run(stage, context, folder, fingerprint)
-        elif record is None or stage.always:
-            record = _run(stage, context, folder, fingerprint)
+    if not overwrite:
+        refuse_changes(stages, context)
+    chain, test, checked = _digest(_common(context)), "", False
+    for stage, settings in settings_of(stages, context):
+        if stage.always:
+            record, result = _run(stage, context, context.folder / stage.folder, chain, settings, overwrite)
+            chain, test = _digest(chain, result.token), result.test_token
         else:
-            record.skipped = True
-            logger.info("%s: done before, skipped", stage.name)
+            for later in [] if checked else _flatten(stages):
+                getattr(later, "check", lambda _: None)(context)
+            checked = True
+            described = settings[stage.name]
+            chain = _digest(chain, described, *([test] if getattr(stage, "reports", False) else []))
+            record = _skip_take_over_or_run(stage, context, chain, settings, overwrite)
         context.artifacts |= {name: context.folder / path for name, path in record.artifacts.items()}
         context.records.append(record)
-        chain = _digest(fingerprint, record.token)
     return context.records
 
 
-def _take_over_or_run(stage: Stage, context: RunContext, folder: Path, fingerprint: str) -> StageRecord:
-    assert context.shared is not None
+def settings_of(stages: Sequence[Any], context: RunContext) -> Iterator[tuple[Stage, dict[str, Any]]]:
+    """Every stage with what it runs with: common settings (``run``), the data's, the stages before it, its own."""
+    data: dict[str, Any] = {}
+    after: list[str] = []
+    for stage in _flatten(stages):
+        described = describe(stage)
+        if stage.always:
+            data[stage.name] = described
+        yield stage, {"run": _common(context), **data, "after": list(after), stage.name: described}
+        after.append(stage.name)
+
+
+def refuse_changes(stages: Sequence[Any], context: RunContext) -> None:
+    """Look whether what lies in the run's folder was made with these settings; nothing is written.
+
+    Raises:
+        InputError: it was not, and would have to be deleted; the sentence names what differs.
+    """
+    for stage, settings in settings_of(stages, context):
+        path = context.folder / stage.folder / "record.json"
+        begun = path.with_name("unfinished.json")
+        if stage.always or not (path.exists() or begun.exists()):
+            continue
+        before = read_json(path if path.exists() else begun).get("settings") or settings
+        ignored = (_PLACE,) if getattr(stage, "reports", False) else (_PLACE, _TEST)
+        change = difference(_without(before, stage.name, ignored), _without(settings, stage.name, ignored))
+        if change:
+            raise InputError(_refusal(context.folder, stage.name, f"with {change}"))
+
+
+def _without(settings: Mapping[str, Any], own: str, ignored: Sequence[str]) -> dict[str, Any]:
+    """Settings but for those of the data that are named."""
+    kept: dict[str, Any] = {}
+    for name, value in settings.items():
+        data = isinstance(value, Mapping) and name not in ("run", own)
+        kept[name] = {key: item for key, item in value.items() if key not in ignored} if data else value
+    return kept
+
+
+def _refusal(folder: Path, name: str, how: str) -> str:
+    return (
+        f"{folder}: {name} was run {how}; give another output_folder, or --overwrite to delete it and what follows "
+        "and run them again"
+    )
+
+
+def _common(context: RunContext) -> dict[str, Any]:
+    options = {name: context.run_opts[name] for name in _DECISIVE if name in context.run_opts}
+    # What was asked for, not what became of it: a run may go on on another kind of machine.
+    debug = bool(context.run_opts.get("debug"))
+    return {"seed": context.seed, "precision": context.precision.asked, "debug": debug, **options}
+
+
+def _skip_take_over_or_run(
+    stage: Stage, context: RunContext, fingerprint: str, settings: Mapping[str, Any], overwrite: bool
+) -> StageRecord:
+    folder = context.folder / stage.folder
+    record = _finished(folder, fingerprint, context.folder)
+    if record is not None:
+        record.skipped = True
+        logger.info("%s: done before, skipped", stage.name)
+        return record
+    if context.shared is None:
+        return _run(stage, context, folder, fingerprint, settings, overwrite)[0]
     shared = SharedStages(context.shared / "stages")
     with shared.turn(fingerprint):
-        shared.take(fingerprint, folder)
+        if shared.offered(fingerprint, folder):
+            _make_room(stage, context, folder, fingerprint, overwrite)
+            shared.take(fingerprint, folder)
         record = _finished(folder, fingerprint, context.folder)
         if record is not None:
             logger.info("%s: done by another run, taken over", stage.name)
             return record
-        record = _run(stage, context, folder, fingerprint)
+        record, _ = _run(stage, context, folder, fingerprint, settings, overwrite)
         shared.offer(fingerprint, folder)
         return record
 
 
-def _run(stage: Stage, context: RunContext, folder: Path, fingerprint: str) -> StageRecord:
+def _make_room(stage: Stage, context: RunContext, folder: Path, fingerprint: str, overwrite: bool) -> None:
+    """Delete what a run with other settings or data has left of a stage, also outside its folder.
+
+    Raises:
+        InputError: there is something, and nobody said that it may be overwritten.
+    """
+    path, begun = folder / "record.json", folder / "unfinished.json"
+    left = next((read_json(file) for file in (path, begun) if file.exists()), None)
+    if left is not None and left.get("fingerprint") != fingerprint and not overwrite:
+        raise InputError(_refusal(context.folder, stage.name, "on other data, or after stages with other settings"))
+    ddp_barrier()
+    if if_main_process() and folder.exists() and (left is None or left.get("fingerprint") != fingerprint):
+        logger.info("%s: settings or inputs have changed since its last run; starting anew", stage.name)
+        for artifact in (left or {}).get("artifacts", {}).values():
+            outside = context.folder / artifact
+            if folder not in outside.parents and outside.is_dir():
+                shutil.rmtree(outside)
+            elif folder not in outside.parents:
+                outside.unlink(missing_ok=True)
+        shutil.rmtree(folder)
+    ddp_barrier()
+
+
+def _run(
+    stage: Stage,
+    context: RunContext,
+    folder: Path,
+    fingerprint: str,
+    settings: Mapping[str, Any],
+    overwrite: bool,
+) -> tuple[StageRecord, StageResult]:
     marker = folder / "unfinished.json"
+    if not stage.always:
+        _make_room(stage, context, folder, fingerprint, overwrite)
     if if_main_process():
-        started = read_json(marker) if marker.exists() else {}
-        if folder.exists() and started.get("fingerprint") != fingerprint and not stage.always:
-            logger.info("%s: settings or inputs have changed since its last run; starting anew", stage.name)
-            shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "record.json").unlink(missing_ok=True)
-        write_json(marker, {"fingerprint": fingerprint})
+        write_json(marker, {"fingerprint": fingerprint, "settings": settings})
     ddp_barrier()
     logger.info("%s: started", stage.name)
     begin = time.monotonic()
@@ -245,20 +327,21 @@ def _run(stage: Stage, context: RunContext, folder: Path, fingerprint: str) -> S
         artifacts={name: str(path.relative_to(context.folder)) for name, path in result.artifacts.items()},
         notes=result.notes,
         curves=result.curves,
-        token=result.token,
+        settings=dict(settings),
     )
     if if_main_process():
         write_json(folder / "record.json", asdict(record))
         marker.unlink(missing_ok=True)
     logger.info("%s: finished in %.1f s", stage.name, record.seconds)
-    return record
+    return record, result
 
 
 def _finished(folder: Path, fingerprint: str, root: Path) -> StageRecord | None:
     path = folder / "record.json"
     if not path.exists():
         return None
-    record = StageRecord(**read_json(path))
+    known = {entry.name for entry in fields(StageRecord)}
+    record = StageRecord(**{name: value for name, value in read_json(path).items() if name in known})
     intact = all((root / artifact).exists() for artifact in record.artifacts.values())
     return record if record.fingerprint == fingerprint and intact else None
 

@@ -5,8 +5,9 @@
     torchrun --nproc_per_node=N recipes/DESED/train.py hparams/pmam.yaml --data_folder PATH
 
 The YAML file reads top to bottom as the experiment; this script only runs the stages it lists. A killed run continues
-when the same command is given again. Results: <output_folder>/{metrics.json, model/, scores/, report.html}. Runs that
-are given one folder in the environment variable PMAM_SHARED_STAGES run the stages they have in common once.
+when the same command is given again; one with other settings is refused, unless --overwrite says that what they change
+may be deleted and run again. Results: <output_folder>/{metrics.json, model/, scores/, report.html}. Runs that are given
+one folder in the environment variable PMAM_SHARED_STAGES run the stages they have in common once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_p
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import write_text
-from pmam_plugin.stages import RunContext, run_stages, summary_table, without
+from pmam_plugin.stages import RunContext, refuse_changes, run_stages, summary_table, without
 from pmam_plugin.stages.arguments import quote_paths
 from pmam_plugin.stages.experiment import build_experiment, described, lay_over, read_experiment
 
@@ -92,10 +93,11 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(f"{__doc__}\n")
         return 0 if arguments else 2
+    overwrite = "--overwrite" in arguments
     try:
-        hparams, run_opts, text = load_experiment(arguments)
+        hparams, run_opts, text = load_experiment([argument for argument in arguments if argument != "--overwrite"])
+        stages = without(hparams["stages"], hparams.get("skip_stages") or [])
         sb.create_experiment_directory(hparams["output_folder"])
-        run_on_main(write_text, [Path(hparams["output_folder"]) / "hyperparams.yaml", text])
         context = RunContext(
             Path(hparams["output_folder"]),
             int(hparams["seed"]),
@@ -105,7 +107,10 @@ def main(arguments: list[str]) -> int:
             workers=int(hparams.get("num_workers", 0)),
             shared=Path(os.environ["PMAM_SHARED_STAGES"]) if os.environ.get("PMAM_SHARED_STAGES") else None,
         )
-        run_stages(without(hparams["stages"], hparams.get("skip_stages") or []), context)
+        if not overwrite:
+            refuse_changes(stages, context)
+        run_on_main(write_text, [Path(hparams["output_folder"]) / "hyperparams.yaml", text])
+        run_stages(stages, context, overwrite)
     except Exception as error:
         reason = first_input_error(error)
         if reason is None:

@@ -2,6 +2,7 @@ import pytest
 import speechbrain as sb
 import torch
 from speechbrain.dataio.dataloader import SaveableDataLoader
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import nn
 
 from pmam_plugin.brains.base import StageBrain, TrainingPlan, fold_seed
@@ -17,7 +18,16 @@ class Killed(BaseException):
 class Toy(StageBrain):
     """Dropout, noise and batch norm: everything whose randomness a resumed run must repeat."""
 
-    kill_at = None
+    kill_at = kill_before_checkpoint = None
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.seen = []
+
+    def _write_curves(self):
+        super()._write_curves()
+        if self.epoch_counter.current == self.kill_before_checkpoint:
+            raise Killed
 
     def candidates(self):
         return {"model": self.raw["model"]}
@@ -28,7 +38,11 @@ class Toy(StageBrain):
         return self.modules.model(batch)
 
     def compute_objectives(self, predictions, batch, stage):
-        return (predictions - batch).square().mean()
+        loss = (predictions - batch).square().mean()
+        if stage == sb.Stage.TRAIN:
+            self.seen.append(float(loss))
+            self.log_losses({"error": loss})
+        return loss
 
     def validation_scores(self, loss):
         self.best.offer("model", -loss, self.raw["model"].state_dict())
@@ -39,12 +53,13 @@ class Toy(StageBrain):
             raise Killed
 
 
-def make(folder, **changes):
+def make(folder, run_opts=None, **changes):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 3))
     settings = {"epochs": 3, "batch": {"strong": 4}, "groups": [ParameterGroup("", 1e-2)], "validate_every": 2}
     plan = TrainingPlan(**(settings | {"schedule": ExponentialDown(1, -1.0, warmup_epochs=1)} | changes))
-    brain = Toy({"model": model}, plan, folder, seed=3, name="toy", run_opts={"device": "cpu", "noprogressbar": True})
+    options = {"device": "cpu", "noprogressbar": True, **(run_opts or {})}
+    brain = Toy({"model": model}, plan, folder, seed=3, name="toy", run_opts=options)
     data = torch.arange(60.0).reshape(20, 3) / 60
     sampler = SubsetBatchSampler({"strong": list(range(20))}, {"strong": 4}, seed=1)
     loader = SaveableDataLoader(data, batch_sampler=sampler, generator=torch.Generator())
@@ -110,3 +125,46 @@ def test_seeds_depend_on_every_part():
     seeds = {fold_seed(*parts) for parts in [(1, "a", 0), (1, "a", 1), (2, "a", 0), (1, "b", 0), (1, "a")]}
     assert len(seeds) == 5
     assert fold_seed(1, "a") == fold_seed(1, "a")
+
+
+def test_a_step_that_takes_several_batches_is_one_point(tmp_path):
+    brain, train, valid = make(tmp_path, {"grad_accumulation_factor": 2}, log_every=1, epochs=2)
+    brain.train(train, valid)
+    updates = brain.optimizer_step
+    assert updates < len(brain.seen)
+    for name in ("error", "gradient_norm", "learning_rate_scale"):
+        assert [step for step, _ in brain.history.curves[name]] == list(range(1, updates + 1)), name
+    first, second = brain.seen[:2]
+    assert brain.history.curves["error"][0][1] == pytest.approx((first + second) / 2)
+
+
+def board(folder):
+    """All points of the TensorBoard files below ``folder``, however many files there are."""
+    points = {}
+    for path in (folder / "tensorboard").rglob("events*"):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                points.setdefault(value.tag, []).append((event.step, value.tensor.float_val[0]))
+    return {name: sorted(values) for name, values in points.items()}
+
+
+def test_a_run_that_goes_on_writes_no_point_twice(tmp_path):
+    """Killed in an epoch, and after an epoch's points were written but not its checkpoint."""
+    whole, train, valid = make(tmp_path / "whole", log_every=2)
+    whole.train(train, valid)
+    for number, kill in enumerate(({"kill_at": 8}, {"kill_before_checkpoint": 2})):
+        folder = tmp_path / str(number)
+        brain, train, valid = make(folder, log_every=2)
+        vars(brain).update(kill)
+        with pytest.raises(Killed):
+            brain.train(train, valid)
+        brain, train, valid = make(folder, log_every=2)
+        brain.train(train, valid)
+        found = board(folder)
+        assert found == board(tmp_path / "whole")
+        assert {name: [step for step, _ in points] for name, points in found.items()} == {
+            name: [step for step, _ in points] for name, points in whole.history.curves.items()
+        }
+        log = (folder / "train_log.txt").read_text()
+        assert log == (tmp_path / "whole/train_log.txt").read_text()
+        assert log.count("epoch: 2,") == 1

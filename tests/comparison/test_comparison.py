@@ -33,7 +33,7 @@ print("training with", flags)
 if seed == int(flags.get("--fails_with", -1)):
     sys.exit("error: the disk is full")
 folder = Path(flags["--output_folder"])
-folder.mkdir(parents=True)
+folder.mkdir(parents=True, exist_ok="--overwrite" in sys.argv)
 names = ("psds1_mean", "psds1", "psds2", "event_f1_macro", "segment_f1_macro", "clip_f1_macro")
 figures = {name: 0.1 * seed + strength for name in names}
 worse = {name: value / 2 for name, value in figures.items()}
@@ -44,7 +44,7 @@ content["stages"] = {"prepare": {"seconds": 1.0}, "finetune_1": {"seconds": 4.0,
 content["stages"]["estep_1"] = {"seconds": 0.0, "entropy": 0.25, "active": 3, "cosine": 0.5}
 record = {"stage": "finetune_1", "fingerprint": str(seed), "seconds": 4.0, "notes": {"updates": 30}}
 record["curves"] = {"teacher_psds2": [[15, strength], [30, 0.1 * seed + strength]]}
-(folder / "stages/finetune_1").mkdir(parents=True)
+(folder / "stages/finetune_1").mkdir(parents=True, exist_ok=True)
 (folder / "stages/finetune_1/record.json").write_text(json.dumps(record))
 (folder / "metrics.json").write_text(json.dumps(content))
 """
@@ -167,6 +167,9 @@ def test_figures_of_other_settings_are_not_taken(bench: Bench) -> None:
     bench("--seeds", "1", "--row", "strong")
     assert bench("--seeds", "1", "--row", "strong", "--set", "strength=0.5") == 1
     assert "trained with other settings" in bench.printed
+    assert bench.summary["rows"]["strong"]["test"]["psds2"]["mean"] == pytest.approx(0.15)
+    assert bench("--seeds", "1", "--row", "strong", "--set", "strength=0.5", "--overwrite") == 0
+    assert bench.summary["rows"]["strong"]["test"]["psds2"]["mean"] == pytest.approx(0.6)
 
 
 def test_only_table_trains_nothing(bench: Bench) -> None:

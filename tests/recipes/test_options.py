@@ -71,7 +71,7 @@ def test_an_option_that_changes_updates_runs_the_stages_again(tmp_path, monkeypa
     monkeypatch.setattr("pmam_plugin.stages.runner.describe", lambda stage: stage.name)
     stage = Noting()
     for options, runs in (({}, 1), ({"noprogressbar": True}, 1), ({option: 2}, 2), ({option: 2}, 2), ({option: 3}, 3)):
-        run_stages([stage], RunContext(tmp_path, 1, options))
+        run_stages([stage], RunContext(tmp_path, 1, options), overwrite=True)
         assert stage.runs == runs, options
 
 
