@@ -1,8 +1,8 @@
 """Recordings with broken headers: does each end in samples or in a sentence, soon, and in little memory?
 
-For every format and codec that libsndfile writes, bytes of the first 512 and the last 64 of a short recording are
-changed, cut out, put in twice or cut off. Every mutation is read by a worker process, which may neither raise anything
-but InputError, nor die, nor take longer than 5 s::
+For every format and codec that libsndfile writes, and for tagged and chained ones, bytes of the first 512 and the last
+64 of a short recording are changed, cut out, put in twice or cut off. Every mutation is read by a worker process, which
+may neither raise anything but InputError, nor die, nor take longer than 5 s::
 
     python benchmarks/fuzz_audio.py --mutations 10000
 """
@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import random
 import resource
+import struct
 import sys
 import tempfile
 import time
@@ -51,7 +52,7 @@ class Figures:
 
 @lru_cache
 def recordings() -> dict[str, bytes]:
-    """A short recording in every format and codec that libsndfile writes."""
+    """A short recording in every format and codec that libsndfile writes, and some with tags."""
     noise = 0.2 * np.random.default_rng(0).standard_normal((RATE // 4, 2)).astype(np.float32)
     found: dict[str, bytes] = {}
     for kind in sorted(soundfile.available_formats()):
@@ -66,7 +67,21 @@ def recordings() -> dict[str, bytes]:
                     continue
                 found[f"{kind}/{subtype}"] = buffer.getvalue()
                 break
-    return found
+    return found | tagged(found)
+
+
+def tagged(plain: dict[str, bytes]) -> dict[str, bytes]:
+    """Recordings between the tags that players write, and a chain of two."""
+    facts = struct.pack("<IIII8x", 2000, 32 + 16, 1, 0xA0000000)
+    ape = b"APETAGEX" + facts + bytes(16) + b"APETAGEX" + facts[:12] + b"\0\0\0\x80" + bytes(8)
+    id3, end = b"ID3\x04\0\0\0\0\0\x10" + bytes(16), b"LYRICSBEGINLYRICS200" + ape + b"TAG" + bytes(9)
+    mp3, flac, opus = (plain[name] for name in ("MP3/MPEG_LAYER_III", "FLAC/PCM_16", "OGG/OPUS"))
+    return {
+        "MP3/tags": id3 + ape + mp3 + end,
+        "MP3/no count": id3 + mp3[mp3.index(mp3[:2], 4) :] + end,
+        "FLAC/tags": id3 + flac + end,
+        "OGG/chain": opus + opus,
+    }
 
 
 def mutated(content: bytes, chance: random.Random) -> bytes:

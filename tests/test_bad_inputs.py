@@ -119,9 +119,9 @@ TABLES = [
 SOUNDS = [
     ("sound", "a.wav", None, r"a\.wav.*no such file"),
     ("sound", "a.wav", b"", r"a\.wav.*empty"),
-    ("sound", "a.wav", EVENTS.encode() * 50, r"a\.wav.*cannot be decoded"),
+    ("sound", "a.wav", EVENTS.encode() * 50, r"a\.wav: is a text file that begins"),
     ("sound", "a.mp3", np.random.default_rng(0).bytes(5000), r"a\.mp3.*cannot be decoded"),
-    ("sound", "a.raw", bytes(200), r"a\.raw.*cannot be decoded"),
+    ("sound", "a.raw", bytes(200), r"a\.raw: is nothing but zeros"),
     ("sound", "a.m4a", b"\0\0\0\x20ftypM4A " + bytes(100), r"a\.m4a.*convert"),
     ("sound", "a.wav", encoded(SOUND[:0], "WAV"), r"a\.wav.*zero length"),
     ("sound", "a.wav", encoded(SOUND, "WAV")[:30000], r"a\.wav.*ends before"),

@@ -115,15 +115,18 @@ def iff_layout(file: BinaryIO, size: int, name: str) -> Layout:
     whole = int.from_bytes(bytes_at(file, 4, 4), "big") + 8 == size
     data = _data(file, size, name, _BIG, start + offset, known, whole)
     head = bytearray(_chunk(file, _BIG, description, *chunks[description]))
-    counted = _count_aiff_frames(head, data) if samples == b"SSND" else True
-    if data.as_promised and counted and chunks[description][0] < start:
+    promised, counted = _count_aiff_frames(head, data) if samples == b"SSND" else (0, 0)
+    notes = data.notes
+    if promised != counted and not notes:
+        notes = (f"{name}: its header counts {promised} samples and {counted} are there; all of them are read",)
+    if data.as_promised and promised == counted and chunks[description][0] < start:
         return Layout((((0, size),),))
     others = [_chunk(file, _BIG, other, *chunks[other]) for other in (b"FVER", b"CHAN") if other in chunks]
     inner = struct.pack(">II", 0, 0) if samples == b"SSND" else b""
     length = data.end - data.start
     body = b"".join((kind, *others, bytes(head), samples, struct.pack(">I", length + len(inner)), inner))
     form = b"FORM" + struct.pack(">I", len(body) + length + length % 2) + body
-    return Layout(((form, (data.start, data.end), bytes(length % 2)),), notes=data.notes)
+    return Layout(((form, (data.start, data.end), bytes(length % 2)),), notes=notes)
 
 
 def w64_layout(file: BinaryIO, size: int, name: str) -> Layout:
@@ -286,19 +289,23 @@ def _wav(magic: bytes, form: _Form, description: bytes, data: _Data) -> tuple[Pa
     return head, (data.start, data.end), bytes(length % 2)
 
 
-def _count_aiff_frames(description: bytearray, data: _Data) -> bool:
-    """Set the frames of a ``COMM`` chunk of plain samples to what is there; whether they were so already."""
+def _count_aiff_frames(description: bytearray, data: _Data) -> tuple[int, int]:
+    """Set the frames of a ``COMM`` chunk of plain samples to what is there.
+
+    Returns:
+        Frames as they were promised and as they are, the same number where nobody can tell them apart.
+    """
     if len(description) < 8 + 18:
-        return True
+        return 0, 0
     channels, frames, bits = struct.unpack(">hIh", description[8:16])
     if description[26:30] in (b"GSM ", b"agsm"):
         return _set_frames(description, frames, (data.end - data.start) // 33 * 160, 160)
     plain = len(description) < 8 + 22 or description[26:30] in (b"NONE", b"sowt", b"twos", b"raw ", b"in24", b"in32")
     if not plain or channels <= 0 or bits <= 0:
-        return True
+        return 0, 0
     return _set_frames(description, frames, (data.end - data.start) // (channels * -(-bits // 8)), 1)
 
 
-def _set_frames(description: bytearray, promised: int, counted: int, block: int) -> bool:
+def _set_frames(description: bytearray, promised: int, counted: int, block: int) -> tuple[int, int]:
     description[10:14] = struct.pack(">I", min(counted, 0xFFFFFFFF))
-    return counted - block < promised <= counted
+    return (promised, counted) if not counted - block < promised <= counted else (counted, counted)

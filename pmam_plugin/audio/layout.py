@@ -106,20 +106,20 @@ def cut_short(name: str) -> InputError:
     return InputError(f"{name}: the audio ends before its header says it does; copy or download the file again")
 
 
-def checksum(data: bytes | bytearray, polynomial: int, bits: int) -> int:
-    """A cyclic redundancy check as FLAC and Ogg use it: highest bit first, starting from 0."""
-    value, mask, table = 0, (1 << bits) - 1, _checksum_table(polynomial, bits)
+def checksum(data: bytes | bytearray) -> int:
+    """The cyclic redundancy check of an Ogg page: highest bit first, starting from 0."""
+    value, table = 0, _checksum_table()
     for byte in data:
-        value = (value << 8 & mask) ^ table[value >> bits - 8 ^ byte]
+        value = (value << 8 & 0xFFFFFFFF) ^ table[value >> 24 ^ byte]
     return value
 
 
 @lru_cache
-def _checksum_table(polynomial: int, bits: int) -> tuple[int, ...]:
+def _checksum_table() -> tuple[int, ...]:
     values = []
     for value in range(256):
-        value <<= bits - 8
+        value <<= 24
         for _ in range(8):
-            value = (value << 1 ^ (polynomial if value >> bits - 1 else 0)) & (1 << bits) - 1
+            value = (value << 1 ^ (0x04C11DB7 if value >> 31 else 0)) & 0xFFFFFFFF
         values.append(value)
     return tuple(values)

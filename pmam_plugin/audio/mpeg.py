@@ -7,6 +7,7 @@ ISO 11172-3, section 2.4.2.3; the tag as LAME writes it.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ _BITRATES = {
 }
 _RATES = (44100, 48000, 32000)
 _SEARCHED = 1 << 17
+_ROW = 30  # so many frames one behind the other are no accident
+_PADDING = 1 << 12
 _DECODER_DELAY = 529
 _DECODER_SAMPLES = 2 * 1152 + 1105  # held back by decoders and cut off at the ends
 
@@ -54,6 +57,8 @@ class _Scan:
     end: int = 0
     frames: int = 0
     skipped: int = 0
+    before: int = 0
+    zeros: int = 0
     broken_end: bool = False
     header: _Header | None = None
     first: bytes = b""
@@ -97,17 +102,29 @@ def mpeg_layout(file: BinaryIO, start: int, end: int, name: str) -> Layout:
             f"{name}: changes its sample rate or its channels on the way; convert it to wav or flac with one of each"
         )
     samples, layer = scan.header.samples, scan.header.kind[1]
-    notes = [f"{name}: {scan.skipped} bytes between its frames are no sound; left out"] if scan.skipped else []
-    tag = _tag(file, scan)
+    notes = [
+        f"{name}: {count} bytes {where} are no sound; left out"
+        for count, where in ((scan.before, "before its first frame"), (scan.skipped, "between its frames"))
+        if count
+    ]
+    if (counted := _vbri_count(file, scan)) is not None:
+        if scan.frames < counted:  # the first one is no sound
+            raise cut_short(name)
+        scan.start, scan.frames, scan.broken_end = scan.start + scan.header.length, scan.frames - 1, False
+    tag = None if counted is not None else _tag(file, scan)
     if tag is None:
         if scan.broken_end:
-            raise cut_short(name)
+            notes.append(f"{name}: ends inside a frame and may have been cut short; all that is there is read")
+        if counted is None and scan.zeros > _PADDING:
+            notes.append(
+                f"{name}: its last {scan.zeros} bytes are zeros; copy or download it again if it broke off there"
+            )
         head: tuple[Part, ...] = (_counting_frame(scan),) if layer == 3 else ()
         frames = scan.frames * samples - (_DECODER_DELAY if layer == 3 else 0)
         return Layout(((*head, (scan.start, scan.end)),), frames, _DECODER_SAMPLES, tuple(notes))
     position, counted, stream_bytes, trimmed = tag
     present = scan.frames - 1
-    if counted is None:
+    if counted is None:  # a tag that does not say
         return Layout((((scan.start, scan.end),),), 0, 0, tuple(notes))
     whole = stream_bytes and stream_bytes <= scan.end - scan.start + 4 and not scan.skipped
     if present < counted and not whole:
@@ -131,8 +148,12 @@ def _scan(file: BinaryIO, start: int, end: int) -> _Scan:
             if position_of_tag is None:
                 found = next(_synchronised(file, position, min(end, position + _SEARCHED), end), None)
                 position_of_tag = end if found is None else found
-                if scan.frames and found is not None:
+                if found is not None and scan.frames:
                     scan.skipped += found - position
+                elif found is not None:
+                    scan.before += found - position
+            elif position_of_tag >= end and bytes_at(file, position, 1) == b"\0":
+                scan.zeros = end - position
             if position_of_tag >= end:
                 break
             position = position_of_tag
@@ -165,19 +186,35 @@ def _synchronised(file: BinaryIO, start: int, stop: int, end: int) -> Iterator[i
         offset = window.find(b"\xff", offset + 1)
 
 
+def after_id3(file: BinaryIO, position: int, end: int) -> int:
+    """Where the ID3v2 tag at a position ends: as it says, or where the frames begin that its size would swallow."""
+    head = bytes_at(file, position, 10)
+    size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0)))
+    stop = position + 10 + size + (10 if head[5] & 0x10 else 0)
+    if _parse(bytes_at(file, stop, 4)) is not None:
+        return stop
+    for begin in _synchronised(file, position + 10, min(stop, end, position + _SEARCHED), end):
+        place, frames = begin, 0
+        while frames < _ROW and (header := _parse(bytes_at(file, place, 4))) is not None:
+            place, frames = place + header.length, frames + 1
+        if frames == _ROW:
+            return begin
+    return stop
+
+
 def _after_tag(file: BinaryIO, position: int, end: int) -> int | None:
     """Where a tag or padding at a position ends; None where there is none."""
     head = bytes_at(file, position, 32)
     if head.startswith(b"ID3") and len(head) >= 10:
-        size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0)))
-        return position + 10 + size + (10 if head[5] & 0x10 else 0)
+        return after_id3(file, position, end)
     if head.startswith(b"TAG"):
         return position + 128
-    if head.startswith(b"APETAGEX"):
-        size = int.from_bytes(head[12:16], "little")
-        return position + size + (32 if head[23] & 0x20 else 0)
+    if head.startswith(b"APETAGEX"):  # a header counts what follows it; a footer what went before
+        follows = len(head) == 32 and head[23] & 0x20
+        return position + 32 + (int.from_bytes(head[12:16], "little") if follows else 0)
     if head.startswith(b"LYRICSBEGIN"):
-        return end
+        found = re.search(b"LYRICS(200|END)", bytes_at(file, position, _SEARCHED))
+        return position + (found.end() if found else 11)
     if head and not any(head):
         while position < end and not any(block := bytes_at(file, position, 4096)):
             position += len(block)
@@ -187,11 +224,9 @@ def _after_tag(file: BinaryIO, position: int, end: int) -> int | None:
 
 def _tag(file: BinaryIO, scan: _Scan) -> tuple[int, int | None, int, int] | None:
     """Position of the frame count, the count, bytes of the stream, and samples to trim, of the first frame if it is a
-    tag; the count is None in a form that is not read (VBRI)."""
+    tag; the count is None where the tag has none."""
     assert scan.header is not None
     frame = bytes_at(file, scan.start, scan.header.length)
-    if frame[36:40] == b"VBRI":
-        return scan.start, None, 0, 0
     place = 4 + scan.header.side_bytes
     if scan.header.kind[1] != 3 or frame[place : place + 4] not in (b"Xing", b"Info"):
         return None
@@ -209,6 +244,12 @@ def _tag(file: BinaryIO, scan: _Scan) -> tuple[int, int | None, int, int] | None
         delays = int.from_bytes(frame[place + 21 : place + 24], "big")
         trimmed = (delays >> 12) + (delays & 0xFFF)
     return position, counted, stream_bytes, trimmed
+
+
+def _vbri_count(file: BinaryIO, scan: _Scan) -> int | None:
+    """Frames by Fraunhofer's tag, if the first frame is one."""
+    tag = bytes_at(file, scan.start + 36, 18)
+    return int.from_bytes(tag[14:18], "big") if tag.startswith(b"VBRI") else None
 
 
 def _counting_frame(scan: _Scan) -> bytes:

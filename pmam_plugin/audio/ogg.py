@@ -104,5 +104,5 @@ def _link(file: BinaryIO, pages: list[_Page], name: str) -> tuple[tuple[Part, ..
         return ((start, end),), notes, True
     page_bytes = bytearray(bytes_at(file, last.start, last.end - last.start))
     page_bytes[5], page_bytes[6:14], page_bytes[22:26] = flags, struct.pack("<q", granule), bytes(4)
-    page_bytes[22:26] = struct.pack("<I", checksum(page_bytes, 0x04C11DB7, 32))
+    page_bytes[22:26] = struct.pack("<I", checksum(page_bytes))
     return ((start, last.start), bytes(page_bytes), (last.end, end)), notes, granule == last.granule

@@ -20,8 +20,9 @@ import soundfile
 
 from pmam_plugin.audio.containers import au_layout, caf_layout, iff_layout, riff_layout, w64_layout
 from pmam_plugin.audio.flac import flac_layout
+from pmam_plugin.audio.foreign import appears_as, known_as
 from pmam_plugin.audio.layout import Layout, Part, View, bytes_at, cut_short
-from pmam_plugin.audio.mpeg import is_mpeg, mpeg_layout
+from pmam_plugin.audio.mpeg import after_id3, is_mpeg, mpeg_layout
 from pmam_plugin.audio.ogg import ogg_layout
 from pmam_plugin.audio.others import check_promise
 from pmam_plugin.audio.resampling import RATES, check_samples
@@ -41,22 +42,11 @@ _VALUES_PER_BYTE = 10_000
 # Floats at the scale of integers; recordings that merely clip stay far below.
 _INTEGER_SCALE = 32.0
 _CANCELLED = 0.02
-
-_NO_AUDIO = (
-    (b"version https://git-lfs", "is a pointer of Git LFS, not the recording; fetch it with git lfs pull"),
-    (b"\x00\x05\x16\x07", "is a Mac's side file (AppleDouble), not the recording; read the file without ._"),
-    (b"<", "is a web page or XML, not audio; download the recording again"),
-    (b"PK\x03\x04", "is a zip archive; unpack it"),
-    (b"\x1f\x8b", "is compressed with gzip; unpack it"),
-    (b"\x1aE\xdf\xa3", "is Matroska or WebM, which cannot be decoded; convert it to wav or flac"),
-    (b"0&\xb2u", "is Windows Media, which cannot be decoded; convert it to wav or flac"),
-    (b"#!AMR", "is AMR, which cannot be decoded; convert it to wav or flac"),
-    (b"wvpk", "is WavPack, which cannot be decoded; convert it to wav or flac"),
-    (b"\xff\xf1", "is AAC, which cannot be decoded; convert it to wav or flac"),
-    (b"\xff\xf9", "is AAC, which cannot be decoded; convert it to wav or flac"),
-    (b"/annex/objects/", "is a pointer of git-annex, not the recording; fetch it with git annex get"),
-    (b"MAC ", "is Monkey's Audio, which cannot be decoded; convert it to wav or flac"),
-)
+_REASONS = {
+    "Format not recognised.": "no format that is known",
+    "Internal error : SF_INFO struct incomplete": "its header states no possible sample rate or channel count",
+    "File contains data in an unimplemented format.": "samples of a form that is not supported",
+}
 
 
 class _Decoder(soundfile.SoundFile):
@@ -90,7 +80,7 @@ class AudioReader:
         try:
             self._file: BinaryIO = open(path, "rb", buffering=1 << 16)  # noqa: SIM115 - closed by close()
             self._original = self._file
-            tag = _id3_bytes(self._file)
+            tag = after_id3(self._file, 0, size) if bytes_at(self._file, 0, 3) == b"ID3" else 0
             if 0 < tag < size:  # which some programs write in front of other formats than MP3 too
                 self._file = io.BufferedReader(View(self._original, ((tag, size),)), 1 << 16)  # type: ignore[assignment]
                 size -= tag
@@ -99,7 +89,7 @@ class AudioReader:
                 f"{path}: cannot be opened ({error.strerror}); check the path and its permissions"
             ) from error
         try:
-            self._limit = _VALUES_PER_BYTE * size + _BLOCK_VALUES
+            self._size, self._limit = size, _VALUES_PER_BYTE * size + _BLOCK_VALUES
             self._layout = self._examine(size)
             self.notes = list(self._layout.notes)
             heads = [self._head(parts) for parts in self._layout.streams]
@@ -207,11 +197,8 @@ class AudioReader:
 
     def _examine(self, size: int) -> Layout:
         magic = bytes_at(self._file, 0, 16)
-        for start, what in _NO_AUDIO:
-            if magic.startswith(start[:16]):
-                raise InputError(f"{self.name}: {what}")
-        if magic[4:8] == b"ftyp":
-            raise InputError(f"{self.name}: is MPEG-4 (m4a, mp4), which cannot be decoded; convert it to wav or flac")
+        if foreign := known_as(self._file):
+            raise InputError(f"{self.name}: is {foreign}")
         try:
             examine = _layout_of(magic)
             if examine is not None:
@@ -228,7 +215,10 @@ class AudioReader:
             raise self._refusal(error) from error
 
     def _refusal(self, error: BaseException) -> InputError:
+        if not isinstance(error, OSError) and (foreign := appears_as(self._file, self._size)):
+            return InputError(f"{self.name}: is {foreign}")
         reason = getattr(error, "error_string", None) or str(error) or type(error).__name__
+        reason = _REASONS.get(reason, reason)
         return InputError(
             f"{self.name}: cannot be decoded ({reason.strip().rstrip('.')}); give a whole wav, flac, ogg or mp3 file"
         )
@@ -298,14 +288,6 @@ def _layout_of(magic: bytes) -> Callable[[BinaryIO, int, str], Layout] | None:
     by_start = {b"riff": w64_layout, b"caff": caf_layout, b".snd": au_layout, b"dns.": au_layout, b"OggS": ogg_layout}
     by_start[b"fLaC"] = flac_layout
     return by_start.get(magic[:4])
-
-
-def _id3_bytes(file: BinaryIO) -> int:
-    """Of an ID3v2 tag in front of the sound."""
-    head = bytes_at(file, 0, 10)
-    if head[:3] != b"ID3" or len(head) < 10:
-        return 0
-    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0)))
 
 
 def _seek(decoder: soundfile.SoundFile, frames: int) -> bool:

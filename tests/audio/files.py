@@ -82,3 +82,11 @@ def mp3_count(content: bytes, frames: int, stream_bytes: int | None = None) -> b
     place = next(content.index(name) for name in (b"Xing", b"Info") if name in content[:200])
     content = patched(content, place + 8, struct.pack(">I", frames))
     return content if stream_bytes is None else patched(content, place + 12, struct.pack(">I", stream_bytes))
+
+
+def fraunhofer_tag(content: bytes) -> bytes:
+    """An MP3 with Fraunhofer's tag in the place of Xing's."""
+    start, stream = content.index(b"\xff\xf3"), mp3_without_tag(content)
+    frames = struct.unpack(">I", content[(place := content.index(b"Xing") + 8) : place + 4])[0]
+    tag = content[start : start + 4].ljust(36, b"\0") + struct.pack(">4sHHHII", b"VBRI", 1, 0, 0, len(stream), frames)
+    return tag.ljust(len(content) - start - len(stream), b"\0") + stream

@@ -16,6 +16,7 @@ from tests.audio.files import (
     chunk,
     encoded,
     flac_total,
+    fraunhofer_tag,
     mp3_count,
     mp3_without_tag,
     noise,
@@ -38,6 +39,9 @@ AIFF_GSM = encoded(noise(), "AIFF", "GSM610")
 RIFF = wav_sizes(WAV)[:12]
 FMT = WAV[12:36]
 ID3 = b"ID3\x04\0\0\0\0\x02\0" + bytes(256)
+_APE = struct.pack("<IIII8x", 2000, 96, 1, 0xA0000000)
+APE = b"APETAGEX" + _APE + bytes(64) + b"APETAGEX" + patched(_APE, 12, b"\0\0\0\x80")
+VBRI = fraunhofer_tag(MP3)
 LIST = chunk(b"LIST", b"INFOISFT\x06\0\0\0maker\0")
 
 
@@ -104,7 +108,7 @@ HEARD = {
     ),
     "MP3 in a WAV": (mp3_without_tag(MP3), wrapped(0x55, mp3_without_tag(MP3)), 3.0, False),
     "an unfinished AIFF": (AIFF, patched(patched(AIFF, SSND + 4, bytes(4)), COMM + 10, bytes(4)), 3.0, True),
-    "an AIFF with too few frames": (AIFF, patched(AIFF, COMM + 10, struct.pack(">I", 1000)), 3.0, False),
+    "an AIFF with too few frames": (AIFF, patched(AIFF, COMM + 10, struct.pack(">I", 1000)), 3.0, True),
     "an AIFF finished too early": (AIFF, patched(AIFF, SSND + 4, struct.pack(">I", 9000)), 3.0, True),
     "AIFF samples before their description": (
         AIFF,
@@ -116,7 +120,7 @@ HEARD = {
         AIFF_GSM,
         patched(AIFF_GSM, AIFF_GSM.index(b"COMM") + 10, struct.pack(">I", 1000)),
         3.0,
-        False,
+        True,
     ),
     "a tag in front of a WAV": (WAV, ID3 + WAV, 3.0, False),
     "a W64 finished too early": (W64, w64_size(W64, 9024), 3.0, True),
@@ -127,6 +131,14 @@ HEARD = {
     "a CAF of unknown length": (CAF, patched(CAF, CAF.index(b"data") + 4, b"\xff" * 8), 3.0, False),
     "FLAC of unknown length": (FLAC, flac_total(FLAC, 0), 3.0, False),
     "FLAC of unknown length with a tag at the end": (FLAC, flac_total(FLAC, 0) + b"TAG" + bytes(125), 3.0, False),
+    "FLAC with an APE tag": (FLAC, FLAC + APE, 3.0, False),
+    "FLAC of unknown length with two tags and zeros": (
+        FLAC,
+        flac_total(FLAC, 0) + APE + b"TAG" + bytes(9000),
+        3.0,
+        False,
+    ),
+    "FLAC before zeros": (FLAC, FLAC + bytes(5000), 3.0, False),
     "FLAC with a tag in front": (FLAC, ID3 + FLAC, 3.0, False),
     "FLAC with too small a count": (FLAC, flac_total(FLAC, 1000), 3.0, True),
     "variable MP3 without its tag": (MP3, mp3_without_tag(MP3), 3.0, False),
@@ -140,6 +152,15 @@ HEARD = {
         6.0,
         True,
     ),
+    "an MP3 without tag that ends inside a frame": (MP3, mp3_without_tag(MP3)[:-30], 3.0, True),
+    "an MP3 without tag before zeros": (MP3, mp3_without_tag(MP3) + bytes(9000), 3.0, True),
+    "an MP3 with an APE tag": (MP3, MP3 + APE, 3.0, False),
+    "an MP3 with an APE tag that counts wrongly": (MP3, MP3 + patched(APE, 12, bytes(4)), 3.0, False),
+    "an MP3 with lyrics in the middle": (MP3, MP3 + b"LYRICSBEGINabcLYRICS200" + mp3_without_tag(MP3), 6.0, True),
+    "an MP3 with Fraunhofer's tag": (mp3_without_tag(MP3), VBRI, 3.0, False),
+    "an MP3 behind noise": (MP3, bytes(range(255, -1, -1)) * 3 + MP3, 3.0, True),
+    "an MP3 whose first tag claims a part of its sound": (MP3, patched(ID3, 8, b"\x20\0") + MP3, 3.0, False),
+    "an MP3 whose first tag claims more than all of it": (MP3, patched(ID3, 6, b"\x7f" * 4) + MP3, 3.0, False),
     "two MP3 one behind the other": (MP3, MP3 + mp3_without_tag(MP3), 6.0, True),
     "chained Vorbis": (VORBIS, VORBIS + VORBIS, 6.0, True),
     "chained Opus": (OPUS, OPUS + OPUS + OPUS, 9.0, True),
@@ -193,9 +214,10 @@ REFUSED = {
     "a CAF cut in the middle": tail(CAF, 0.7),
     "a FLAC cut in the middle": tail(FLAC, 0.7),
     "a FLAC of unknown length cut in the middle": tail(flac_total(FLAC, 0), 0.7),
+    "a FLAC cut in the middle and filled with zeros": tail(FLAC, 0.7) + bytes(30000),
     "a FLAC with too large a count": flac_total(FLAC, 10**9),
     "an MP3 cut in the middle": tail(MP3, 0.7),
-    "an MP3 without tag cut in a frame": mp3_without_tag(MP3)[:-30],
+    "an MP3 with Fraunhofer's tag cut in the middle": tail(VBRI, 0.7),
     "an MP3 that claims thousands of hours": mp3_count(MP3, 0xFFFFFFF0, 0xFFFFFFF0),
     "Vorbis cut in the middle": tail(VORBIS, 0.7),
     "Opus cut in the middle": tail(OPUS, 0.7),

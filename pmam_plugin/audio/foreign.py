@@ -1,0 +1,94 @@
+"""What a file is that cannot be decoded: other codecs, archives, pages, pointers; each with its cure."""
+
+from __future__ import annotations
+
+import codecs
+from typing import BinaryIO
+
+from pmam_plugin.audio.layout import bytes_at
+
+_CONVERT = "which cannot be decoded; convert it to wav or flac"
+_UNPACK = "an archive, not a recording; unpack it"
+
+# First bytes -> what it is.
+_BEGINNINGS = (
+    (b"version https://git-lfs", "a pointer of Git LFS, not the recording; fetch it with git lfs pull"),
+    (b"/annex/objects/", "a pointer of git-annex, not the recording; fetch it with git annex get"),
+    (b"\x00\x05\x16\x07", "a Mac's side file (AppleDouble), not the recording; read the file without ._"),
+    (b"PK\x03\x04", _UNPACK),
+    (b"\x1f\x8b", _UNPACK),
+    (b"BZh", _UNPACK),
+    (b"\xfd7zXZ", _UNPACK),
+    (b"7z\xbc\xaf", _UNPACK),
+    (b"Rar!", _UNPACK),
+    (b"\x1aE\xdf\xa3", f"Matroska or WebM, {_CONVERT}"),
+    (b"0&\xb2u", f"Windows Media, {_CONVERT}"),
+    (b"#!AMR", f"AMR, {_CONVERT}"),
+    (b"wvpk", f"WavPack, {_CONVERT}"),
+    (b"\xff\xf1", f"AAC, {_CONVERT}"),
+    (b"\xff\xf9", f"AAC, {_CONVERT}"),
+    (b"MAC ", f"Monkey's Audio, {_CONVERT}"),
+    (b"TTA1", f"True Audio, {_CONVERT}"),
+    (b"\x0b\x77", f"Dolby Digital (AC-3), {_CONVERT}"),
+    (b"\x7f\xfe\x80\x01", f"DTS, {_CONVERT}"),
+    (b".RMF", f"RealMedia, {_CONVERT}"),
+    (b".ra\xfd", f"RealAudio, {_CONVERT}"),
+    (b"FLV\x01", f"Flash video, {_CONVERT}"),
+    (b"\x00\x00\x01\xba", f"MPEG video, {_CONVERT}"),
+    (b"DSD ", f"DSD, {_CONVERT}"),
+    (b"FRM8", f"DSD, {_CONVERT}"),
+    (b"MThd", "MIDI, which holds notes and no sound; render it to wav or flac"),
+    (b"\x89PNG", "an image, not a recording; give an audio file"),
+    (b"\xff\xd8\xff", "an image, not a recording; give an audio file"),
+    (b"%PDF", "a PDF document, not a recording; give an audio file"),
+)
+_CODECS = {
+    0x20: "Yamaha ADPCM",
+    0x28F: "G.722",
+    0x45: "G.726",
+    0x64: "G.726",
+    0x65: "G.722",
+    0xFF: "AAC",
+    0x160: "Windows Media",
+    0x161: "Windows Media",
+    0x162: "Windows Media",
+    0x2000: "AC-3",
+    0x2001: "DTS",
+    0x566F: "Vorbis",
+    0xF1AC: "FLAC",
+}
+_OGG_CODECS = ((b"\x7fFLAC", "FLAC"), (b"Speex", "Speex"), (b"\x80theora", "video"), (b"BBCD", "video"))
+
+
+def known_as(file: BinaryIO) -> str | None:
+    """What a file that is no sound for this reader calls itself in its first bytes, and the cure; None for others."""
+    head = bytes_at(file, 0, 192)
+    if head[4:8] == b"ftyp":
+        return f"MPEG-4 (m4a, mp4), {_CONVERT}"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return f"AVI video, {_CONVERT}"
+    if head[:1] == b"\x47" and head[188:189] == b"\x47":
+        return f"MPEG video, {_CONVERT}"
+    return next((what for start, what in _BEGINNINGS if head.startswith(start)), None)
+
+
+def appears_as(file: BinaryIO, size: int) -> str | None:
+    """What a file seems to be that no decoder took, and the cure; None if it cannot be told."""
+    head = bytes_at(file, 0, 512)
+    if head[:4] == b"RIFF" and head[8:16] == b"WAVEfmt ":
+        codec = int.from_bytes(head[20:22], "little")
+        return f"WAV with {_CODECS[codec]} in it, {_CONVERT}" if codec in _CODECS else None
+    if head.startswith(b"OggS"):
+        codec = next((name for mark, name in _OGG_CODECS if mark in head[:64]), None)
+        return f"Ogg with {codec} in it, {_CONVERT}" if codec else None
+    if not any(head) and not any(bytes_at(file, max(0, size - 512), 512)):
+        return "nothing but zeros; copy or download it again"
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head, final=len(head) < 512).strip()
+    except UnicodeDecodeError:
+        return None
+    if text.startswith("<"):
+        return "a web page or XML, not a recording; download the recording itself"
+    if text and all(character.isprintable() or character.isspace() for character in text):
+        return f"a text file that begins with {' '.join(text.split())[:40]!r}, not a recording; give an audio file"
+    return None
