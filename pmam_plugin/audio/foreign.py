@@ -79,8 +79,8 @@ def appears_as(file: BinaryIO, size: int) -> str | None:
         codec = int.from_bytes(head[20:22], "little")
         return f"WAV with {_CODECS[codec]} in it, {_CONVERT}" if codec in _CODECS else None
     if head.startswith(b"OggS"):
-        codec = next((name for mark, name in _OGG_CODECS if mark in head[:64]), None)
-        return f"Ogg with {codec} in it, {_CONVERT}" if codec else None
+        inside = next((name for mark, name in _OGG_CODECS if mark in head[:64]), None)
+        return f"Ogg with {inside} in it, {_CONVERT}" if inside else None
     if not any(head) and not any(bytes_at(file, max(0, size - 512), 512)):
         return "nothing but zeros; copy or download it again"
     try:
