@@ -13,10 +13,10 @@ __version__ = "0.1.0"
 __all__ = ["SoundEventDetector", "load_model"]
 
 if TYPE_CHECKING:
-    from pmam_plugin.hub import load_model
+    from pmam_plugin.checkpoints import load_model
     from pmam_plugin.inference import SoundEventDetector
 
-_HOMES = {"SoundEventDetector": "pmam_plugin.inference", "load_model": "pmam_plugin.hub"}
+_HOMES = {"SoundEventDetector": "pmam_plugin.inference", "load_model": "pmam_plugin.checkpoints"}
 
 
 def __getattr__(name: str) -> Any:

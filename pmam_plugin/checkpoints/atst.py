@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pmam_plugin.checkpoints.folder import WEIGHTS_NAME, model_folder, read_tensors
+from pmam_plugin.checkpoints.folder import read_tensors
 from pmam_plugin.checkpoints.foreign import (
     DESED_LABELS,
     ImportReport,
@@ -18,6 +18,7 @@ from pmam_plugin.checkpoints.foreign import (
     tensors_in,
     under,
 )
+from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, model_folder
 from pmam_plugin.config import from_config
 from pmam_plugin.encoders.atst import ATSTFrame
 from pmam_plugin.errors import InputError

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pmam_plugin.checkpoints.folder import WEIGHTS_NAME, model_folder, read_tensors
+from pmam_plugin.checkpoints.folder import read_tensors
 from pmam_plugin.checkpoints.foreign import ImportReport, load_strictly, part_of, read_checkpoint, tensors_in
+from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, model_folder
 from pmam_plugin.encoders.beats import BEATs, BEATsEncoder
 from pmam_plugin.errors import InputError
 

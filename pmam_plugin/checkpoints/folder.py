@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,14 +18,23 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pmam_plugin.checkpoints.checks import check_detector, check_parts
+from pmam_plugin.checkpoints.hub_folder import (
+    BUILTIN,
+    CARD_NAME,
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    Fetching,
+    fetch_model,
+    model_folder,
+)
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path, read_json, write_json
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 FORMAT_VERSION = 1
-CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
-CARD_NAME = "README.md"
 # What a detector states about itself; an encoder alone has none of the first two.
 _STATED = ("labels", "clip_seconds", "sample_rate", "frame_rate")
 _SHOWN = 3
@@ -92,16 +101,26 @@ def save_model(
     return folder
 
 
-def load_model(source: str | os.PathLike[str], device: str | torch.device | None = None) -> LoadedModel:
-    """Read a detector from a model folder, in evaluation mode and float32.
+def load_model(
+    source: str | os.PathLike[str] = BUILTIN,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    **fetching: Unpack[Fetching],
+) -> LoadedModel:
+    """A detector from a model folder or the Hub, in evaluation mode and float32; ``from_pretrained`` of plain models.
 
     Args:
-        source: the folder, or its config.json or model.safetensors.
+        source: the folder (or its config.json or model.safetensors), a Hub id, or ``"builtin"``, the small model of
+            the package.
+        revision: branch, tag or commit of a Hub repository.
         device: where the model goes; None is the CPU.
+        fetching: ``token``, ``cache_dir``, ``local_files_only``, ``force_download``; see
+            :func:`~pmam_plugin.checkpoints.fetch_model`.
 
     Raises:
-        InputError: the folder is not a model folder, or its files do not fit each other or this version.
+        InputError: there is no such model, or its files do not fit each other or this version.
     """
+    source = fetch_model(source, revision, **fetching)
     loaded = load_module(source, device)
     missing = [name for name in (*_STATED, "frontend", "score_tables") if not hasattr(loaded.model, name)]
     if missing:
@@ -115,7 +134,7 @@ def load_model(source: str | os.PathLike[str], device: str | torch.device | None
 
 
 def load_module(source: str | os.PathLike[str], device: str | torch.device | None = None) -> LoadedModel:
-    """Read any module that :func:`save_model` wrote, an encoder alone included; errors as in :func:`load_model`."""
+    """Any module that :func:`save_model` wrote into a folder, an encoder alone included; see :func:`load_model`."""
     folder = model_folder(source)
     path = folder / CONFIG_NAME
     config = _read_config(path)
@@ -221,12 +240,6 @@ def model_config(
         "options": to_config(dict(options or {})),
         "provenance": to_config(dict(provenance or {})),
     }
-
-
-def model_folder(source: str | os.PathLike[str]) -> Path:
-    """The folder that ``source`` (a folder, or a file inside it) means."""
-    path = Path(source)
-    return path.parent if path.name in (CONFIG_NAME, WEIGHTS_NAME) and not path.is_dir() else path
 
 
 def plain_card(config: Mapping[str, Any]) -> str:

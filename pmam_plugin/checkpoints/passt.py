@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from pmam_plugin.checkpoints.folder import WEIGHTS_NAME, model_folder, read_tensors
+from pmam_plugin.checkpoints.folder import read_tensors
 from pmam_plugin.checkpoints.foreign import ImportReport, read_checkpoint, tensors_in, under
+from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, model_folder
 from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
 from pmam_plugin.errors import InputError
 

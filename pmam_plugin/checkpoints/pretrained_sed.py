@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pmam_plugin.checkpoints import atst, beats
-from pmam_plugin.checkpoints.folder import WEIGHTS_NAME, model_folder, read_tensors
+from pmam_plugin.checkpoints.folder import read_tensors
 from pmam_plugin.checkpoints.foreign import (
     ImportReport,
     load_strictly,
@@ -24,6 +24,7 @@ from pmam_plugin.checkpoints.foreign import (
     tensors_in,
     under,
 )
+from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, model_folder
 from pmam_plugin.config import from_config
 from pmam_plugin.encoders.base import FrameEncoder
 from pmam_plugin.encoders.beats import BEATsEncoder

@@ -125,9 +125,8 @@ def evaluate(
 def _thresholds(model: str) -> PerClass:
     """Those of a model's post-processing."""
     from pmam_plugin.checkpoints import load_model
-    from pmam_plugin.checkpoints.hub_folder import fetch_model
 
-    postprocessing = load_model(fetch_model(model)).postprocessing
+    postprocessing = load_model(model).postprocessing
     return 0.5 if postprocessing is None else postprocessing.threshold
 
 

@@ -29,10 +29,9 @@ def export(
     from rich.console import Console
 
     from pmam_plugin.checkpoints import load_model
-    from pmam_plugin.checkpoints.hub_folder import fetch_model
     from pmam_plugin.inference.export import export_onnx
 
-    loaded = load_model(fetch_model(model, revision))
+    loaded = load_model(model, revision)
     with Console(stderr=True).status("tracing the model, then comparing it"):
         path = export_onnx(loaded, onnx)
     typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

@@ -30,8 +30,7 @@ def info(
     """Show what a model detects, how large it is and where it comes from; its weights are checked by loading them."""
     # Imported here, so that --help is there at once.
     from pmam_plugin.checkpoints import load_module
-    from pmam_plugin.checkpoints.folder import WEIGHTS_NAME
-    from pmam_plugin.checkpoints.hub_folder import fetch_model
+    from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, fetch_model
 
     folder = fetch_model(model, revision)
     loaded = load_module(folder)

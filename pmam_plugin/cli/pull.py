@@ -31,4 +31,4 @@ def pull(
     from pmam_plugin import hub
 
     target = destination if destination is not None else Path(repository.rpartition("/")[2])
-    typer.echo(str(hub.pull(repository, target, revision, token)))
+    typer.echo(str(hub.pull(repository, target, revision, token=token)))

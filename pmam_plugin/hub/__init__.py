@@ -13,7 +13,8 @@ file would be one too many. :class:`~pmam_plugin.SoundEventDetector` has its thr
 :func:`load_model` and :func:`push_model` do the same for plain models.
 """
 
+from pmam_plugin.checkpoints import fetch_model, load_model
 from pmam_plugin.hub.card import model_card
-from pmam_plugin.hub.transfer import load_model, pull, push, push_model, resolve, write_companions
+from pmam_plugin.hub.transfer import pull, push, push_model, write_companions
 
-__all__ = ["load_model", "model_card", "pull", "push", "push_model", "resolve", "write_companions"]
+__all__ = ["fetch_model", "load_model", "model_card", "pull", "push", "push_model", "write_companions"]

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
-from pmam_plugin.checkpoints.folder import (
+from pmam_plugin.checkpoints.folder import load_module, plain_card, save_model
+from pmam_plugin.checkpoints.hub_folder import (
     CARD_NAME,
     CONFIG_NAME,
     WEIGHTS_NAME,
-    LoadedModel,
-    load_module,
+    Fetching,
+    check_id,
+    fetch_model,
+    hub_errors,
     model_folder,
-    plain_card,
-    save_model,
 )
-from pmam_plugin.checkpoints.folder import load_model as load_folder
-from pmam_plugin.checkpoints.hub_folder import BUILTIN, fetch_model
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
 from pmam_plugin.hub.card import FILES, is_generated, model_card
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 COMPANIONS = ("hyperparams.yaml", "expert.py", "requirements.txt")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def push(
@@ -79,7 +77,7 @@ def push(
     files |= {name: str(folder / name) for name in (CONFIG_NAME, WEIGHTS_NAME)}
     files |= {name: (FILES / name).read_bytes() for name in COMPANIONS}
     api = HfApi(token=token)
-    with one_sentence(repository):
+    with hub_errors(repository, publishing=True):
         api.create_repo(repository, private=private, exist_ok=True)
         if revision is not None:
             api.create_branch(repository, branch=revision, exist_ok=True)
@@ -92,22 +90,11 @@ def push(
     return str(commit.oid)
 
 
-def resolve(
-    source: str | os.PathLike[str], revision: str | None = None, token: str | None = None, **fetching: Any
-) -> Path:
-    """The folder of a model, fetched from the Hub if need be.
-
-    :func:`~pmam_plugin.checkpoints.hub_folder.fetch_model`, with a download that breaks off told in one sentence too.
-    """
-    with one_sentence(os.fspath(source)):
-        return fetch_model(source, revision, token, **fetching)
-
-
 def pull(
     repository: str,
     destination: str | os.PathLike[str],
     revision: str | None = None,
-    token: str | None = None,
+    **fetching: Unpack[Fetching],
 ) -> Path:
     """Fetch a model folder and put a copy of it where you want it.
 
@@ -115,7 +102,7 @@ def pull(
         repository: Hub id, ``org/name``.
         destination: a folder that is empty or not there yet.
         revision: branch, tag or commit; the default branch if None.
-        token: for private repositories; by default the one ``hf auth login`` stored.
+        fetching: see :func:`~pmam_plugin.checkpoints.fetch_model`.
 
     Returns:
         The folder, whose model has been loaded once to see that it is whole.
@@ -127,36 +114,13 @@ def pull(
     target = Path(destination)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target}: is not empty; choose another destination, or remove it first")
-    source = resolve(repository, revision, token)
+    source = fetch_model(repository, revision, **fetching)
     load_module(source)
     for name in (WEIGHTS_NAME, CARD_NAME, CONFIG_NAME):
         if (source / name).is_file():
             with atomic_path(target / name) as temporary:
                 shutil.copyfile(source / name, temporary)
     return target
-
-
-def load_model(
-    source: str | os.PathLike[str] = BUILTIN,
-    revision: str | None = None,
-    device: str | torch.device | None = None,
-    token: str | None = None,
-    **fetching: Any,
-) -> LoadedModel:
-    """A detector from a folder or the Hub, in evaluation mode; the ``from_pretrained`` of plain models.
-
-    Args:
-        source: folder, Hub id, or ``"builtin"``, the small model of the package.
-        revision: branch, tag or commit of a Hub repository.
-        device: where the model goes; None is the CPU.
-        token: for private repositories.
-        fetching: ``cache_dir``, ``local_files_only``, ``force_download`` of
-            :func:`~pmam_plugin.checkpoints.hub_folder.fetch_model`.
-
-    Raises:
-        InputError: see :func:`~pmam_plugin.checkpoints.load_model`.
-    """
-    return load_folder(resolve(source, revision, token, **fetching), device)
 
 
 def push_model(
@@ -198,43 +162,6 @@ def write_companions(folder: str | os.PathLike[str]) -> list[Path]:
             shutil.copyfile(FILES / name, temporary)
         written.append(Path(folder) / name)
     return written
-
-
-def check_id(repository: str) -> None:
-    """Raise InputError where a Hub id is none."""
-    if not _HUB_ID.fullmatch(repository):
-        raise InputError(f"{repository}: not a Hub id; write it as org/name")
-
-
-@contextlib.contextmanager
-def one_sentence(repository: str) -> Iterator[None]:
-    """Turn whatever goes wrong in talking to the Hub into one InputError."""
-    from huggingface_hub import errors
-
-    transport: Any = errors.HTTPError  # type: ignore[attr-defined]  # of httpx, under whichever name it is installed
-    try:
-        yield
-    except InputError:
-        raise
-    except errors.OfflineModeIsEnabled as error:
-        raise InputError(f"{repository}: the Hub is switched off by HF_HUB_OFFLINE; unset it to publish") from error
-    except (transport, OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{repository}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status == 401:
-        return "the Hub knows no such token; log in with 'hf auth login' or pass a token with write permission"
-    if status == 403:
-        return "this token may not write there; use one with write permission for that name"
-    if status is None:
-        return f"the connection to the Hub failed ({_short(error)}); check it and try again"
-    return f"the Hub refused ({_short(error)}); check the name and the files"
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:150] or type(error).__name__
 
 
 def _card(

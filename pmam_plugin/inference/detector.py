@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,17 +15,20 @@ import torch
 from torch import Tensor
 
 from pmam_plugin.audio import audio_blocks, audio_info, to_mono_resampled
-from pmam_plugin.checkpoints.folder import model_config, save_model
-from pmam_plugin.checkpoints.hub_folder import BUILTIN
+from pmam_plugin.checkpoints.folder import load_model, model_config, save_model
+from pmam_plugin.checkpoints.hub_folder import BUILTIN, Fetching
 from pmam_plugin.config import rebuilt
 from pmam_plugin.errors import InputError
-from pmam_plugin.hub import load_model, model_card, push_model
+from pmam_plugin.hub import model_card, push_model
 from pmam_plugin.inference.long_audio import Grid
 from pmam_plugin.inference.scoring import Scorer, Scoring
 from pmam_plugin.inference.streaming import SoundEventStream
 from pmam_plugin.models.base import SoundEventModel
 from pmam_plugin.nn.precision import choose_precision
 from pmam_plugin.postprocessing.filters import PostProcessing
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
 
@@ -106,11 +109,9 @@ class SoundEventDetector:
         source: str | os.PathLike[str] = BUILTIN,
         revision: str | None = None,
         device: str | torch.device | None = None,
-        token: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
-        **settings: Any,
+        precision: str = "float32",
+        batch_size: int = 8,
+        **fetching: Unpack[Fetching],
     ) -> SoundEventDetector:
         """Load a model folder, or fetch one from the Hugging Face Hub (once; later uses work offline).
 
@@ -118,25 +119,18 @@ class SoundEventDetector:
             source: folder, Hub id (``org/name``), or ``"builtin"``, the small model of the package, which knows ten
                 household sounds.
             revision: branch, tag or commit of a Hub repository.
-            device: see the class.
-            token: for a private repository; by default the one ``hf auth login`` stored.
-            cache_dir: where fetched files are kept; None is the Hub's own cache.
-            local_files_only: use what was fetched before, and nothing else.
-            force_download: fetch files that are in the cache again.
-            settings: ``precision``, ``batch_size``.
+            device: see the class, as for the next two.
+            precision: of the network.
+            batch_size: clips scored at a time.
+            fetching: ``token`` for a private repository (by default the one ``hf auth login`` stored), ``cache_dir``
+                (None is the Hub's own cache), ``local_files_only`` (use what was fetched before, and nothing else),
+                ``force_download`` (fetch what is in the cache again).
 
         Raises:
             InputError: there is no such model, or its files are not whole or do not fit this version.
         """
-        loaded = load_model(
-            source,
-            revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            force_download=force_download,
-        )
-        detector = cls(loaded.model, loaded.postprocessing, loaded.options, device, **settings)
+        loaded = load_model(source, revision, **fetching)
+        detector = cls(loaded.model, loaded.postprocessing, loaded.options, device, precision, batch_size)
         detector.config = loaded.config
         return detector
 

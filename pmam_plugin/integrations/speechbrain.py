@@ -19,11 +19,12 @@ from typing import Any
 
 import pandas as pd
 import torch
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from speechbrain.inference.interfaces import Pretrained, pretrained_from_hparams
+from speechbrain.utils.fetching import FetchConfig
 from torch import Tensor, nn
 
 from pmam_plugin.checkpoints.folder import load_weights
+from pmam_plugin.checkpoints.hub_folder import fetch_model
 from pmam_plugin.config import from_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import read_json
@@ -102,36 +103,55 @@ class PretrainedDetector(Pretrained):
         self._detector = SoundEventDetector(shell.filled(), shell.postprocessing, shell.options, self.device)
 
     @classmethod
-    def from_hparams(cls, source: str | os.PathLike[str], **settings: Any) -> PretrainedDetector:
+    def from_hparams(
+        cls,
+        source: str | os.PathLike[str],
+        revision: str | None = None,
+        hparams_file: str = HPARAMS_NAME,
+        fetch_config: FetchConfig | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        **settings: Any,
+    ) -> PretrainedDetector:
         """Load a model folder or a Hub repository that holds ``hyperparams.yaml``.
 
         Args:
-            source: folder or Hub id.
-            settings: SpeechBrain's: ``savedir``, ``overrides``, ``run_opts``, ``fetch_config`` (revision, token),
-                ``local_strategy``, ``freeze_params``.
+            source: folder or Hub id; :func:`~pmam_plugin.checkpoints.fetch_model` fetches it.
+            revision: branch, tag or commit.
+            hparams_file: name of the YAML file.
+            fetch_config: SpeechBrain's form of the other settings here (``revision``, ``token``,
+                ``huggingface_cache_dir``, ``allow_network``), which go before it.
+            overrides: of the YAML file.
+            token: see :func:`~pmam_plugin.checkpoints.fetch_model`, as for the next three.
+            cache_dir: where fetched files are kept.
+            local_files_only: use what was fetched before, and nothing else.
+            force_download: fetch what is in the cache again.
+            settings: SpeechBrain's: ``savedir``, ``run_opts``, ``local_strategy``, ``freeze_params``.
 
         Raises:
-            InputError: there is no such repository, it or the folder has no ``hyperparams.yaml``, or its files do not
-                fit.
+            InputError: there is no such model, it has no ``hyperparams.yaml``, or its files do not fit.
         """
-        folder = Path(os.fspath(source))
-        if folder.is_dir() and not (folder / settings.get("hparams_file", HPARAMS_NAME)).is_file():
-            raise InputError(f"{folder}: has no {HPARAMS_NAME}; add it with pmam_plugin.hub.write_companions(folder)")
-        overrides = {"source": os.fspath(source), **(settings.pop("overrides", None) or {})}
-        try:
-            return pretrained_from_hparams(cls, os.fspath(source), overrides=overrides, **settings)
-        except LocalEntryNotFoundError as error:
-            raise InputError(f"{source}: not in the cache, and the Hub cannot be reached; connect once") from error
-        except EntryNotFoundError as error:
-            raise InputError(
-                f"{source}: the repository lacks a file that SpeechBrain needs ({HPARAMS_NAME}, config.json, "
-                "model.safetensors); publish it with pmam push, which adds them"
-            ) from error
-        except RepositoryNotFoundError as error:
-            raise InputError(
-                f"{source}: neither a folder here nor a repository on the Hub; check the name, or log in with "
-                "'hf auth login' if it is private"
-            ) from error
+        theirs = fetch_config or FetchConfig()
+        folder = fetch_model(
+            source,
+            revision or theirs.revision,
+            token=token or theirs.token or None,
+            cache_dir=cache_dir or theirs.huggingface_cache_dir,
+            local_files_only=local_files_only or not theirs.allow_network,
+            force_download=force_download,
+            companions=(hparams_file,),
+        )
+        return pretrained_from_hparams(
+            cls,
+            str(folder),
+            hparams_file,
+            overrides={"source": str(folder), **(overrides or {})},
+            fetch_config=theirs,
+            **settings,
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:

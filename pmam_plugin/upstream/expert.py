@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchaudio.transforms import Resample
 
 from pmam_plugin.checkpoints.folder import load_module
-from pmam_plugin.checkpoints.hub_folder import BUILTIN, fetch_model
+from pmam_plugin.checkpoints.hub_folder import BUILTIN, Fetching, fetch_model
 from pmam_plugin.errors import InputError
 from pmam_plugin.nn.interpolate import interpolate_frames
 from pmam_plugin.upstream.layers import hidden_layers, same_width, stack_rows
@@ -44,11 +44,12 @@ class UpstreamExpert(nn.Module):
     Args:
         ckpt: a model folder, a Hub id (``org/name`` or ``org/name@revision``), or None for the built-in model.
         model_config: ignored; s3prl's older interface passes it.
-        refresh: ignored; a newer revision on the Hub is fetched anyway.
+        refresh: fetch files that are in the cache again; a newer revision is fetched anyway.
         layers: names or positions (negative ones from the end) of the layers to return; None returns all.
         trainable: let ``train()`` switch on dropout, batch statistics and the jitter of the front end. Without it the
             model stays in evaluation mode whatever s3prl does, while gradients flow all the same.
-        others: ignored with a warning; s3prl passes whatever its user wrote.
+        others: ``token``, ``cache_dir``, ``local_files_only`` and ``force_download`` of
+            :func:`~pmam_plugin.checkpoints.fetch_model`; what else s3prl's user wrote is ignored with a warning.
 
     Attributes:
         layers: names of the states that :meth:`forward` returns, in order.
@@ -68,11 +69,14 @@ class UpstreamExpert(nn.Module):
         **others: Any,
     ) -> None:
         super().__init__()
+        fetching: Any = {name: others.pop(name) for name in Fetching.__annotations__ if name in others}
+        if refresh:
+            fetching["force_download"] = True
         if others:
             logger.warning("upstream options without a meaning here were ignored: %s", ", ".join(others))
         # Building a model draws initial weights; an experiment's random numbers must not depend on that.
         with torch.random.fork_rng(devices=[]):
-            self.model = load_module(fetch_model(*_source(ckpt))).model
+            self.model = load_module(fetch_model(*_source(ckpt), **fetching)).model
         self._hidden = hidden_layers(self.model)
         self.layers = _chosen(self._hidden.names, layers)
         self.trainable = trainable

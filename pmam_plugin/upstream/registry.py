@@ -31,7 +31,7 @@ def pmam_local(
     if ckpt is None or not Path(ckpt).exists():
         named = "no model folder was named" if ckpt is None else f"{ckpt}: no such model folder"
         raise InputError(f"pmam_local: {named}; give one as path_or_url (ckpt in s3prl's older interface)")
-    return UpstreamExpert(ckpt, **options)
+    return UpstreamExpert(ckpt, refresh=refresh, **options)
 
 
 def pmam_hub(
@@ -44,7 +44,7 @@ def pmam_hub(
     """
     if ckpt is None:
         raise InputError("pmam_hub: no Hub id was named; give one (org/name or org/name@revision) as path_or_url")
-    return UpstreamExpert(ckpt, **options)
+    return UpstreamExpert(ckpt, refresh=refresh, **options)
 
 
 ENTRIES: dict[str, Callable[..., UpstreamExpert]] = {"pmam": pmam, "pmam_local": pmam_local, "pmam_hub": pmam_hub}

@@ -5,10 +5,16 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from huggingface_hub import errors
+from speechbrain.utils.fetching import FetchConfig
 
+from pmam_plugin import SoundEventDetector, load_model
 from pmam_plugin.checkpoints import hub_folder, save_model
 from pmam_plugin.checkpoints.hub_folder import fetch_model
 from pmam_plugin.errors import InputError
+from pmam_plugin.hub import write_companions
+from pmam_plugin.integrations.speechbrain import PretrainedDetector
+from pmam_plugin.upstream import UpstreamExpert
+from pmam_plugin.upstream.registry import pmam_hub
 from tests.tiny_models import tiny_detector
 
 
@@ -47,20 +53,62 @@ def test_a_local_folder_wins_over_a_repository_of_the_same_name(folder, monkeypa
 def test_only_the_three_files_are_fetched_at_the_revision(folder, monkeypatch):
     calls = fake(monkeypatch, folder)
     assert fetch_model("org/name", revision="v1", token="secret") == folder
-    assert calls == [
-        {
-            "repository": "org/name",
-            "revision": "v1",
-            "token": "secret",
-            "allow_patterns": ["config.json", "model.safetensors", "README.md"],
-        }
-    ]
+    assert [calls[0][name] for name in ("repository", "revision", "token")] == ["org/name", "v1", "secret"]
+    assert calls[0]["allow_patterns"] == ["config.json", "model.safetensors", "README.md"]
 
 
-def test_where_files_are_kept_and_whether_to_fetch_are_passed_on(folder, monkeypatch, tmp_path):
+ENTRIES = {
+    "detector": lambda source, **fetching: SoundEventDetector.from_pretrained(source, device="cpu", **fetching),
+    "module": load_model,
+    "s3prl": lambda source, **fetching: UpstreamExpert(source, **fetching),
+    "s3prl by name": lambda source, **fetching: pmam_hub(source, **fetching),
+    "SpeechBrain": lambda source, **fetching: PretrainedDetector.from_hparams(source, **fetching),
+}
+entries = pytest.mark.parametrize("load", [pytest.param(load, id=name) for name, load in ENTRIES.items()])
+
+
+@entries
+def test_where_files_are_kept_and_whether_to_fetch_pass_through_every_entry(load, folder, monkeypatch, tmp_path):
+    write_companions(folder)
     calls = fake(monkeypatch, folder)
-    fetch_model("org/name", cache_dir=tmp_path, local_files_only=True, force_download=True)
-    assert {"cache_dir": tmp_path, "local_files_only": True, "force_download": True}.items() <= calls[0].items()
+    asked = {"token": "secret", "cache_dir": tmp_path, "local_files_only": True, "force_download": True}
+    load("org/name", **asked)
+    assert [{name: call[name] for name in asked} for call in calls] == [asked]
+
+
+@entries
+def test_every_entry_says_that_the_cache_is_incomplete(load, folder, monkeypatch):
+    write_companions(folder)
+    (folder / "model.safetensors").unlink()
+    fake(monkeypatch, folder)
+    with pytest.raises(InputError, match=r"^org/name: the cache holds only a part .*model\.safetensors.* connect once"):
+        load("org/name", local_files_only=True)
+
+
+@entries
+def test_every_entry_names_a_mistyped_folder_as_such(load, folder, monkeypatch):
+    monkeypatch.chdir(folder.parent.parent)
+    fake(monkeypatch, errors.LocalEntryNotFoundError("offline"))
+    with pytest.raises(InputError, match=rf"no folder here \({folder.parent.name} holds model\)"):
+        load(f"{folder.parent.name}/modle")
+    with pytest.raises(InputError, match=r"^\./modle: no such model folder"):
+        load("./modle")
+
+
+def test_speechbrains_own_settings_of_a_download_mean_the_same(folder, monkeypatch, tmp_path):
+    write_companions(folder)
+    calls = fake(monkeypatch, folder)
+    theirs = FetchConfig(token=True, revision="v1", allow_network=False, huggingface_cache_dir=str(tmp_path))
+    PretrainedDetector.from_hparams("org/name", fetch_config=theirs)
+    expected = {"token": True, "revision": "v1", "local_files_only": True, "cache_dir": str(tmp_path)}
+    assert expected.items() <= calls[0].items()
+    assert "hyperparams.yaml" in calls[0]["allow_patterns"]
+
+
+def test_s3prls_refresh_fetches_again(folder, monkeypatch):
+    calls = fake(monkeypatch, folder)
+    pmam_hub("org/name@v1", refresh=True)
+    assert (calls[0]["force_download"], calls[0]["revision"]) == (True, "v1")
 
 
 def test_a_cache_that_holds_a_part_is_told_from_a_repository_that_lacks_it(folder, monkeypatch):

@@ -78,7 +78,7 @@ def test_a_configuration_of_something_else_is_refused(folder):
 
 
 def detect_from_hub(source, wave):
-    """Events, by SpeechBrain's own transport."""
+    """Events, by SpeechBrain's own interface."""
     detector = PretrainedDetector.from_hparams(source, run_opts={"device": "cpu"})
     return detector.detect_batch(wave[None])
 
@@ -114,5 +114,5 @@ def test_what_the_hub_does_not_have_is_one_sentence(folder, tmp_path):
         client = HubClient(server.endpoint, tmp_path / "home")
         bare, absent = client(refusal, "org/bare"), client(refusal, "org/absent")
         client.close()
-    assert bare.startswith("org/bare: the repository lacks a file that SpeechBrain needs")
+    assert bare.startswith("org/bare: the repository has no hyperparams.yaml; publish it with pmam push")
     assert absent.startswith("org/absent: neither a folder here nor a repository on the Hub")
