@@ -23,6 +23,7 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.inference.long_audio import Cutter, Grid, Joiner, Window
 from pmam_plugin.models.base import Detection, SoundEventModel, frame_table
 from pmam_plugin.models.detector import FrameDetector
+from pmam_plugin.models.sedt import SEDT
 from pmam_plugin.postprocessing import PostProcessing
 
 
@@ -72,12 +73,14 @@ class ScoredClip:
         table: ``onset, offset, <label>...``, weak mask applied.
         frames: the same on the model's frame grid, ``(frames, classes)``; an event-based model's table is finer.
         clips: clip-level probabilities, ``(classes,)``; of a long recording the highest over its windows.
+        events: those the model itself lists, where they were asked for and one window holds the recording.
         error: why there are none, or None.
     """
 
     table: pd.DataFrame = field(default_factory=pd.DataFrame)
     frames: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     clips: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    events: pd.DataFrame | None = None
     error: InputError | None = None
 
 
@@ -90,6 +93,7 @@ class Scorer:
         batch_size: windows scored at a time.
         autocast: context the network runs in; the front end always works in float32.
         tags: compute clip-level probabilities of a tag branch although no mask needs them.
+        events: also list the events of a model that predicts sets, by its published protocol.
     """
 
     def __init__(
@@ -99,7 +103,9 @@ class Scorer:
         batch_size: int = 8,
         autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
         tags: bool = True,
+        events: bool = False,
     ) -> None:
+        self.events = events
         self.model, self.scoring, self.batch_size, self.autocast = model, scoring, batch_size, autocast
         self.rule = scoring.postprocessing
         self.options = scoring.options
@@ -187,12 +193,14 @@ class Scorer:
         # A recording heard at once comes as the model writes it: an event-based one knows more than frames.
         whole = any(recording.whole for recording, _ in queue)
         tables = self.model.score_tables(detection, seconds) if whole else []
+        events = self.model.event_tables(detection, seconds) if self.events and isinstance(self.model, SEDT) else None
         factors = self._factors(detection)
         for row, (recording, window) in enumerate(queue):
             recording.scored += 1
             recording.clips = np.maximum(recording.clips, clips[row])
             if recording.whole:
                 recording.table = _multiplied(tables[row], factors[row])
+                recording.events = None if events is None else events[row]
             recording.rows.append(recording.joiner.add(window, rows[row]))
 
 
@@ -206,6 +214,7 @@ class _Recording:
         self.rows: list[np.ndarray] = []
         self.clips: np.ndarray = np.array(0.0)
         self.table: pd.DataFrame | None = None
+        self.events: pd.DataFrame | None = None
         self.error: InputError | None = None
 
     @property
@@ -236,7 +245,7 @@ class _Recording:
         if self.table is None:
             seconds = self.cutter.received / model.sample_rate
             self.table = frame_table(frames, seconds, model.frame_rate, model.labels)
-        return ScoredClip(self.table, frames, self.clips)
+        return ScoredClip(self.table, frames, self.clips, self.events)
 
 
 def _multiplied(table: pd.DataFrame, factors: np.ndarray) -> pd.DataFrame:

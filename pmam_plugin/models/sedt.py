@@ -206,12 +206,15 @@ class SEDT(SoundEventModel):
 
     def event_tables(
         self,
-        detection: SetDetection,
+        detection: Detection,
         durations: Sequence[float] | None = None,
         threshold: float = 0.5,
         gating: str = "gate",
     ) -> list[pd.DataFrame]:
         """Events at one threshold by the published protocol; see :func:`~pmam_plugin.models.set_events.decode_events`.
+
+        Each query speaks for its likeliest class, tags gate hard, neighbours that overlap compete, as in the reference:
+        its F1 is that of these events, with thresholds of 0.5.
 
         Args:
             detection: what :meth:`forward` returned.
@@ -219,7 +222,7 @@ class SEDT(SoundEventModel):
             threshold: smallest class probability of an event.
             gating: how tags above 0.5 act on class probabilities.
         """
-        if detection.output is None or detection.tags is None:
+        if not isinstance(detection, SetDetection) or detection.output is None or detection.tags is None:
             raise TypeError("SEDT reads events off its own detections only")
         return decode_events(
             detection.output.probabilities(),
@@ -231,6 +234,7 @@ class SEDT(SoundEventModel):
             minimum_seconds=self.minimum_seconds,
             span_seconds=detection.output.span_seconds,
             durations=durations,
+            neighbours=True,
         )
 
     def output_frames(self, samples: int) -> int:

@@ -109,7 +109,7 @@ def write_training_report(path: str | os.PathLike[str], report: TrainingReport) 
     per_class = class_figures(results)
     parts = [
         _tiles(selected, report.metrics.get("selected")),
-        _results(results, boxes),
+        _results(results, boxes, report.metrics.get("events", {})),
         _roc(report.psd_roc),
         _classes(per_class),
         _clips(report.clips),
@@ -197,8 +197,16 @@ def _tiles(results: Mapping[str, Mapping[str, Any]], selected: str | None) -> st
     return f'<div class="tiles" aria-label="Results of the {escape(name)}">{tiles}</div>'
 
 
-def _results(results: Mapping[str, Mapping[str, Any]], segments: Mapping[str, Mapping[str, Any]]) -> str:
-    systems = {**{name: results[name] for name in results}, **{f"{name}, SEBB": segments[name] for name in segments}}
+def _results(
+    results: Mapping[str, Mapping[str, Any]],
+    segments: Mapping[str, Mapping[str, Any]],
+    events: Mapping[str, Mapping[str, Any]],
+) -> str:
+    systems = {
+        **results,
+        **{f"{name}, SEBB": figures for name, figures in segments.items()},
+        **{f"{name}, own events": figures for name, figures in events.items()},
+    }
     keys = [key for key in _HEADLINES if any(key in metrics for metrics in systems.values())]
     if not keys:
         return ""

@@ -13,7 +13,7 @@ from pmam_plugin.brains.byol import ATSTFrameBrain, Augmentation
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders import ATSTFrame
 from pmam_plugin.models import ATSTFrameMasking, ATSTFramePretraining, Backbone
-from pmam_plugin.stages.loading import training_batches
+from pmam_plugin.stages.loading import check_batch, training_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
 from pmam_plugin.stages.runner import RunContext, StageResult
 
@@ -53,6 +53,10 @@ class PretrainATSTFrame:
         self.hidden, self.output_dim = hidden, output_dim
         self.momentum, self.noise_share = momentum, noise_share
         self.augmentation, self.final_weight_decay, self.noise_domain = augmentation, final_weight_decay, noise_domain
+
+    def check(self, context: RunContext) -> None:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        check_batch(context, self.plan, self.name)
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from safetensors.torch import load_file
@@ -16,11 +16,12 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from pmam_plugin.checkpoints import save_model
 from pmam_plugin.checkpoints.folder import model_config
 from pmam_plugin.config import configurable, rebuilt
-from pmam_plugin.evaluation import evaluate_scores, tune_segments, tune_thresholds, write_scores
+from pmam_plugin.errors import InputError
+from pmam_plugin.evaluation import evaluate_events, evaluate_scores, tune_segments, tune_thresholds, write_scores
 from pmam_plugin.files import write_json
 from pmam_plugin.hub import model_card
 from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
-from pmam_plugin.models import SoundEventModel
+from pmam_plugin.models import SEDT, SoundEventModel
 from pmam_plugin.postprocessing import PostProcessing
 from pmam_plugin.postprocessing.per_class import PerClass
 from pmam_plugin.stages.loading import clip_batches
@@ -64,8 +65,11 @@ class Evaluate:
 
     Boxes and thresholds are tuned on the selection set. Whatever scores best there, student or teacher, with filters or
     with bounding boxes, becomes the model of the run. Writes ``metrics.json`` (figures on the test set: ``test`` with
-    filters, ``segments`` with boxes; the deciding scores: ``selection``; the choice: ``selected``,
-    ``selected_processing``), ``scores/`` and ``model/`` in the output folder.
+    filters, ``segments`` with boxes, ``events`` of the model's own list; the deciding scores: ``selection``; the
+    choice: ``selected``, ``selected_processing``), ``scores/`` and ``model/`` in the output folder.
+
+    Data without a test set give a model without figures. Without a selection set nothing is tuned, and the model is the
+    teacher, if there is one.
 
     Args:
         model: the detector the last fine-tuning stage trained.
@@ -76,12 +80,14 @@ class Evaluate:
         batch_clips: clips scored at a time.
         bootstrap: resamples of the test clips behind the 95 % intervals.
         selection_metrics: their mean on the selection set decides.
+        events: ``model``: besides, F1 of the events that the model itself lists, at 0.5 (SEDT; the published quantity,
+            by sed_eval's rules); ``scores``: of what its scores exceed their thresholds in alone.
         half: store the model's weights as float16.
         provenance: what the run cannot know of itself, for the model folder and its card: ``license`` of the weights,
             ``measured_on`` (a name for the test set), ``note`` (a warning to stand first).
     """
 
-    always = False
+    always, reports = False, True
     name, folder = "evaluate", "stages/evaluate"
 
     def __init__(
@@ -95,8 +101,13 @@ class Evaluate:
         selection_metrics: Sequence[str] = ("psds1_mean", "event_f1_macro"),
         half: bool = False,
         provenance: Mapping[str, Any] | None = None,
+        events: Literal["scores", "model"] = "scores",
     ) -> None:
-        self.model, self.scoring, self.segments = model, scoring, segments
+        if events not in ("scores", "model"):
+            raise ValueError(f"events come from scores or model, not {events!r}")
+        if events == "model" and not isinstance(model, SEDT):
+            raise ValueError("events: model is for models that list events themselves (SEDT); leave it out")
+        self.model, self.scoring, self.segments, self.events = model, scoring, segments, events
         if thresholds not in ("fixed", "tuned"):
             raise ValueError(f"thresholds are fixed or tuned, not {thresholds!r}")
         self.thresholds = thresholds
@@ -104,39 +115,57 @@ class Evaluate:
         self.selection_metrics = tuple(selection_metrics)
         self.provenance = dict(provenance or {})
 
+    def check(self, context: RunContext) -> None:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        if not context.data.has_events("test"):
+            logger.warning("%s: no test clips with events; the model will have no figures", self.name)
+        elif self.events == "model":
+            name, seconds = max(context.data.durations("test").items(), key=lambda item: item[1])
+            if seconds > self.model.clip_seconds + 1e-3:
+                raise InputError(
+                    f"{name}: is {seconds:g} s long, and the model lists the events of {self.model.clip_seconds:g} s "
+                    "at most; set events: scores"
+                )
+
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
         candidates = self._candidates(context)
-        root = context.folder
+        chosen_on, reported = context.data.has_events("selection"), context.data.has_events("test")
         result: dict[str, Any] = {"test": {}, "segments": {}, "selection": {}}
+        if self.events == "model":
+            result["events"] = {}
         tried: dict[tuple[str, str], tuple[PostProcessing, Scored]] = {}
         for name, model in candidates.items():
-            selection = self._score(context, model, "selection")
-            test = self._score(context, model, "test")
+            selection = self._score(context, model, "selection") if chosen_on else {}
+            test = self._score(context, model, "test") if reported else {}
             if not if_main_process():
                 continue
             clip_threshold = self._clip_threshold(context, selection)
             rules = {"filters": self.scoring.postprocessing}
-            if self.segments:
+            if self.segments and chosen_on:
                 rules["segments"] = self._with_boxes(context, selection)
-            result["selection"][name] = {}
             for processing, untuned in rules.items():
                 rule = self._with_thresholds(context, untuned, selection)
-                quick = self._metrics(context, selection, rule, clip_threshold, "selection", 0)
-                decisive = [quick[metric] for metric in self.selection_metrics]
-                result["selection"][name][processing] = sum(decisive) / len(decisive)
-                figures = self._metrics(context, test, rule, clip_threshold, "test", self.bootstrap)
-                result[GROUPS[processing]][name] = figures
                 tried[name, processing] = rule, test
-        artifacts = {name: root / name for name in ("metrics.json", "model", "scores")}
+                if chosen_on:
+                    quick = self._metrics(context, selection, rule, clip_threshold, "selection", 0)
+                    decisive = [quick[metric] for metric in self.selection_metrics]
+                    result["selection"].setdefault(name, {})[processing] = sum(decisive) / len(decisive)
+                if reported:
+                    figures = self._metrics(context, test, rule, clip_threshold, "test", self.bootstrap)
+                    result[GROUPS[processing]][name] = figures
+            if reported and self.events == "model":
+                result["events"][name] = self._own_events(context, test)
+        names = ("metrics.json", "model", *(["scores"] if reported else []))
         notes = {}
         if if_main_process():
-            name, processing = best_of(result["selection"])
+            # Without anything to choose on, the teacher's average is the safer of the two.
+            name, processing = best_of(result["selection"]) if chosen_on else (max(candidates), "filters")
             notes = {"selected": name, "selected_processing": processing}
             rule, test = tried[name, processing]
             self._write(context, candidates[name], test, rule, {**result, **notes})
         ddp_barrier()
-        return StageResult(artifacts, notes)
+        return StageResult({name: context.folder / name for name in names}, notes)
 
     def _candidates(self, context: RunContext) -> dict[str, SoundEventModel]:
         models: dict[str, SoundEventModel] = {}
@@ -154,7 +183,7 @@ class Evaluate:
         return models
 
     def _score(self, context: RunContext, model: SoundEventModel, subset: str) -> Scored:
-        scorer = Scorer(model, self.scoring, self.batch_clips)
+        scorer = Scorer(model, self.scoring, self.batch_clips, events=self.events == "model")
         scored: Scored = {}
         for batch in clip_batches(context, model, [subset], self.batch_clips, whole=True):
             samples = (batch.seconds * batch.sample_rate).round().int().tolist()
@@ -184,17 +213,30 @@ class Evaluate:
             seed=context.seed,
         )
 
+    def _own_events(self, context: RunContext, scored: Scored) -> dict[str, Any]:
+        """F1 of the events the model lists."""
+        listed = [clip.events.assign(filename=name) for name, clip in scored.items() if clip.events is not None]
+        return evaluate_events(
+            pd.concat(listed, ignore_index=True),
+            context.data.events("test"),
+            context.data.durations("test"),
+            list(self.model.labels),
+            bootstrap=self.bootstrap,
+            seed=context.seed,
+            sed_eval=True,
+        )
+
     def _with_thresholds(
         self, context: RunContext, postprocessing: PostProcessing, selection: Scored
     ) -> PostProcessing:
-        if self.thresholds == "fixed":
+        if self.thresholds == "fixed" or not selection:
             return postprocessing
         events, durations = context.data.events("selection"), context.data.durations("selection")
         tables = processed(selection, postprocessing)
         return rebuilt(postprocessing, threshold=tune_thresholds(tables, events, durations, list(self.model.labels)))
 
     def _clip_threshold(self, context: RunContext, selection: Scored) -> PerClass:
-        if self.thresholds == "fixed":
+        if self.thresholds == "fixed" or not selection:
             return 0.5
         events, durations = context.data.events("selection"), context.data.durations("selection")
         labels = list(self.model.labels)
@@ -216,10 +258,11 @@ class Evaluate:
         postprocessing: PostProcessing,
         result: dict[str, Any],
     ) -> None:
-        write_scores(context.folder / "scores", processed(scored, postprocessing))
+        if scored:
+            write_scores(context.folder / "scores", processed(scored, postprocessing))
         stages = {record.stage: {"seconds": record.seconds, **record.notes} for record in context.records}
         write_json(context.folder / "metrics.json", {**result, "stages": stages})
-        figures = result[GROUPS[result["selected_processing"]]][result["selected"]]
+        figures = result[GROUPS[result["selected_processing"]]].get(result["selected"], {})
         provenance = self._provenance(context, figures)
         config = model_config(model, postprocessing, provenance, self.scoring.options)
         save_model(
@@ -233,13 +276,16 @@ class Evaluate:
         )
 
     def _provenance(self, context: RunContext, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        where = context.data.report["subsets"].get("test", {}).get("folder", "the test set")
-        clips = len(context.data.durations("test"))
+        measured_on = {}
+        if metrics:
+            where = context.data.report["subsets"].get("test", {}).get("folder", "the test set")
+            clips = len(context.data.durations("test"))
+            measured_on = {"measured_on": f"{where} of the run's data, {clips} clips"}
         return {
             **run_provenance(context.folder, context.seed, context.device, str(context.precision)),
             "fingerprint": context.records[-1].fingerprint if context.records else "",
             "data": context.data.description,
-            "measured_on": f"{where} of the run's data, {clips} clips",
+            **measured_on,
             **self.provenance,
             "metrics": json.loads(json.dumps(metrics)),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,19 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from pmam_plugin.brains.base import TrainingPlan, fold_seed, save_tensors
 from pmam_plugin.brains.mean_teacher import MeanTeacherBrain
 from pmam_plugin.brains.objectives import Objective
+from pmam_plugin.brains.set_loss import SetLoss
 from pmam_plugin.brains.views import Views
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders import Windows
+from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import evaluate_scores
 from pmam_plugin.inference.scoring import Scoring
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
-from pmam_plugin.stages.loading import training_batches, validation_batches
+from pmam_plugin.stages.loading import check_batch, training_batches, validation_batches
 from pmam_plugin.stages.runner import RunContext, StageResult
+
+logger = logging.getLogger(__name__)
 
 
 @configurable
@@ -69,6 +74,20 @@ class FineTune:
         self.selection_metrics = tuple(selection_metrics)
         self.recalibrate, self.validate_first = recalibrate, validate_first
 
+    def check(self, context: RunContext) -> None:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        clips = [clip for name in check_batch(context, self.plan, self.name) for clip in context.data.manifests[name]]
+        subsets = ", ".join(name for name, count in self.plan.batch.items() if count)
+        if not any(clip.labels is not None for clip in clips):
+            raise InputError(f"{self.name}: no clip of {subsets} has labels; label some, or change the batch")
+        if not any(clip.events for clip in clips) and any(isinstance(term, SetLoss) for term in self.objectives):
+            raise InputError(
+                f"{self.name}: no clip of {subsets} has events with onset and offset, without which no set of events "
+                "is learned; add some, or name another subset in the batch"
+            )
+        if not context.data.has_events("selection"):
+            logger.warning("%s: no clips with events to select on; the last weights will be kept", self.name)
+
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
         torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
@@ -99,7 +118,7 @@ class FineTune:
         clips, stored = sum(self.plan.batch.values()), self.views.domain == "embeddings"
         brain.train(
             training_batches(context, student, self.plan, self.name, stored),
-            validation_batches(context, student, clips),
+            validation_batches(context, student, clips) if context.data.has_events("selection") else None,
         )
         ddp_barrier()
         return self._finish(brain, folder)
@@ -113,10 +132,10 @@ class FineTune:
         return teacher
 
     def _score(self, context: RunContext) -> Any:
-        events, labels = context.data.events("selection"), list(self.model.labels)
-        durations = context.data.durations("selection")
+        labels = list(self.model.labels)
 
         def score(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
+            events, durations = context.data.events("selection"), context.data.durations("selection")
             processed = {clip: self.scoring.postprocessing.filtered(table) for clip, table in tables.items()}
             known = {clip: durations[clip] for clip in processed}
             result = evaluate_scores(processed, events[events.filename.isin(known)], known, labels, bootstrap=0)

@@ -10,6 +10,7 @@ import torch
 
 from pmam_plugin.brains.base import TrainingPlan, fold_seed
 from pmam_plugin.data import Batch, ClipDataset, evaluation_loader, training_loader
+from pmam_plugin.errors import InputError
 from pmam_plugin.labels import LabelEncoder
 from pmam_plugin.prototypes import ArrayStore
 from pmam_plugin.stages.runner import RunContext
@@ -68,6 +69,22 @@ def clip_dataset(
         cache_gigabytes=context.cache_gigabytes,
         embeddings=ArrayStore.open(context.artifacts["embeddings"]) if stored else None,
     )
+
+
+def check_batch(context: RunContext, plan: TrainingPlan, name: str) -> list[str]:
+    """Subsets of a stage's batches that the data have.
+
+    Raises:
+        InputError: none.
+    """
+    wanted = [subset for subset, count in plan.batch.items() if count]
+    present = [subset for subset in wanted if subset in context.data.manifests]
+    if not present:
+        raise InputError(
+            f"{name}: the data have no {' and no '.join(wanted)} clips, only {', '.join(context.data.manifests)}; "
+            "add some, name other subsets in the batch, or leave the stage out (skip_stages)"
+        )
+    return present
 
 
 def training_batches(context: RunContext, model: OnGrid, plan: TrainingPlan, name: str, stored: bool = False) -> Any:

@@ -18,7 +18,7 @@ from pmam_plugin.models import Backbone, MaskedModel, PredictionHead, TagHead
 from pmam_plugin.nn.lora import add_lora, merge_lora
 from pmam_plugin.nn.masking import BlockMasking, NoMasking
 from pmam_plugin.prototypes import ArrayStore, PrototypeSet
-from pmam_plugin.stages.loading import training_batches, validation_batches
+from pmam_plugin.stages.loading import check_batch, training_batches, validation_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
 from pmam_plugin.stages.runner import RunContext, StageResult
 
@@ -68,6 +68,10 @@ class Pretrain:
         self.minimum_share, self.stored, self.restart = minimum_share, stored, restart
         self.name = f"pretrain_{iteration}"
         self.folder = f"stages/{self.name}"
+
+    def check(self, context: RunContext) -> None:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        check_batch(context, self.plan, self.name)
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""

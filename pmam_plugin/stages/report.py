@@ -33,7 +33,7 @@ class Report:
         clips: validation clips shown.
     """
 
-    always = False
+    always, reports = False, True
     name, folder = "report", "stages/report"
 
     def __init__(self, model: SoundEventModel, title: str, clips: int = 6) -> None:
@@ -43,7 +43,7 @@ class Report:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
         path = context.folder / "report.html"
         if if_main_process():
-            scores = read_scores(context.artifacts["scores"])
+            scores = read_scores(context.artifacts["scores"]) if "scores" in context.artifacts else None
             metrics = read_metrics(context.artifacts["metrics.json"])
             postprocessing = load_model(context.artifacts["model"]).postprocessing
             report = TrainingReport(
@@ -54,8 +54,8 @@ class Report:
                     for record in context.records
                 ],
                 metrics=metrics,
-                psd_roc=self._curves(context, scores),
-                clips=self._examples(context, scores, postprocessing),
+                psd_roc={} if scores is None else self._curves(context, scores),
+                clips=[] if scores is None else self._examples(context, scores, postprocessing),
                 provenance={
                     "pmam_plugin": __version__,
                     "torch": torch.__version__,
@@ -118,7 +118,12 @@ def summary_table(context: RunContext) -> str:
 def _metric_lines(metrics: dict[str, Any]) -> list[str]:
     lines = []
     choice = metrics.get("selected"), metrics.get("selected_processing", "filters")
-    for title, processing, group in (("filtered", "filters", "test"), ("bounding boxes", "segments", "segments")):
+    groups = (
+        ("filtered", "filters", "test"),
+        ("bounding boxes", "segments", "segments"),
+        ("own events at 0.5", "events", "events"),
+    )
+    for title, processing, group in groups:
         for candidate, values in metrics.get(group, {}).items():
             chosen = "  <- model/" if (candidate, processing) == choice else ""
             lines.append(f"{candidate}, {title}{chosen}")
@@ -126,7 +131,7 @@ def _metric_lines(metrics: dict[str, Any]) -> list[str]:
                 if name in values:
                     low, high = values.get(f"{name}_ci") or (float("nan"), float("nan"))
                     lines.append(f"  {name:<18}{values[name]:>8.4f}   95 % interval [{low:.4f}, {high:.4f}]")
-    return lines
+    return lines or ["no test set, hence no figures"]
 
 
 def _configuration(folder: Path) -> str:

@@ -11,9 +11,10 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from pmam_plugin.brains.base import StageBrain, TrainingPlan, fold_seed, save_tensors
 from pmam_plugin.brains.sedt import Augmentation, PatchBrain, TaggerBrain
 from pmam_plugin.config import configurable
+from pmam_plugin.errors import InputError
 from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models import SEDT, SPSEDT, AudioTagger, PatchSampler
-from pmam_plugin.stages.loading import training_batches, validation_batches
+from pmam_plugin.stages.loading import check_batch, training_batches, validation_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
 from pmam_plugin.stages.runner import RunContext, StageResult
 
@@ -43,6 +44,14 @@ class PretrainTagger:
     ) -> None:
         self.model, self.plan, self.augmentation = model, plan, augmentation
         self.hidden, self.pooling = hidden, pooling
+
+    def check(self, context: RunContext) -> None:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        present = check_batch(context, self.plan, self.name)
+        if not any(clip.labels for subset in present for clip in context.data.manifests[subset]):
+            raise InputError(
+                f"{self.name}: no clip of {', '.join(present)} has labels to tag it by; name other subsets"
+            )
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
@@ -90,6 +99,10 @@ class PretrainPatches:
         self.augmentation = augmentation
         self.match_own_group, self.legacy_double_query = match_own_group, legacy_double_query
         self.patches_are_content = patches_are_content
+
+    def check(self, context: RunContext) -> None:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        check_batch(context, self.plan, self.name)
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""

@@ -3,10 +3,16 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from pmam_plugin.inference import ScoredClip, Scoring
+from pmam_plugin.errors import InputError
+from pmam_plugin.inference import ScoredClip, Scorer, Scoring
+from pmam_plugin.models.sedt import SetDetection, SetOutput
+from pmam_plugin.models.set_scores import fuse_tags
 from pmam_plugin.postprocessing import PostProcessing
 from pmam_plugin.stages.evaluate import Evaluate, best_of
+from tests.sedt_models import tiny_sedt
+from tests.tiny_models import tiny_detector
 
 
 @pytest.mark.parametrize(("thresholds", "expected"), [("tuned", 1.0), ("fixed", 0.0)])
@@ -50,7 +56,9 @@ def clip_scores_and_truth(seed: int) -> tuple[dict[str, ScoredClip], pd.DataFram
 @pytest.mark.parametrize(("segments", "expected"), [(True, "segments"), (False, "filters")])
 def test_the_model_folder_carries_what_scores_best_on_selection(monkeypatch, tmp_path, segments, expected):
     scored, events = clip_scores_and_truth(0)
-    data = SimpleNamespace(events=lambda _: events, durations=lambda _: dict.fromkeys(scored, 10.0))
+    data = SimpleNamespace(
+        events=lambda _: events, durations=lambda _: dict.fromkeys(scored, 10.0), has_events=lambda _: True
+    )
     context = SimpleNamespace(data=data, seed=0, folder=tmp_path)
     stage = Evaluate(SimpleNamespace(labels=["Cat"]), Scoring(), segments, bootstrap=0)  # type: ignore[arg-type]
     monkeypatch.setattr(stage, "_candidates", lambda _: {"student": None})
@@ -74,3 +82,67 @@ def test_of_equals_the_simpler_filters_and_the_teacher_are_taken():
     student, teacher = {"filters": 0.5, "segments": 0.5}, {"filters": 0.5}
     assert best_of({"student": student, "teacher": teacher}) == ("teacher", "filters")
     assert best_of({"student": {"filters": 0.1, "segments": 0.6}, "teacher": teacher}) == ("student", "segments")
+
+
+# Class probability of a query, tag of its class, centre and length in a clip of 4 s: what the published protocol and
+# the scores make of them.
+QUERIES = {
+    "both": (0.9, 0.9, (0.5, 0.25)),
+    "scores alone, a tag below 0.5 gates hard": (0.9, 0.4, (0.5, 0.25)),
+    "published alone, a tag of 0.55 pulls no probability down": (0.6, 0.55, (0.5, 0.25)),
+    "neither, below both": (0.3, 0.6, (0.5, 0.25)),
+}
+
+
+def test_a_models_own_events_are_scored_by_the_published_protocol(monkeypatch, tmp_path):
+    """Tags gate hard, class probabilities are compared with 0.5, whatever thresholds the scores table has."""
+    model = tiny_sedt(clip_seconds=4.0)
+    clips = list(QUERIES)
+
+    def forward(features, padding=None, **_):
+        count, queries = len(features["mel"]), 6
+        probabilities = torch.full((count, queries, 4), 1e-6)
+        tags, boxes = torch.full((count, 3), 0.01), torch.full((count, queries, 2), 0.5)
+        for row, name in enumerate(clips):
+            probabilities[row, 0, 0], tags[row, 0], box = QUERIES[name]
+            boxes[row, 0] = torch.tensor(box)
+        probabilities[..., 3] = 1 - probabilities[..., :3].sum(-1)
+        output = SetOutput(probabilities.log()[None], boxes[None], tags.logit(), span_seconds=4.0)
+        candidates = fuse_tags(probabilities[..., :3], tags, "geometric")
+        frames = torch.zeros(count, model.output_frames(64000), 3)
+        return SetDetection(frames, tags, tags, None, output=output, candidates=candidates)
+
+    monkeypatch.setattr(model, "forward", forward)
+    events = pd.DataFrame(
+        [(name, 1.5, 2.5, "cat") for name in clips], columns=["filename", "onset", "offset", "event_label"]
+    )
+    data = SimpleNamespace(
+        events=lambda _: events, durations=lambda _: dict.fromkeys(clips, 4.0), has_events=lambda name: name == "test"
+    )
+    context = SimpleNamespace(data=data, seed=0, folder=tmp_path, device=torch.device("cpu"))
+    scoring = Scoring(PostProcessing(threshold=0.59))
+    stage = Evaluate(model, scoring, False, batch_clips=4, bootstrap=0, events="model", selection_metrics=["psds1"])
+    monkeypatch.setattr(stage, "_candidates", lambda _: {"student": model})
+    waves = torch.zeros(4, 64000)
+    batch = SimpleNamespace(ids=clips, seconds=torch.full((4,), 4.0), sample_rate=16000, waves=waves)
+    monkeypatch.setattr("pmam_plugin.stages.evaluate.clip_batches", lambda *_, **__: [batch])
+    written = {}
+    monkeypatch.setattr(stage, "_write", lambda _, model, test, rule, result: written.update(result))
+    stage.check(context)
+    stage.run(context, tmp_path)
+    recall = {group: written[group]["student"]["per_class"]["cat"]["event_recall"] for group in ("test", "events")}
+    # sqrt(0.9 0.9) and sqrt(0.9 0.4) are above 0.59, sqrt(0.6 0.55) is not; 0.9 and 0.6 with tags above 0.5 count.
+    assert recall == {"test": 0.5, "events": 0.5}
+    own = Scorer(model, scoring, 4, events=True).waves(list(waves))
+    assert [len(clip.events) for clip in own] == [1, 0, 1, 0]
+    above = [bool((clip.table["cat"] > 0.59).any()) for clip in own]
+    assert above == [True, True, False, False]
+    assert "psds1" not in written["events"]["student"]
+    monkeypatch.setattr(data, "durations", lambda _: {**dict.fromkeys(clips, 4.0), clips[1]: 9.0})
+    with pytest.raises(InputError, match=r"is 9 s long.*set events: scores"):
+        stage.check(context)
+
+
+def test_events_of_their_own_are_asked_of_set_models_alone():
+    with pytest.raises(ValueError, match="models that list events themselves"):
+        Evaluate(tiny_detector(), Scoring(), events="model")

@@ -1,20 +1,39 @@
 """What a fine-tuning stage starts from, and what it hands on."""
 
+import json
+import shutil
+from typing import ClassVar
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from pmam_plugin.brains import ParameterGroup, Supervised, TrainingPlan, Views
+from pmam_plugin.brains import ParameterGroup, SetLoss, Supervised, TrainingPlan, Views
 from pmam_plugin.brains.base import save_tensors
+from pmam_plugin.checkpoints import load_model
+from pmam_plugin.data import class_list
 from pmam_plugin.encoders.cnn import CNNEncoder
+from pmam_plugin.errors import InputError
 from pmam_plugin.features import FrontEnds, LogMel
 from pmam_plugin.inference import Scoring
+from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models import Backbone, FrameDetector
 from pmam_plugin.models.attention_head import AttentionHead
 from pmam_plugin.nn.context import IdentityContext
 from pmam_plugin.nn.ema import EMATeacher
-from pmam_plugin.stages import FineTune, Prepare, RunContext, run_stages
+from pmam_plugin.stages import (
+    Evaluate,
+    FineTune,
+    Prepare,
+    Pretrain,
+    PretrainTagger,
+    Report,
+    RunContext,
+    run_stages,
+    summary_table,
+)
 from tests.data.corpus import tiny_corpus
+from tests.sedt_models import tiny_sedt
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +81,81 @@ def test_what_the_stage_before_left_may_prove_the_best(context, tmp_path, valida
     assert same == validate_first
     steps = [int(step) for step, _ in result.curves["student_selection"]]
     assert steps == ([0, 2] if validate_first else [2])
+
+
+def run_on(corpus, folder, *stages, **options):
+    context = RunContext(folder, 3, {"device": "cpu", "noprogressbar": True})
+    run_stages([Prepare(str(corpus), clip_seconds=1.0, hold_out=0.3, **options), *stages], context)
+    return context
+
+
+def whole_run(corpus, folder, **options):
+    labels = class_list(corpus)
+    torch.manual_seed(0)
+    backbone = Backbone(
+        FrontEnds(mel=LogMel(n_mels=16)), CNNEncoder("mel", 100.0, (8,), ((4, 16),)), IdentityContext(8)
+    )
+    model = FrameDetector(backbone, AttentionHead(8, len(labels)), labels, 1.0)
+    evaluate = Evaluate(model, Scoring(), thresholds="tuned", bootstrap=5)
+    context = run_on(corpus, folder, stage("only", model), evaluate, Report(model, "t"), **options)
+    return context, json.loads((folder / "metrics.json").read_text())
+
+
+def test_without_a_test_set_there_is_a_model_without_figures(tmp_path):
+    corpus = tiny_corpus(tmp_path / "corpus")
+    shutil.rmtree(corpus / "audio/validation")
+    context, metrics = whole_run(corpus, tmp_path / "run")
+    assert metrics["test"] == metrics["segments"] == {}
+    assert metrics["selection"].keys() == {"student", "teacher"}
+    assert load_model(tmp_path / "run/model").config["provenance"]["metrics"] == {}
+    assert "None were recorded" in (tmp_path / "run/model/README.md").read_text()
+    assert not (tmp_path / "run/scores").exists()
+    assert (tmp_path / "run/report.html").exists()
+    assert "no figures" in summary_table(context)
+
+
+def test_weak_labels_alone_train_and_their_last_weights_are_measured(tmp_path):
+    corpus = tiny_corpus(tmp_path / "corpus")
+    shutil.rmtree(corpus / "audio/train/strong_label_real")
+    context, metrics = whole_run(corpus, tmp_path / "run")
+    assert metrics["test"].keys() == {"student", "teacher"}
+    assert metrics["selection"] == metrics["segments"] == {}
+    assert (metrics["selected"], metrics["selected_processing"]) == ("teacher", "filters")
+    kept = load_file(context.artifacts["student"])
+    checkpoint = next((tmp_path / "run/stages/only/checkpoints").glob("CKPT*/student.ckpt"))
+    last = torch.load(checkpoint, weights_only=True)
+    assert all(torch.equal(value, last[name]) for name, value in kept.items())
+
+
+def test_what_cannot_be_learned_from_the_data_is_refused_at_once(tmp_path):
+    corpus = tiny_corpus(tmp_path / "corpus")
+    shutil.rmtree(corpus / "audio/train/strong_label_real")
+    weak = tiny_sedt(clip_seconds=1.0)
+    sets = stage("sets", weak, [SetLoss(SetCriterion())])
+    with pytest.raises(InputError, match="sets: no clip of strong, weak has events with onset and offset"):
+        run_on(corpus, tmp_path / "one", sets)
+    shutil.rmtree(corpus / "audio/train/weak")
+    for name, stages in {
+        "finetune: the data have no strong and no weak clips, only unlabelled, selection, test": stage(
+            "finetune", weak
+        ),
+        "pretrain_tagger: the data have no weak clips": PretrainTagger(
+            weak, TrainingPlan(1, {"weak": 2}, [ParameterGroup("", 1e-3)])
+        ),
+        "pretrain_1: the data have no weak clips": Pretrain(
+            1, None, "none", None, TrainingPlan(1, {"weak": 2}, [ParameterGroup("", 1e-3)])
+        ),
+    }.items():
+        before = Never()
+        with pytest.raises(InputError, match=name):
+            run_on(corpus, tmp_path / "two", before, stages)
+
+
+class Never:
+    """A stage that takes long."""
+
+    always, name, folder = False, "never", "never"
+    _arguments: ClassVar[dict[str, str]] = {}
+
+    def run(self, context, folder):
+        raise AssertionError("it ran")
