@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import FrameEncoder
+from pmam_plugin.encoders.frozen import STORED
 
 
 @configurable
@@ -41,8 +44,14 @@ class SetBackbone(nn.Module):
 
     def forward(self, spectrogram: Tensor) -> Tensor:
         """``(batch, mel, frames) -> (batch, dim, cells, 1)``."""
-        frames = self.encoder({self.feature: spectrogram}, tokens=False).frames
-        return frames.transpose(1, 2).unsqueeze(-1)
+        return self._map({self.feature: spectrogram})
+
+    def stored(self, embeddings: Tensor) -> Tensor:
+        """The map of a frozen encoder's stored output, ``(batch, its dim, cells) -> (batch, dim, cells, 1)``."""
+        return self._map({STORED: embeddings})
+
+    def _map(self, features: Mapping[str, Tensor]) -> Tensor:
+        return self.encoder(features, tokens=False).frames.transpose(1, 2).unsqueeze(-1)
 
     def cells(self, frames: int) -> int:
         """Number of cells of a clip of ``frames``."""

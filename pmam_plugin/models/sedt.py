@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
+from pmam_plugin.encoders.frozen import STORED
 from pmam_plugin.features import FrontEnds
 from pmam_plugin.losses.event_targets import EventTargets
 from pmam_plugin.losses.intervals import box_edges
@@ -21,7 +22,7 @@ from pmam_plugin.models.set_events import decode_events
 from pmam_plugin.models.set_scores import FUSIONS, dense_scores, fuse_tags, score_table
 from pmam_plugin.nn.interpolate import interpolate_frames
 from pmam_plugin.nn.pooling import linear_softmax_pool
-from pmam_plugin.nn.query_decoder import SetNetwork
+from pmam_plugin.nn.query_decoder import Memory, SetNetwork
 from pmam_plugin.nn.set_output import SetOutput
 
 # What pre-training trains or measures, by the names of a SEDT's state.
@@ -124,7 +125,7 @@ class SEDT(SoundEventModel):
 
     def predict_set(self, features: Mapping[str, Tensor], padding: Tensor | None = None) -> SetOutput:
         """The set alone, without painting it on frames; arguments as :meth:`forward`."""
-        return self._predict(features["mel"], padding)[0]
+        return self._predict(features, padding)[0]
 
     def forward(
         self,
@@ -137,7 +138,8 @@ class SEDT(SoundEventModel):
         """Detect sound events.
 
         Args:
-            features: with the entry ``mel``, ``(batch, mel, frames)``.
+            features: with the entry ``mel``, ``(batch, mel, frames)``, or ``embeddings`` of a frozen backbone,
+                ``(batch, their dim, cells)``.
             padding: true where a frame is padding, ``(batch, any number of frames)``: on the grid of the features or of
                 ``Detection.frames``.
             temperature: divides class and tag logits.
@@ -153,8 +155,8 @@ class SEDT(SoundEventModel):
         foreign = sorted(name for name, value in options.items() if value is not None)
         if foreign:
             raise TypeError(f"SEDT has no option {foreign[0]!r}")
-        output, embedding = self._predict(features["mel"], padding, targets)
-        frames = self._dense_frames(features["mel"].shape[-1])
+        output, embedding = self._predict(features, padding, targets)
+        frames = self._dense_frames(self._feature_frames(features))
         followed = None
         if self.frame_head is not None:
             followed = (interpolate_frames(self.frame_head(embedding).float(), frames) / temperature).sigmoid()
@@ -259,14 +261,25 @@ class SEDT(SoundEventModel):
     def _dense_frames(self, feature_frames: int) -> int:
         return max(1, math.floor(feature_frames / self.feature_rate * self.frame_rate + 1e-6))
 
+    def _feature_frames(self, features: Mapping[str, Tensor]) -> int:
+        if STORED in features:  # of one training clip: its last cell may reach past its end
+            return min(features[STORED].shape[-1] * self.network.backbone.time_factor, self.span_frames)
+        return features["mel"].shape[-1]
+
+    def _encode(self, features: Mapping[str, Tensor], padding: Tensor | None) -> Memory:
+        if STORED in features:
+            backbone: Any = self.network.backbone
+            return self.network.encode_features(backbone.stored(features[STORED]), padding, self.span_frames)
+        return self.network.encode(features["mel"], padding, self.span_frames)
+
     def _predict(
-        self, spectrogram: Tensor, padding: Tensor | None, targets: EventTargets | None = None
+        self, features: Mapping[str, Tensor], padding: Tensor | None, targets: EventTargets | None = None
     ) -> tuple[SetOutput, Tensor]:
-        frames = spectrogram.shape[-1]
+        frames = self._feature_frames(features)
         padding = None if padding is None else regrid_padding(padding, frames)
-        memory = self.network.encode(spectrogram, padding, self.span_frames)
+        memory = self._encode(features, padding)
         audio, events = (
-            query.expand(len(spectrogram), -1, -1) for query in (self.audio_query, self.network.event_queries)
+            query.expand(len(memory.tokens), -1, -1) for query in (self.audio_query, self.network.event_queries)
         )
         boxes, mask, own = None, None, events.shape[1]
         if targets is not None and self.denoising and self.training and targets.labels.shape[1]:
@@ -274,7 +287,7 @@ class SEDT(SoundEventModel):
             assert self.network.anchors is not None
             anchors = self.network.anchors.logits.sigmoid().expand(len(events), -1, -1)
             events, boxes = torch.cat((events, content), dim=1), torch.cat((anchors, noised), dim=1)
-            mask = _denoising_mask(1 + own, self.denoising, targets.labels.shape[1], spectrogram.device)
+            mask = _denoising_mask(1 + own, self.denoising, targets.labels.shape[1], events.device)
         decoded = self.network.decode(events, memory, mask, leading=audio, boxes=boxes)
         output = SetOutput(
             layer_logits=self.class_head(decoded.states[:, :, 1 : 1 + own]),

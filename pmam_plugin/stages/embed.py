@@ -68,15 +68,16 @@ class Embed:
     def _embed(self, context: RunContext, model: Pretrainable, frozen: FrozenEncoder, folder: Path) -> ArrayStore:
         samples = round(context.data.clip_seconds * model.sample_rate)
         if if_main_process():
-            ArrayStore(folder, model.output_frames(samples), frozen.encoder.dim, "float16")
+            frames = frozen.encoder.output_frames(model.frontend.frames(samples))
+            ArrayStore(folder, frames, frozen.encoder.dim, "float16")
         ddp_barrier()
         store = ArrayStore.open(folder)
         subsets = [*self.subsets, "selection"]
         done, share = set(store.ids()), distributed_share()
         for batch in clip_batches(context, model, subsets, self.batch_clips, skip=done, share=share):
             batch = batch.to(context.device)
-            frames = frozen.encoder(model.frontend(batch.waves), tokens=False).frames
-            store.extend(batch.ids, frames, [frames.shape[1]] * len(batch))
+            values = frozen.encoder(model.frontend(batch.waves), tokens=False).frames
+            store.extend(batch.ids, values, [values.shape[1]] * len(batch))
         ddp_barrier()
         store.refresh()
         return store
