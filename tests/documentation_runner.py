@@ -8,6 +8,8 @@ shell commands. What would take minutes runs small:
 * ``pmam soundscapes`` makes a few clips;
 * a recipe command is parsed, its experiment built with the overrides it names and tiny ones for the rest, and its first
   stage (the data) run; whole runs of every experiment are in tests/recipes. ``torchrun``'s arguments are parsed too;
+* ``pmam train`` looks at its data, lays them out, writes its experiment and runs the first stage; the demo's model
+  stands for the one it would leave;
 * ``make`` targets are looked at with ``make -n``. What ``make demo`` would run is then run, whole but tiny, to make the
   results that the pages work with;
 * an s3prl problem trains for a few steps; benchmarks show their ``--help``.
@@ -22,12 +24,15 @@ import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from pmam_plugin.stages import annotated
 from pmam_plugin.stages.experiment import read_experiment
 from tests.documentation import Block, commands, words
 from tests.recipes.tiny import SETTINGS
@@ -90,6 +95,9 @@ class Page:
         if first == "pmam":
             from pmam_plugin.cli import main
 
+            if rest[0] == "train":
+                with mock.patch("pmam_plugin.stages.annotated.train_annotated", first_stage):
+                    return main(rest)
             main([*rest, *missing(rest, CLIPS)] if rest[0] == "soundscapes" else rest)
         elif first == "python":
             self._script(rest)
@@ -146,6 +154,19 @@ class Page:
                 program = words(line)[0] if line else ""
                 if program.startswith(sys.prefix) and re.search(r"bin/pmam |train\.py", line):
                     self.command(line.removeprefix(f"{sys.prefix}/bin/"))
+
+
+def first_stage(folder: Path, out: Path, unlabelled: Path | None, *rest: Any, **options: Any) -> annotated.Trained:
+    """What ``pmam train`` does before anything is trained."""
+    run = annotated._Run(out, None, "cpu", 1, {}, True)
+    survey = annotated.survey_folder(folder, 0.08)
+    more = None if unlabelled is None else annotated.survey_folder(unlabelled, 0.08, unlabelled=True)
+    laid = annotated.lay_out(survey, out / "corpus", more)
+    subsets = [name for name in ("strong", "unlabelled") if name in laid.recordings]
+    run.settings |= {"data_folder": str(laid.folder.resolve()), "subsets": subsets}
+    run.through("prepare")
+    shutil.copytree("results/pmam_demo/model", out / "model", dirs_exist_ok=True)
+    return annotated.Trained(out, "", 0.0)
 
 
 def missing(arguments: list[str], options: dict[str, str]) -> list[str]:

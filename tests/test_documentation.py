@@ -83,6 +83,10 @@ def workspace(runner, hub, tmp_path_factory):
     ):
         (folder / name).parent.mkdir(exist_ok=True)
         soundfile.write(folder / name, 0.1 * random.standard_normal(round(seconds * rate)), rate)
+    for number in range(3):
+        (folder / "labelled").mkdir(exist_ok=True)
+        soundfile.write(folder / "labelled" / f"{number}.wav", 0.1 * random.standard_normal(3 * 16_000), 16_000)
+        (folder / "labelled" / f"{number}.txt").write_text("0.5\t1.5\tDog\n")
     for corpus in ("DESED", "my_corpus"):
         (folder / corpus).symlink_to("data/builtin")
     passt = PaSST(depth=1, dim=64, heads=1).state_dict()

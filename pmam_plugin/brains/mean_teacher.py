@@ -21,6 +21,7 @@ from pmam_plugin.brains.objectives import Objective, StepState
 from pmam_plugin.brains.views import Views
 from pmam_plugin.data import Batch, collate
 from pmam_plugin.encoders import Windows
+from pmam_plugin.inference.encoded import EncodedWindows
 from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
@@ -43,6 +44,7 @@ class MeanTeacherBrain(StageBrain):
         plan, folder, seed, name, run_opts: see :class:`StageBrain`.
         scoring: of both in validation, the one that the run is evaluated with.
         teacher_windows: sliding windows for the teacher in training.
+        encoded: keeps what a frozen encoder says of the selection clips, for all validations.
         recalibrate: training clips, spread evenly over all, on whose unmixed sound the student's batch norm measures
             its statistics before each validation; what it sees in training are mixtures, whose spread is smaller (10 %
             at conditional mixup's defaults). 0 leaves the running averages of training, as published.
@@ -65,6 +67,7 @@ class MeanTeacherBrain(StageBrain):
         teacher_windows: Windows | None = None,
         recalibrate: int = 0,
         validate_first: bool = False,
+        encoded: EncodedWindows | None = None,
     ) -> None:
         # Heads that only a loss term uses (projectors) are trained here and never reach the exported model.
         modules: dict[str, nn.Module] = {"student": student}
@@ -82,6 +85,7 @@ class MeanTeacherBrain(StageBrain):
         self.views, self.objectives, self.score = views, objectives, score
         self.scoring = scoring or Scoring()
         self.teacher_windows, self.recalibrate, self.validate_first = teacher_windows, recalibrate, validate_first
+        self.encoded = encoded
         self._scored: dict[str, dict[str, ScoredClip]] = {}
 
     def heads(self) -> dict[str, Tensor]:
@@ -191,7 +195,7 @@ class MeanTeacherBrain(StageBrain):
         samples = (batch.seconds * batch.sample_rate).round().int().tolist()
         waves = [wave[:count] for wave, count in zip(batch.waves, samples, strict=True)]
         for name, model in self.candidates().items():
-            scores = Scorer(model.eval(), self.scoring, len(batch)).waves(waves)
+            scores = Scorer(model.eval(), self.scoring, len(batch), encoded=self.encoded).waves(waves)
             self._scored.setdefault(name, {}).update(zip(batch.ids, scores, strict=True))
 
     def validation_scores(self, loss: float) -> dict[str, float]:

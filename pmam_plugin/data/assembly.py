@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pmam_plugin.audio.names import clip_name, plain_path, relative_path
@@ -35,6 +35,8 @@ Files = Mapping[str, Path]
 _LENGTH_TOLERANCE_SECONDS = 0.1
 # The rest of a long recording makes a training clip of its own only if there is something to learn in it.
 _SHORTEST_REST_SECONDS = 1.0
+# Of the recording before an event that begins a training clip, so that its onset is heard.
+_LEAD_SECONDS = 0.5
 _EXAMPLES = 5
 
 
@@ -66,6 +68,7 @@ class Assembly:
         hold_out: float,
         seed: int,
         labelled: Mapping[str, float] | None = None,
+        most_clips: Mapping[str, int] | None = None,
     ) -> dict[str, Manifest]:
         """Manifests of every subset that has clips.
 
@@ -75,6 +78,7 @@ class Assembly:
             hold_out: share of the clips held out as selection set when ``sources`` has none; 0 holds out nothing.
             seed: decides which are held out, and which keep their labels.
             labelled: training subset -> share of its clips that keep their labels.
+            most_clips: training subset -> how many of its clips are kept.
 
         Raises:
             InputError: see :func:`pmam_plugin.data.prepare`.
@@ -88,6 +92,8 @@ class Assembly:
         self._separate(clips)
         for subset, share in sorted((labelled or {}).items()):
             self._forget_labels(clips, subset, share, seed)
+        for subset, most in sorted((most_clips or {}).items()):
+            self._limit(clips, subset, most, seed)
         # Test and selection clips keep their plain names: scores are compared with annotations by name.
         order = ["test", "selection", *(name for name in TRAINING_SUBSETS if name in clips)]
         named = unique_ids((name, clips[name]) for name in order if name in clips)
@@ -212,6 +218,14 @@ class Assembly:
             clips["unlabelled"] = [*clips.get("unlabelled", []), *plain]
             self.report.setdefault("labels_forgotten", {})[subset] = len(plain)
 
+    def _limit(self, clips: dict[str, list[Clip]], subset: str, most: int, seed: int) -> None:
+        """Keep some of a subset's clips, drawn at random, in their order."""
+        found = clips.get(subset, [])
+        if len(found) > most:
+            kept = sorted(np.random.default_rng(seed).permutation(len(found))[:most].tolist())
+            clips[subset] = [found[place] for place in kept]
+            self.report.setdefault("beyond_most_clips", {})[subset] = len(found) - most
+
     def _separate(self, clips: dict[str, list[Clip]]) -> None:
         """Take recordings of the test set out of selection, and those of both out of training."""
         forbidden = {excerpt_source(clip) for clip in clips.get("test", ())} - {None}
@@ -246,17 +260,17 @@ class Assembly:
 
 
 def windows_of(clip: Clip, seconds: float) -> Iterator[Clip]:
-    """Cut a long clip into consecutive ones of at most ``seconds``; strong labels are cut with it.
+    """Cut a long clip into ones of at most ``seconds``; strong labels are cut with it, and none is lost.
 
-    A rest shorter than a second is left out. A clip that is short enough comes back as it is.
+    An event that a cut would divide stands whole in the next clip, which begins a little before it and so overlaps the
+    one before by up to its half; only events longer than that are divided. A rest shorter than a second is left out
+    where it holds no event. A clip that is short enough comes back as it is.
     """
-    count = 1 + max(0, math.floor((clip.seconds - _SHORTEST_REST_SECONDS) / seconds))
-    if count == 1 and clip.seconds <= seconds:
+    if clip.seconds <= seconds:
         yield clip
         return
-    for number in range(count):
-        begin = number * seconds
-        end = min(begin + seconds, clip.seconds)
+    borders = _borders(clip, seconds)
+    for begin, end in borders:
         events = None
         if clip.events is not None:
             events = tuple(
@@ -266,12 +280,29 @@ def windows_of(clip: Clip, seconds: float) -> Iterator[Clip]:
             )
         yield replace(
             clip,
-            id=clip.id if count == 1 else f"{clip.id}_{begin:.3f}_{end:.3f}",
+            id=clip.id if len(borders) == 1 else f"{clip.id}_{begin:.3f}_{end:.3f}",
             start=clip.start + begin,
             seconds=end - begin,
             events=events,
             labels=clip.labels if events is None else tuple(sorted({event.label for event in events})),
         )
+
+
+def _borders(clip: Clip, seconds: float) -> list[tuple[float, float]]:
+    """Where the clips that a longer one is cut into begin and end, s."""
+    begin, borders = 0.0, []
+    while True:
+        end = min(begin + seconds, clip.seconds)
+        borders.append((begin, end))
+        if clip.seconds - end <= _LENGTH_TOLERANCE_SECONDS:
+            return borders
+        half = begin + seconds / 2
+        divided = [event.onset for event in clip.events or () if half < event.onset < end < event.offset]
+        begin = max(half, min(divided) - _LEAD_SECONDS) if divided else end
+        if clip.seconds - begin < _SHORTEST_REST_SECONDS:
+            if not any(event.offset > end for event in clip.events or ()):
+                return borders
+            begin = clip.seconds - seconds
 
 
 def _annotations(source: Source) -> Iterator[tuple[str, Any]]:

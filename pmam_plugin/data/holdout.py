@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def split_clips(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Cl
 
     Recordings are dealt class by class, the rarest first, until a class has its share (iterative stratification,
     Sechidis et al. 2011, in its greedy form); clips without labels fill up what is missing. All clips of a recording
-    stay together.
+    stay together, and the last recording of a class is not held out: nothing would be left to learn it from.
 
     Args:
         clips: to be split.
@@ -48,18 +48,25 @@ def split_clips(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Cl
     names = [sorted(groups)[place] for place in order]
     labels = {name: {label for clip in groups[name] for label in clip.labels or ()} for name in names}
     totals = Counter(label for name in names for label in labels[name])
-    held: set[str] = set()
+    held: dict[str, None] = {}  # an ordered set
+
+    def hold(candidates: list[str], enough: Callable[[], bool]) -> None:
+        for name in candidates:
+            if enough():
+                break
+            inside = Counter(label for chosen in held for label in labels[chosen])
+            if name not in held and all(totals[label] - inside[label] > 1 for label in labels[name]):
+                held[name] = None
+
     for label in sorted(totals, key=lambda label: (totals[label], label)):
-        wanted = _part(totals[label], share)
         having = [name for name in names if label in labels[name]]
-        missing = wanted - sum(name in held for name in having)
-        held.update([name for name in having if name not in held][: max(0, missing)])
-    for name in names:
-        if sum(len(groups[chosen]) for chosen in held) >= _part(len(clips), share):
-            break
-        held.add(name)
+        wanted = _part(totals[label], share)
+        hold(having, lambda having=having, wanted=wanted: sum(name in held for name in having) >= wanted)  # type: ignore[misc]
+    hold(names, lambda: sum(len(groups[chosen]) for chosen in held) >= _part(len(clips), share))
+    if not held and len(names) > 1:  # every recording is the only one of a class
+        held[names[0]] = None
     if len(held) == len(groups):
-        held.discard(names[-1])
+        held.pop(names[-1])
     kept = [clip for clip in clips if recording_of(clip) not in held]
     return kept, [clip for clip in clips if recording_of(clip) in held]
 

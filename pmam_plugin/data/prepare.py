@@ -31,7 +31,7 @@ from pmam_plugin.files import read_json, write_json
 logger = logging.getLogger(__name__)
 
 # Raise when prepared files of an earlier version must be written again.
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ def prepare(
     max_unreadable: float = 0.01,
     check: Literal["decode", "header"] = "decode",
     labelled: Mapping[str, float] | None = None,
+    most_clips: Mapping[str, int] | None = None,
     skip_prep: bool = False,
 ) -> Prepared:
     """Write a manifest per subset, ``labels.json`` and ``prepared.json``.
@@ -119,8 +120,9 @@ def prepare(
     when its content has (with ``check="header"``: its size or the time of its last change). Recordings that are missing
     or unreadable are left out, counted and logged. Training clips whose recording (by AudioSet's naming) also stands in
     the selection or test set are left out of training: DESED has 35 of them. Recordings longer than ``clip_seconds``
-    become several training clips; of a weakly labelled one only the first ``clip_seconds`` are used, since its labels
-    may not hold in a part. Selection and test clips stay whole.
+    become several training clips, with every event up to half as long whole in one of them; of a weakly labelled one
+    only the first ``clip_seconds`` are used, since its labels may not hold in a part. Selection and test clips stay
+    whole.
 
     Args:
         data_folder: of a corpus laid out as DESED (``audio/``, ``metadata/``), or a plain folder of recordings, which
@@ -140,6 +142,7 @@ def prepare(
         check: ``decode`` every recording, or read its ``header`` only (faster, but damage turns up in training).
         labelled: training subset -> share of its clips that keep their labels, ``{strong: 0.25}``; the others become
             unlabelled clips, drawn by ``seed`` and alike for every class. For comparisons at fewer labels.
+        most_clips: training subset -> how many of its clips are used at most, drawn by ``seed``.
         skip_prep: use what is in ``save_folder`` without looking at the data.
 
     Raises:
@@ -156,6 +159,9 @@ def prepare(
             raise InputError(
                 f"labelled: {subset}: {share} is no share in (0, 1] of the strong, synthetic or weak clips"
             )
+    for subset, most in (most_clips or {}).items():
+        if subset not in TRAINING_SUBSETS or not (isinstance(most, int) and most > 0):
+            raise InputError(f"most_clips: {subset}: {most} is no number of clips of {', '.join(TRAINING_SUBSETS)}")
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; data_folder must name the corpus (the folder that holds audio/)")
     options = {
@@ -169,6 +175,7 @@ def prepare(
         "max_unreadable": max_unreadable,
         "check": check,
         **({"labelled": dict(labelled)} if labelled else {}),
+        **({"most_clips": dict(most_clips)} if most_clips else {}),
     }
     sources = _sources(root, subsets, preferred, test)
     files = {role: find_audio(source.folder) for role, source in sources.items()}
@@ -185,7 +192,8 @@ def prepare(
         except InputError:
             logger.warning("%s: prepared files are damaged; preparing again", save)
     assembly = Assembly(root, clip_seconds, max_unreadable, check == "decode", stamps)
-    manifests = assembly.build(sources, files, hold_out if "hold_out" in preferred else 0.0, seed, labelled)
+    share = hold_out if "hold_out" in preferred else 0.0
+    manifests = assembly.build(sources, files, share, seed, labelled, most_clips)
     return _save(root, save, manifests, {**assembly.report, "labels": labels}, fingerprint, clip_seconds)
 
 

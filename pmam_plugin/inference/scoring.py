@@ -20,6 +20,7 @@ from torch import Tensor
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import Windows
 from pmam_plugin.errors import InputError
+from pmam_plugin.inference.encoded import EncodedWindows
 from pmam_plugin.inference.long_audio import Cutter, Grid, Joiner, Window
 from pmam_plugin.models.base import Detection, SoundEventModel, frame_table
 from pmam_plugin.models.detector import FrameDetector
@@ -94,6 +95,7 @@ class Scorer:
         autocast: context the network runs in; the front end always works in float32.
         tags: compute clip-level probabilities of a tag branch although no mask needs them.
         events: also list the events of a model that predicts sets, by its published protocol.
+        encoded: keeps what a frozen encoder says of windows that are scored again; None encodes each time.
     """
 
     def __init__(
@@ -104,8 +106,9 @@ class Scorer:
         autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
         tags: bool = True,
         events: bool = False,
+        encoded: EncodedWindows | None = None,
     ) -> None:
-        self.events = events
+        self.events, self.encoded = events, encoded if scoring.windows is None else None
         self.model, self.scoring, self.batch_size, self.autocast = model, scoring, batch_size, autocast
         self.rule = scoring.postprocessing
         self.options = scoring.options
@@ -169,7 +172,8 @@ class Scorer:
         for row, window in enumerate(windows):
             waves[row, : len(window.samples)] = window.samples
             padding[row, window.frames :] = True
-        features = self.model.frontend(waves.to(self.device))
+        waves = waves.to(self.device)
+        features = self.model.frontend(waves) if self.encoded is None else self.encoded.features(self.model, waves)
         with self.autocast():
             # None where nothing is padded: a mask of zeros may take another, slightly different route.
             return self.model(features, padding=padding.to(self.device) if padding.any() else None, **self.options)

@@ -76,6 +76,7 @@ class TrainingReport:
 
     Attributes:
         title: of the page.
+        summary: how good it is, in a sentence or two of plain text.
         configuration: the experiment's YAML text, or nested settings.
         stages: in the order they ran.
         metrics: as in ``metrics.json``: ``validation -> student | teacher -> {metric, metric_ci, per_class}``.
@@ -85,6 +86,7 @@ class TrainingReport:
     """
 
     title: str
+    summary: str = ""
     configuration: str | Mapping[str, Any] = ""
     stages: Sequence[StageRecord] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -108,10 +110,12 @@ def write_training_report(path: str | os.PathLike[str], report: TrainingReport) 
     selected = boxes if report.metrics.get("selected_processing") == "segments" else results
     per_class = class_figures(results)
     parts = [
+        f'<p class="notice summary">{escape(report.summary)}</p>' if report.summary else "",
         _tiles(selected, report.metrics.get("selected")),
         _results(results, boxes, report.metrics.get("events", {})),
         _roc(report.psd_roc),
         _classes(per_class),
+        _labels(report.stages),
         _clips(report.clips),
         _prototypes(report.stages),
         _stages(report.stages),
@@ -122,6 +126,7 @@ def write_training_report(path: str | os.PathLike[str], report: TrainingReport) 
         "stages": [{"name": stage.name, "curves": stage.curves, "usage": _usage(stage)} for stage in report.stages],
         "psd_roc": {name: roc_curves(roc) for name, roc in report.psd_roc.items()},
         "per_class": per_class,
+        "learning": _learning(report.stages),
         "clips": [_clip_data(clip) for clip in report.clips],
     }
     write_page(path, report.title, _subtitle(report), "".join(parts), data, _SCRIPTS)
@@ -251,6 +256,20 @@ def _classes(figures: Mapping[str, Any]) -> str:
     select = f'<select id="class-metric">{options}</select>'
     choice = f'<p class="controls-line"><label for="class-metric">Metric</label> {select}</p>'
     return section("classes", "Classes", f'{choice}<div id="class-bars"></div>')
+
+
+def _learning(stages: Sequence[StageRecord]) -> list[Mapping[str, Any]]:
+    """The points of the learning curve, if the run measured one."""
+    return next((list(stage.notes["points"]) for stage in stages if stage.notes.get("points")), [])
+
+
+def _labels(stages: Sequence[StageRecord]) -> str:
+    if not _learning(stages):
+        return ""
+    lead = (
+        "Event F1 on the same test set, learned from a part of the labelled recordings. Thin lines are single classes."
+    )
+    return section("labels", "Would more labels help?", '<div id="learning-curve"></div>', lead)
 
 
 def _clips(clips: Sequence[ClipExample]) -> str:

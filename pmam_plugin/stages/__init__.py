@@ -1,9 +1,11 @@
 """The steps of an experiment, each run once: prepare, pre-train (with E-steps), fine-tune, evaluate, report."""
 
+from pmam_plugin.stages.best_start import BestStart
 from pmam_plugin.stages.byol import PretrainATSTFrame
 from pmam_plugin.stages.embed import Embed
 from pmam_plugin.stages.evaluate import Evaluate
 from pmam_plugin.stages.finetune import FineTune
+from pmam_plugin.stages.learning_curve import LearningCurve
 from pmam_plugin.stages.prepare import LoadWeights, MeasureBands, Prepare, without
 from pmam_plugin.stages.pretrain import Pretrain, expectation_maximisation
 from pmam_plugin.stages.prototypes import EStep
@@ -12,10 +14,12 @@ from pmam_plugin.stages.runner import RunContext, StageResult, refuse_changes, r
 from pmam_plugin.stages.sedt import PretrainPatches, PretrainTagger
 
 __all__ = [
+    "BestStart",
     "EStep",
     "Embed",
     "Evaluate",
     "FineTune",
+    "LearningCurve",
     "LoadWeights",
     "MeasureBands",
     "Prepare",

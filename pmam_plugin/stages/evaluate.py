@@ -130,6 +130,34 @@ class Evaluate:
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
         candidates = self._candidates(context)
+        result, tried = self._try(context, candidates, self.bootstrap)
+        names = ("metrics.json", "model", *(["scores"] if context.data.has_events("test") else []))
+        notes = {}
+        if if_main_process():
+            # Without anything to choose on, the teacher's average is the safer of the two.
+            chosen = best_of(result["selection"]) if result["selection"] else (max(candidates), "filters")
+            notes = {"selected": chosen[0], "selected_processing": chosen[1]}
+            rule, test = tried[chosen]
+            self._write(context, candidates[chosen[0]], test, rule, {**result, **notes})
+        ddp_barrier()
+        return StageResult({name: context.folder / name for name in names}, notes)
+
+    def figures(self, context: RunContext) -> dict[str, Any]:
+        """Figures on the test set of what would become the model, without intervals; nothing is written.
+
+        Empty without anything to choose on or to measure, and in processes but the first.
+        """
+        result, _ = self._try(context, self._candidates(context), bootstrap=0)
+        if not (result["selection"] and result["test"]):
+            return {}
+        name, processing = best_of(result["selection"])
+        figures: dict[str, Any] = result[GROUPS[processing]][name]
+        return figures
+
+    def _try(
+        self, context: RunContext, candidates: Mapping[str, SoundEventModel], bootstrap: int
+    ) -> tuple[dict[str, Any], dict[tuple[str, str], tuple[PostProcessing, Scored]]]:
+        """Figures of every candidate under every post-processing, as in metrics.json, with the rules and scores."""
         chosen_on, reported = context.data.has_events("selection"), context.data.has_events("test")
         result: dict[str, Any] = {"test": {}, "segments": {}, "selection": {}}
         if self.events == "model":
@@ -152,20 +180,11 @@ class Evaluate:
                     decisive = [quick[metric] for metric in self.selection_metrics]
                     result["selection"].setdefault(name, {})[processing] = sum(decisive) / len(decisive)
                 if reported:
-                    figures = self._metrics(context, test, rule, clip_threshold, "test", self.bootstrap)
+                    figures = self._metrics(context, test, rule, clip_threshold, "test", bootstrap)
                     result[GROUPS[processing]][name] = figures
             if reported and self.events == "model":
                 result["events"][name] = self._own_events(context, test)
-        names = ("metrics.json", "model", *(["scores"] if reported else []))
-        notes = {}
-        if if_main_process():
-            # Without anything to choose on, the teacher's average is the safer of the two.
-            name, processing = best_of(result["selection"]) if chosen_on else (max(candidates), "filters")
-            notes = {"selected": name, "selected_processing": processing}
-            rule, test = tried[name, processing]
-            self._write(context, candidates[name], test, rule, {**result, **notes})
-        ddp_barrier()
-        return StageResult({name: context.folder / name for name in names}, notes)
+        return result, tried
 
     def _candidates(self, context: RunContext) -> dict[str, SoundEventModel]:
         models: dict[str, SoundEventModel] = {}
@@ -183,7 +202,8 @@ class Evaluate:
         return models
 
     def _score(self, context: RunContext, model: SoundEventModel, subset: str) -> Scored:
-        scorer = Scorer(model, self.scoring, self.batch_clips, events=self.events == "model")
+        events = self.events == "model"
+        scorer = Scorer(model, self.scoring, self.batch_clips, events=events, encoded=context.encoded)
         scored: Scored = {}
         for batch in clip_batches(context, model, [subset], self.batch_clips, whole=True):
             samples = (batch.seconds * batch.sample_rate).round().int().tolist()

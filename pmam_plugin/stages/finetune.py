@@ -112,6 +112,7 @@ class FineTune:
             self.teacher_windows,
             self.recalibrate,
             self.validate_first,
+            context.encoded,
         )
         if "heads" in context.artifacts:
             brain.load_heads(load_file(context.artifacts["heads"]))

@@ -14,10 +14,13 @@ from pmam_plugin import __version__
 from pmam_plugin.audio import read_audio
 from pmam_plugin.checkpoints import load_model
 from pmam_plugin.config import configurable
+from pmam_plugin.data import TRAINING_SUBSETS
 from pmam_plugin.evaluation import psd_roc, read_metrics, read_scores
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.postprocessing import PostProcessing
 from pmam_plugin.report.training import ClipExample, StageRecord, TrainingReport, write_training_report
+from pmam_plugin.report.verdict import verdict
+from pmam_plugin.stages.evaluate import GROUPS
 from pmam_plugin.stages.runner import RunContext, StageResult
 
 HEADLINES = ("psds1", "psds2", "psds1_mean", "event_f1_macro", "event_f1_micro", "segment_f1_macro", "clip_f1_macro")
@@ -48,6 +51,7 @@ class Report:
             postprocessing = load_model(context.artifacts["model"]).postprocessing
             report = TrainingReport(
                 title=self.title,
+                summary="" if scores is None else run_verdict(context),
                 configuration=_configuration(context.folder),
                 stages=[
                     StageRecord(record.stage, record.seconds, record.skipped, record.curves, record.notes)
@@ -98,6 +102,21 @@ class Report:
                 )
             )
         return examples
+
+
+def run_verdict(context: RunContext) -> str:
+    """How good the model of a run is, in a sentence or two (:func:`pmam_plugin.report.verdict.verdict`)."""
+    metrics = read_metrics(context.folder / "metrics.json")
+    figures = metrics[GROUPS[metrics["selected_processing"]]][metrics["selected"]]
+    learned: dict[str, int] = dict.fromkeys(context.data.labels, 0)
+    for name in TRAINING_SUBSETS:
+        learned |= {
+            label: learned[label] + count
+            for label, count in context.data.report["subsets"].get(name, {}).get("labels", {}).items()
+        }
+    durations = context.data.durations("test")
+    points: list[Any] = next((record.notes["points"] for record in context.records if "points" in record.notes), [])
+    return verdict(figures, learned, len(durations), sum(durations.values()), points)
 
 
 def summary_table(context: RunContext) -> str:

@@ -25,6 +25,7 @@ from pmam_plugin.data import Prepared
 from pmam_plugin.data.cache import DEFAULT_GIGABYTES, default_cache_folder
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import read_json, write_json
+from pmam_plugin.inference.encoded import EncodedWindows
 from pmam_plugin.nn.precision import Precision, choose_precision
 from pmam_plugin.stages.description import describe, difference
 from pmam_plugin.stages.sharing import SharedStages
@@ -55,6 +56,7 @@ class RunContext:
             false, or the folder of the cache.
         cache_gigabytes: what the cache may grow to.
         workers: processes that read clips ahead.
+        encoded: what a frozen encoder says of the windows that are scored.
         shared: folder of what several runs have in common (finished stages, embeddings); None shares nothing.
     """
 
@@ -69,6 +71,7 @@ class RunContext:
     cache_gigabytes: float = DEFAULT_GIGABYTES
     workers: int = 0
     shared: Path | None = None
+    encoded: EncodedWindows = field(default_factory=EncodedWindows)
 
     def __post_init__(self) -> None:
         formats = {

@@ -132,11 +132,7 @@ def read_annotations(
     source = Path(path)
     if not source.is_dir():
         return _read_file(source, name, label_column)
-    files = sorted(
-        file
-        for file in source.rglob("*")
-        if file.suffix.lower() in _READABLE and not is_hidden(file.relative_to(source)) and file.is_file()
-    )
+    files = label_files(source)
     if name is not None:
         endings = tuple(ending.lower() for ending in FORMATS[format_named(name, path)].endings)
         files = [file for file in files if file.name.lower().endswith(endings)]
@@ -144,15 +140,27 @@ def read_annotations(
         raise InputError(
             f"{path}: holds no label file (looked for {', '.join(sorted(_READABLE))}); give another folder"
         )
-    parts = {}
-    for file in files:
-        part = _read_file(file, name, label_column)
-        folder = file.parent.relative_to(source)
-        if FORMATS[_format(file, name)].single or not _names_files(file):
-            part.events["filename"] = [(folder / value).as_posix() for value in part.events["filename"]]
-            part.seconds = {(folder / value).as_posix(): length for value, length in part.seconds.items()}
-        parts[file] = part
-    return Annotations.join(parts)
+    return Annotations.join({file: read_within(source, file, name, label_column) for file in files})
+
+
+def label_files(folder: Path) -> list[Path]:
+    """Files of a folder, searched in depth, whose ending labels have; hidden ones are passed over."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in _READABLE and not is_hidden(file.relative_to(folder)) and file.is_file()
+    )
+
+
+def read_within(folder: Path, file: Path, name: str | None = None, label_column: str | None = None) -> Annotations:
+    """Annotations of a file inside ``folder``, whose recordings are named by their place in it; see
+    :func:`read_annotations`."""
+    part = _read_file(file, name, label_column)
+    place = file.parent.relative_to(folder)
+    if FORMATS[_format(file, name)].single or not _names_files(file):
+        part.events["filename"] = [(place / value).as_posix() for value in part.events["filename"]]
+        part.seconds = {(place / value).as_posix(): length for value, length in part.seconds.items()}
+    return part
 
 
 def write_annotations(

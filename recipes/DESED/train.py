@@ -30,7 +30,13 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.files import write_text
 from pmam_plugin.stages import RunContext, refuse_changes, run_stages, summary_table, without
 from pmam_plugin.stages.arguments import quote_paths
-from pmam_plugin.stages.experiment import build_experiment, described, lay_over, read_experiment
+from pmam_plugin.stages.experiment import (
+    build_experiment,
+    described,
+    first_input_error,
+    lay_over,
+    read_experiment,
+)
 
 logger = logging.getLogger("pmam_plugin.recipe")
 
@@ -45,15 +51,6 @@ def find_hparams(name: str) -> str:
         if place.is_file():
             return str(place)
     raise InputError(f"{name}: no such file; the repository's experiments are in hparams/")
-
-
-def first_input_error(error: BaseException | None) -> InputError | None:
-    """HyperPyYAML wraps what constructors raise; find the sentence meant for the user."""
-    while error is not None:
-        if isinstance(error, InputError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def load_experiment(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any], str]:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from pmam_plugin.data import Manifest, class_list, prepare, read_clip, recordings
-from pmam_plugin.data.holdout import excerpt_source
+from pmam_plugin.data import Clip, Manifest, class_list, prepare, read_clip, recordings
+from pmam_plugin.data.holdout import excerpt_source, split_clips
 from pmam_plugin.errors import InputError
 from pmam_plugin.tables import read_events
 from tests.data.corpus import EVENTS, noise, table, tiny_corpus
@@ -252,18 +252,33 @@ def test_a_plain_folder_of_recordings_is_unlabelled_and_long_ones_are_cut_into_c
     assert with_selection.report["selection"] == "held out of unlabelled"
 
 
-def test_events_are_cut_with_their_long_recording_but_a_test_recording_stays_whole(tmp_path):
+def test_no_event_is_lost_at_the_cuts_of_a_long_recording_and_a_test_recording_stays_whole(tmp_path):
     root = tmp_path / "c"
     for part in ("train/strong", "validation/validation"):
-        noise(root / "audio" / part / "long.wav", seconds=20)
-    rows = [("long.wav", 8, 12, "Dog"), ("long.wav", 15, 20.4, "Cat")]
+        noise(root / "audio" / part / "long.wav", seconds=28.9)
+    rows = [("long.wav", 8, 12, "Dog"), ("long.wav", 15, 27.5, "Cat"), ("long.wav", 28.6, 28.8, "Dog")]
     table(root / "metadata/train/strong.tsv", EVENTS, rows)
     table(root / "metadata/validation/validation.tsv", EVENTS, rows)
     data = prepare(root, tmp_path / "out", selection="none")
-    events = data.events("strong")
-    assert events["filename"].tolist() == ["long_0.000_10.000", "long_10.000_20.000", "long_10.000_20.000"]
-    assert events[["onset", "offset"]].to_numpy().tolist() == [[8, 10], [0, 2], [5, 10]]
-    assert data.durations("test") == {"long@test": 20.0} or data.durations("test") == {"long": 20.0}
+    clips = {(clip.start, round(clip.seconds, 1)): clip.events for clip in data.manifests["strong"]}
+    assert list(clips) == [(0, 10), (7.5, 10), (14.5, 10), (18.9, 10)]
+    events = [[(event.onset, event.offset, event.label) for event in found] for found in clips.values()]
+    whole = (0.5, 4.5, "Dog")
+    assert events[:2] == [[(8, 10, "Dog")], [whole, (7.5, 10, "Cat")]]
+    assert events[2:] == [[(0.5, 10, "Cat")], [(0, 8.6, "Cat"), (9.7, 9.9, "Dog")]]
+    assert set(data.durations("test").values()) == {28.9}
+
+
+def test_the_last_recording_of_a_class_is_not_held_out(tmp_path):
+    sounds = [("Dog",), ("Dog", "Cat"), ("Dog", "Cat"), ("Owl", "Dog"), ("Dog",)]
+    clips = [Clip(f"{number}", tmp_path / f"{number}.wav", 10.0, labels=labels) for number, labels in enumerate(sounds)]
+    for seed in range(20):
+        kept, held = split_clips(clips, 0.4, seed)
+        assert {label for clip in kept for label in clip.labels or ()} == {"Dog", "Cat", "Owl"}
+        assert {label for clip in held for label in clip.labels or ()} == {"Dog", "Cat"}
+        assert len(kept) == 3
+    different = [Clip(name, tmp_path / name, 10.0, labels=(name,)) for name in "abc"]
+    assert len(split_clips(different, 0.3, 0)[1]) == 1
 
 
 def test_a_folder_without_data_and_wrong_options_are_refused(corpus, tmp_path):

@@ -1,5 +1,6 @@
 """A frozen encoder runs once, and nobody can tell from the model that its clips were not heard again."""
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -10,8 +11,10 @@ from pmam_plugin.data import class_list
 from pmam_plugin.encoders import FrozenEncoder, PatchEncoder
 from pmam_plugin.features import FrontEnds, LogMel
 from pmam_plugin.inference import Scoring
+from pmam_plugin.inference.encoded import EncodedWindows
+from pmam_plugin.inference.scoring import Scorer
 from pmam_plugin.models import Backbone, FrameDetector, LinearSoftmaxHead
-from pmam_plugin.nn.context import IdentityContext
+from pmam_plugin.nn.context import IdentityContext, RecurrentContext
 from pmam_plugin.prototypes import ArrayStore, GaussianMixture
 from pmam_plugin.stages import Embed, EStep, FineTune, Prepare, RunContext, run_stages
 from pmam_plugin.stages.loading import clip_batches
@@ -140,3 +143,25 @@ def test_a_frozen_encoder_stays_at_rest_and_the_rest_learns():
     encoder({"mel": torch.randn(2, 64, 100)}).frames.sum().backward()
     assert all(parameter.grad is None for parameter in encoder.encoder.parameters())
     assert encoder.projection.weight.grad is not None
+
+
+def test_a_window_that_is_scored_again_is_not_encoded_again_and_its_scores_are_the_same():
+    torch.manual_seed(0)
+    encoder = FrozenEncoder(PatchEncoder(dim=16, depth=1, heads=2), 8, input_dropout=0.0, dropout=0.0)
+    backbone = Backbone(FrontEnds(mel=LogMel(n_mels=64)), encoder, RecurrentContext(8, 8, 1))
+    model = FrameDetector(backbone, LinearSoftmaxHead(16, 2), ("a", "b"), clip_seconds=1.0).eval()
+    waves = [torch.randn(samples) for samples in (16_000, 40_000, 9_000)]
+    plain = Scorer(model, Scoring()).waves(waves)
+    encoded, calls = EncodedWindows(), []
+    encoder.encoder.register_forward_hook(lambda *_: calls.append(1))
+    for attempt, expected in enumerate((True, False)):
+        before = len(calls)
+        again = Scorer(model, Scoring(), 4, encoded=encoded).waves(waves)
+        assert (len(calls) > before) == expected, attempt
+        for one, other in zip(plain, again, strict=True):
+            assert np.allclose(one.frames, other.frames, atol=1e-6)
+    next(encoder.encoder.parameters()).data.mul_(1.5)
+    other = Scorer(model, Scoring(), 4, encoded=encoded).waves(waves)[0].frames
+    assert not np.allclose(other, plain[0].frames, atol=1e-6)
+    full = EncodedWindows(gigabytes=0.0)
+    assert np.allclose(Scorer(model, Scoring(), 4, encoded=full).waves(waves)[0].frames, other, atol=1e-6)

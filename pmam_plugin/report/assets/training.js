@@ -75,6 +75,21 @@ function drawClasses() {
   if (names.length > 1) host.after(legendOf(names.map((name, i) => ({ name, tint: SERIES_TINTS[i] }))));
 }
 
+function drawLearning() {
+  const host = byId("learning-curve");
+  if (!host) return;
+  const points = report.learning;
+  const all = points.map((point) => [100 * point.share, point.event_f1_macro]);
+  const classes = Object.keys(points.at(-1).event_f1).map((label, i) => ({
+    name: `${spaced(label)}, ${points.at(-1).events[label]} examples`, tint: colour(i + 2), thin: true,
+    points: points.map((point) => [100 * point.share, point.event_f1[label] ?? null]),
+  }));
+  const series = [{ name: "mean over classes", points: all, tint: colour(0) }, ...classes];
+  const chart = make("div", {});
+  host.append(chart, legendOf(series));
+  lineChart(chart, { series, x: [0, 100], y: [0, 1], xLabel: "% of the labelled recordings", yLabel: "event F1", height: 260, label: "Event F1 over the share of labels" });
+}
+
 function drawClips() {
   const labels = [...new Set(report.clips.flatMap((clip) => clip.lanes.map((lane) => lane.label)))];
   const colours = Object.fromEntries(labels.map((label, index) => [label, index]));
@@ -85,4 +100,5 @@ drawCurves();
 drawPrototypes();
 drawRoc();
 drawClasses();
+drawLearning();
 drawClips();

@@ -1,0 +1,320 @@
+"""From an annotator's folder to a detector within a given time: the recipe, sized by what this machine can do.
+
+Nothing is trained here that the recipe would not train. The experiment ``annotated.yaml`` is laid out for the data and
+the time, written in full to ``hyperparams.yaml``, and run; ``recipes/DESED/train.py`` goes on with that file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pmam_plugin.brains.base import TrainingPlan
+from pmam_plugin.config import rebuilt
+from pmam_plugin.data.annotated import LaidOut, lay_out
+from pmam_plugin.data.survey import Survey, describe_survey, survey_folder
+from pmam_plugin.encoders.frozen import FrozenEncoder
+from pmam_plugin.files import write_text
+from pmam_plugin.inference.encoded import EncodedWindows
+from pmam_plugin.report.page import duration_text
+from pmam_plugin.stages.experiment import (
+    build_experiment,
+    described,
+    experiment_file,
+    first_input_error,
+    lay_over,
+    read_experiment,
+)
+from pmam_plugin.stages.finetune import FineTune
+from pmam_plugin.stages.prepare import without
+from pmam_plugin.stages.report import run_verdict
+from pmam_plugin.stages.runner import RunContext, run_stages
+
+logger = logging.getLogger(__name__)
+
+_EXPERIMENT = "annotated.yaml"
+_CURVE, _TRIED = "learning_curve", ("estep_1", "pretrain_1", "estep_2", "pretrain_2")
+# Shares of the time: encoding what is learned from, and what must stay free at the end.
+_ENCODING, _RESERVE = 0.35, 0.12
+_FEWEST_UPDATES = 120  # below that a fine-tuning is no fine-tuning: other things are left out first
+_FEWEST_EPOCHS = 4
+_WORTH = 0.5  # seconds without labels per labelled one, from which pre-training is tried
+_PROBE_UPDATES = (1, 2, 12)
+_HEARD_TWICE = 2.0  # windows of a recording that is scored overlap by half
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is left of a training.
+
+    Attributes:
+        folder: holds ``model/``, ``report.html``, ``metrics.json``, ``hyperparams.yaml``.
+        verdict: how good the model is, and which class needs more examples.
+        seconds: that it took.
+    """
+
+    folder: Path
+    verdict: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is trained.
+
+    Attributes:
+        epochs: of a fine-tuning.
+        steps: updates of an epoch.
+        pretrained: whether pre-training is tried.
+        fits: whether all of it fits into the time.
+    """
+
+    epochs: int
+    steps: int
+    pretrained: bool
+    fits: bool
+
+
+def sized(free: float, update: float, epoch: float, epochs: int, steps: int, worth: bool) -> Size:
+    """The largest training that fits into ``free`` seconds, at most the one that is planned.
+
+    With pre-training: two rounds of it, about a fine-tuning together; two fine-tunings, of which the better is kept;
+    two more for the learning curve. Without: one and two. What there is no time for is left out, first pre-training,
+    then the learning curve, then updates.
+
+    Args:
+        free: s.
+        update: s of an update.
+        epoch: s of what else an epoch takes (checkpoint, validation).
+        epochs, steps: planned; an epoch is ``steps`` updates.
+        worth: whether pre-training is worth a try.
+    """
+    planned = epochs * steps
+    for pretrained, runs in ((True, 5), (False, 3), (False, 1)):
+        if pretrained and not worth:
+            continue
+        for fewer in sorted({epochs, max(1, epochs // 2), min(epochs, _FEWEST_EPOCHS)}, reverse=True):
+            updates = min(planned, int((free / runs - fewer * epoch) / update))
+            if updates >= min(planned, _FEWEST_UPDATES):
+                return Size(fewer, max(1, updates // fewer), pretrained, True)
+    fewest = min(epochs, _FEWEST_EPOCHS)
+    left = free - fewest * epoch
+    return Size(fewest, max(1, int(left / update) // fewest), False, left >= fewest * update)
+
+
+class _Clock:
+    def __init__(self, minutes: float) -> None:
+        self.begin, self.total = time.monotonic(), 60.0 * minutes
+
+    @property
+    def used(self) -> float:
+        return time.monotonic() - self.begin
+
+    @property
+    def left(self) -> float:
+        return self.total - self.used
+
+
+def train_annotated(
+    folder: Path,
+    out: Path,
+    unlabelled: Path | None = None,
+    minutes: float = 10.0,
+    encoder: str | None = None,
+    device: str | None = None,
+    seed: int = 1,
+    changes: Mapping[str, Any] | None = None,
+    tell: Tell = lambda _: None,
+    quiet: bool = True,
+) -> Trained:
+    """Look at the data, hold out recordings, train, choose thresholds, measure and report, within ``minutes``.
+
+    Args:
+        folder: recordings of any length with their labels beside them.
+        out: where everything goes; a folder of an earlier call is gone on with.
+        unlabelled: a folder of further recordings.
+        minutes: that all of it may take.
+        encoder: a YAMNet's file or model folder; None takes the package's.
+        device: where to compute.
+        seed: of everything random, and of which recordings are held out.
+        changes: keys of ``annotated.yaml`` to set, beside those that are sized here.
+        tell: is told what goes on, a line at a time.
+        quiet: without SpeechBrain's progress bars.
+
+    Raises:
+        InputError: data that cannot be trained on, an encoder that is none, or a time that is too short.
+    """
+    clock = _Clock(minutes)
+    run = _Run(out, encoder, device, seed, dict(changes or {}), quiet)
+    survey = survey_folder(folder, 1.0 / run.sketch()["encoder"].frame_rate, logger.info)
+    for line in describe_survey(survey):
+        tell(line)
+    more = None
+    if unlabelled is not None:
+        more = survey_folder(unlabelled, 0.0, logger.info, unlabelled=True)
+        for line in describe_survey(more):
+            tell(line)
+    laid = _laid_out(survey, more, run, clock, tell)
+    run.settings["data_folder"] = str(laid.folder.resolve())
+    run.through("embed")
+    tell(f"sound encoded: {duration_text(clock.used)} of {duration_text(clock.total)} used")
+    run.size(clock, tell)
+    run.through("evaluate")
+    tell(f"trained and measured: {duration_text(clock.used)} used")
+    run.size_curve(clock, tell)
+    run.through("report")
+    sentence = run_verdict(run.context)
+    return Trained(out, sentence, clock.used)
+
+
+def _laid_out(survey: Survey, more: Survey | None, run: _Run, clock: _Clock, tell: Tell) -> LaidOut:
+    """The corpus, no larger than what can be encoded in its share of the time."""
+    capacity = _ENCODING * clock.total * run.encoding_speed()
+    labelled = survey.seconds(survey.labelled) * (0.65 + 0.35 * _HEARD_TWICE)
+    share = min(1.0, 0.8 * capacity / labelled) if labelled else 1.0
+    room = max(0.0, capacity - labelled * share)
+    laid = lay_out(survey, run.folder / "corpus", more, share=share, unlabelled_seconds=room, seed=run.seed)
+    counts = laid.recordings
+    tell(
+        f"learning from {counts.get('strong', 0)} recordings and {counts.get('unlabelled', 0)} without labels, "
+        f"choosing on {counts.get('selection', 0)}, measuring on {counts.get('test', 0)}; none is in two of these"
+    )
+    if share < 1 or laid.left_out:
+        tell(f"  {laid.left_out} recordings do not fit into {clock.total / 60:g} minutes; --minutes gives more")
+    if laid.unmeasured:
+        tell(f"  not measured, since too few recordings have it: {', '.join(laid.unmeasured)}")
+    run.settings["subsets"] = [name for name in ("strong", "unlabelled") if counts.get(name)]
+    if "unlabelled" in counts:
+        run.settings["most_clips"] = {"unlabelled": max(1, int(room / 10))}
+    return laid
+
+
+class _Run:
+    """The experiment as it stands, and how far it has been run."""
+
+    def __init__(
+        self, folder: Path, encoder: str | None, device: str | None, seed: int, changes: dict[str, Any], quiet: bool
+    ) -> None:
+        self.folder, self.seed, self.quiet, self.device = folder, seed, quiet, device
+        self.file = experiment_file(_EXPERIMENT)
+        self.base = read_experiment(self.file)
+        self.settings: dict[str, Any] = {"seed": seed, "output_folder": str(folder.resolve()), **changes}
+        if encoder is not None:
+            self.settings["encoder_checkpoint"] = encoder
+        self.encoded = EncodedWindows()
+        self.context: RunContext
+
+    def sketch(self) -> dict[str, Any]:
+        """The experiment built for a single class, before there are data: to know the model's grid and speed."""
+        return self._built(self._text({"data_folder": ".", "labels": ["any"]}))
+
+    def encoding_speed(self) -> float:
+        """Seconds of sound that the frozen encoder takes in a second, measured on noise."""
+        backbone = self.sketch()["backbone"].eval()
+        frozen = next(part for part in backbone.modules() if isinstance(part, FrozenEncoder))
+        device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        backbone.to(device)
+        seconds, clips = 10, 2
+        wave = 0.1 * torch.randn(clips, seconds * backbone.sample_rate, device=device)
+        with torch.inference_mode():
+            frozen.encoder(backbone.frontend(wave[:1]), tokens=False).frames.cpu()
+            begin = time.monotonic()
+            frozen.encoder(backbone.frontend(wave), tokens=False).frames.cpu()
+        return seconds * clips / (time.monotonic() - begin)
+
+    def through(self, last: str) -> None:
+        """Run the stages up to the one of that name; what is done already is skipped."""
+        text = self._text({})
+        hparams = self._built(text)
+        write_text(self.folder / "hyperparams.yaml", described(self.file, self.base) + text)
+        options: dict[str, Any] = {"precision": hparams["precision"], "noprogressbar": self.quiet}
+        if self.device:
+            options["device"] = self.device
+        self.context = RunContext(self.folder, self.seed, options, cache_audio=False, encoded=self.encoded)
+        stages = without(hparams["stages"], hparams.get("skip_stages") or [])
+        names = [stage.name for stage in stages]
+        run_stages(stages[: names.index(last) + 1], self.context)
+
+    def size(self, clock: _Clock, tell: Tell) -> None:
+        """Choose updates, and whether pre-training is tried, by how long an update takes here."""
+        plan, update, epoch = self._probe()
+        manifests = self.context.data.manifests
+        seconds = {name: sum(clip.seconds for clip in manifest) for name, manifest in manifests.items()}
+        worth = seconds.get("unlabelled", 0.0) >= _WORTH * seconds["strong"]
+        free = clock.left - _RESERVE * clock.total - self._scoring_seconds()
+        size = sized(free, update, epoch, plan.epochs, int(plan.steps_per_epoch), worth)
+        self.settings |= {"finetune_epochs": size.epochs, "finetune_steps": size.steps}
+        if size.pretrained:
+            share = size.epochs * size.steps / (plan.epochs * int(plan.steps_per_epoch))
+            self.settings["pretrain_steps"] = max(1, round(self.sketch()["pretrain_steps"] * share))
+        else:
+            self.skip(*_TRIED)
+        why = "" if size.pretrained else " (no time for it)" if worth else " (too little sound without labels)"
+        pays = "tried: the selection recordings decide whether it pays" if size.pretrained else "not tried"
+        tell(f"fine-tuning in {size.epochs * size.steps} updates; PMAM pre-training {pays}{why}")
+        if not size.fits:
+            tell(f"  {clock.total / 60:g} minutes are too few for these data here; it will take longer")
+
+    def size_curve(self, clock: _Clock, tell: Tell) -> None:
+        """Keep as many points of the learning curve as there is time for."""
+        once = next(record.seconds for record in self.context.records if record.stage == "finetune")
+        if _TRIED[-1] not in self.settings.get("skip_stages", []):
+            once /= 2
+        once += 0.5 * next(record.seconds for record in self.context.records if record.stage == "evaluate")
+        fit = int((clock.left - 0.5 * _RESERVE * clock.total) / max(once, 1e-3))
+        shares = list(self.sketch()["curve_shares"])
+        kept = shares[max(0, len(shares) - fit) :] if fit > 0 else []
+        if kept:
+            self.settings["curve_shares"] = kept
+            tell(f"learning curve: again with {', '.join(f'{100 * share:.0f} %' for share in kept)} of the labels")
+        else:
+            self.skip(_CURVE)
+            tell("learning curve: no time for it")
+
+    def skip(self, *stages: str) -> None:
+        """Leave stages out."""
+        self.settings["skip_stages"] = [*self.settings.get("skip_stages", []), *stages]
+
+    def _probe(self) -> tuple[TrainingPlan, float, float]:
+        """The plan of the fine-tuning, the seconds of an update, and those of what else an epoch takes."""
+        finetune: FineTune = self._built(self._text({}))["finetune"]
+        place = self.folder / "stages" / "probe"
+        spent = []
+        for updates in _PROBE_UPDATES:  # the first run also imports, and encodes the selection recordings
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+            short = rebuilt(finetune, plan=rebuilt(finetune.plan, epochs=1, steps_per_epoch=updates))
+            begin = time.monotonic()
+            short.run(replace(self.context, artifacts=dict(self.context.artifacts), records=[]), place)
+            spent.append(time.monotonic() - begin)
+        shutil.rmtree(place)
+        _, some, many = _PROBE_UPDATES
+        update = max(1e-3, (spent[2] - spent[1]) / (many - some))
+        return finetune.plan, update, max(0.0, spent[1] - some * update)
+
+    def _scoring_seconds(self) -> float:
+        """What scoring the test recordings will take."""
+        heard = sum(self.context.data.durations("test").values()) * _HEARD_TWICE
+        return heard / self.encoding_speed()
+
+    def _text(self, changes: Mapping[str, Any]) -> str:
+        settings = {**self.settings, **changes}
+        lines = "".join(f"{key}: {json.dumps(value)}\n" for key, value in settings.items())
+        return lay_over(self.base, lines, str(self.file), may_add=False)
+
+    def _built(self, text: str) -> dict[str, Any]:
+        try:
+            return build_experiment(text, str(self.file))
+        except Exception as error:
+            reason = first_input_error(error)
+            raise reason or error from None
