@@ -114,7 +114,7 @@ class MeanTeacherBrain(StageBrain):
             with torch.no_grad():
                 options = {} if self.teacher_windows is None else {"windows": self.teacher_windows}
                 teacher = self.teacher.model(teacher_features, padding=padding, **options)
-        return StepState(student, teacher, targets, batch, padding, plan, self.modules)
+        return StepState(student, teacher, targets, batch, padding, plan, self.modules, self.views.mix_teacher)
 
     def compute_objectives(self, predictions: StepState | None, batch: Batch, stage: sb.Stage) -> Tensor:
         """Sum of the terms, each recorded under its name; zero in validation, where scores decide."""

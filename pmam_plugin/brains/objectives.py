@@ -35,6 +35,7 @@ class StepState:
         padding: true where a frame is padding, ``(batch, frames)``.
         plan: how clips were mixed; None where they were not.
         modules: trained modules by name, wrapped for distributed training.
+        teacher_mixed: the teacher saw the mixture too, not the clean clips.
     """
 
     student: Detection
@@ -44,6 +45,7 @@ class StepState:
     padding: Tensor
     plan: MixPlan | None
     modules: Mapping[str, nn.Module]
+    teacher_mixed: bool = False
 
     @property
     def valid_frames(self) -> Tensor:
@@ -184,6 +186,8 @@ class MixedPseudoLabels:
         """See :class:`Objective`."""
         if not self.uses_teacher:
             return {}
+        if state.plan is not None and state.teacher_mixed:
+            raise ValueError("the teacher saw mixtures, whose answers cannot be mixed again; set mix_teacher: false")
         student, teacher = state.student, _teacher_of(state)
         frames, mixed = teacher.frames.detach(), state.plan.mix_targets if state.plan is not None else _unmixed
         composed = frames.new_zeros(len(frames))
@@ -208,9 +212,10 @@ class EmbeddingContrast:
     """ATST-SEDv2's embedding-level loss between the student's mixture and the teacher's clean clips.
 
     ``ramp * mean over clips of [w* d(p, z_i) + (1 - w*) d(p, z_j)]``, ``d = 2 - 2 cos``, ``p`` the predictor of the
-    projector of the student's frame embeddings, ``z`` the averaged projector of the teacher's. Projector and
-    predictor serve training only; the exported model does not hold them. Their batch norm never sees padded frames.
-    With a ramp to 0 there are no heads. The paper says neither which embedding nor which clips: arguments.
+    projector of the student's frame embeddings, ``z`` the averaged projector of the teacher's; where the teacher sees
+    the mixture too, it is ``d(p, z_i)``. Projector and predictor serve training only; the exported model does not hold
+    them. Their batch norm never sees padded frames. With a ramp to 0 there are no heads. The paper says neither which
+    embedding nor which clips: arguments.
 
     Args:
         projector: ``(frames, dim) -> (frames, projected)``.
@@ -258,12 +263,13 @@ class EmbeddingContrast:
 
     def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
         """See :class:`Objective`."""
-        if not self.uses_teacher:
+        weight = self.ramp.value(step, steps_per_epoch)
+        if not weight:
             return {}
         student, teacher = self._embeddings(state.student), self._embeddings(_teacher_of(state))
         if self.warm_up:
             student = student.detach()
-        valid, plan = ~state.padding, state.plan
+        valid, plan = ~state.padding, None if state.teacher_mixed else state.plan
         predicted = state.modules["predictor"](state.modules["projector"](student[valid].float()))
         target = self.teacher.model(teacher[valid].float()).detach()
         per_clip = embedding_contrast(
@@ -275,7 +281,7 @@ class EmbeddingContrast:
             padding=state.padding,
         )
         counted = None if self.clips == "all" else ~state.batch.has_weak
-        return {"contrast": self.ramp.value(step, steps_per_epoch) * masked_mean(per_clip, counted)}
+        return {"contrast": weight * masked_mean(per_clip, counted)}
 
     def _embeddings(self, detection: Detection) -> Tensor:
         embedding = detection.embedding if self.layer == "context" else detection.encoded

@@ -122,18 +122,20 @@ class StepDown:
 class Ramp:
     """Weight of a loss term that grows with training and then stays.
 
-    With ``x = step / length``: ``linear`` x, ``sigmoid`` 1 / (1 + exp(-10 (x - 1/2))), ``exponential``
-    exp(-5 (1 - x)^2), ``none`` 1.
+    It is 0 for ``start`` epochs. Then, with ``x = step / length``: ``linear`` x, ``sigmoid`` 1 / (1 + exp(-10 (x -
+    1/2))), ``exponential`` exp(-5 (1 - x)^2), ``none`` 1.
 
     Args:
         maximum: value after the ramp.
         epochs: its length.
         shape: linear, sigmoid, exponential or none.
+        start: epochs before it.
     """
 
     maximum: float
     epochs: float = 0.0
     shape: str = "linear"
+    start: float = 0.0
 
     def __post_init__(self) -> None:
         if self.shape not in ("linear", "sigmoid", "exponential", "none"):
@@ -142,6 +144,9 @@ class Ramp:
     def value(self, step: int, steps_per_epoch: int) -> float:
         """Weight at ``step``, counted from 0."""
         length = self.epochs * steps_per_epoch
+        step -= round(self.start * steps_per_epoch)
+        if step < 0:
+            return 0.0
         if self.shape == "none" or length <= 0 or step >= length:
             return self.maximum
         x = step / length

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -194,3 +196,29 @@ def test_a_term_without_its_teacher_says_so():
         Consistency(ONE)(state(teacher=False), 0, 1)
     with pytest.raises(ValueError, match="clips or tags"):
         Consistency(ONE, clip_target="frames")
+
+
+def test_what_a_teacher_says_of_mixtures_is_not_mixed_again():
+    """The pseudo-labels refuse it; the contrast compares each mixture with itself."""
+    now = state(plan([0.7] * CLIPS, [0.7] * CLIPS, [*range(1, CLIPS), 0]))
+    on_mixture = dataclasses.replace(now, teacher_mixed=True)
+    with pytest.raises(ValueError, match="cannot be mixed again"):
+        MixedPseudoLabels(ONE, ONE)(on_mixture, 0, 1)
+    torch.manual_seed(0)
+    contrast = EmbeddingContrast(Projector(DIM, 8, 4), Predictor(4, 8), ONE)
+    modules = contrast.trainables()
+    mixed, unmixed, clean = (
+        float(contrast(dataclasses.replace(it, modules=modules), 0, 1)["contrast"])
+        for it in (on_mixture, dataclasses.replace(now, plan=None), now)
+    )
+    assert mixed == pytest.approx(unmixed)
+    assert abs(mixed - clean) > 1e-4
+
+
+def test_a_term_may_begin_late():
+    ramp = Ramp(2.0, epochs=2, start=3)
+    assert [ramp.value(epoch * 10, 10) for epoch in (0, 2, 3, 4, 5, 9)] == [0, 0, 0, 1, 2, 2]
+    assert [Ramp(2.0, shape="none", start=1).value(step, 10) for step in (9, 10)] == [0, 2]
+    contrast = EmbeddingContrast(Projector(DIM, 8, 4), Predictor(4, 8), Ramp(1.0, shape="none", start=1))
+    assert contrast(state(modules=contrast.trainables()), 0, 1) == {}
+    assert contrast(state(modules=contrast.trainables()), 1, 1)

@@ -87,6 +87,48 @@ def test_a_click_stands_where_its_label_stands_for_both_partners(streams, domain
     assert moved > 3
 
 
+EMBEDDING_RATE = 12.5  # half of the labels', as an encoder with longer frames has it
+
+
+def embedded():
+    """The same clips as a frozen encoder has stored them: where clip k clicks, its embedding points to axis k."""
+    batch = clicks()
+    frames = torch.arange(round(SECONDS * EMBEDDING_RATE)) / EMBEDDING_RATE
+    onsets = torch.tensor(ONSETS)[:, None]
+    sounding = (frames + 1 / EMBEDDING_RATE > onsets) & (frames < onsets + CLICK)
+    batch.embeddings = 5 * torch.eye(6)[:, :, None] * sounding[:, None] + 0.01 * torch.randn(6, 6, len(frames))
+    return batch
+
+
+def pointed(embeddings, clip, tone):
+    """When the embeddings of ``clip`` point to axis ``tone``, s; None where they do not."""
+    active = (embeddings[clip, tone] > 0.5).nonzero().squeeze(1)
+    return None if not len(active) else (float(active.float().mean()) + 0.5) / EMBEDDING_RATE
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("threshold", [1.0, 0.0], ids=["composition", "perturbation"])
+@pytest.mark.parametrize("mix_teacher", [True, False], ids=["teacher mixed", "teacher clean"])
+def test_a_click_stands_where_its_label_stands_in_stored_embeddings(mix_teacher, threshold, seed):
+    torch.manual_seed(seed)
+    shift = FrameShift(0.4, SECONDS)
+    views = Views(shift, ConditionalMixup(20.0, threshold), "embeddings", mix_teacher, mix_unlabelled=True)
+    student, teacher, targets, plan = views(FrontEnds(mel=LogMel()).eval(), embedded())
+    moved = 0
+    for clip, partner in enumerate(plan.partners.tolist()):
+        own, other = (pointed(student["embeddings"], clip, tone) for tone in (clip, partner))
+        assert own == pytest.approx(pointed(teacher["embeddings"], clip, clip), abs=1e-6)
+        assert other == pytest.approx(pointed(teacher["embeddings"], partner, partner), abs=1e-6)
+        assert (pointed(teacher["embeddings"], clip, partner) is not None) == mix_teacher
+        moved += abs(own - ONSETS[clip]) > 0.1
+        if clip < 2:
+            assert labelled(targets["strong"], clip, clip) == pytest.approx(own, abs=0.06)
+            composed = labelled(targets["strong"], clip, partner)
+            assert composed is None if threshold == 0 else composed == pytest.approx(other, abs=0.06)
+    assert moved > 2
+    assert not {name for name in targets if name.startswith("partner")}, "how loud a partner is, nobody knows"
+
+
 def test_the_level_of_a_partner_is_that_of_its_sound_in_the_mixture():
     frontend, batch = FrontEnds(mel=LogMel()).eval(), clicks()
     batch.waves[1] *= 0.1

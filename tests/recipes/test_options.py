@@ -2,10 +2,12 @@
 
 import csv
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from speechbrain.utils.run_opts import RunOptions
 
 from pmam_plugin.errors import InputError
@@ -73,6 +75,62 @@ def test_an_option_that_changes_updates_runs_the_stages_again(tmp_path, monkeypa
     for options, runs in (({}, 1), ({"noprogressbar": True}, 1), ({option: 2}, 2), ({option: 2}, 2), ({option: 3}, 3)):
         run_stages([stage], RunContext(tmp_path, 1, options), overwrite=True)
         assert stage.runs == runs, options
+
+
+# Every run option that README and docs name, with where it must arrive.
+GIVEN = {
+    "--device=cpu": ("device", "cpu"),
+    "--precision=fp32": ("precision", "fp32"),
+    "--eval_precision=fp32": ("eval_precision", "fp32"),
+    "--debug": ("debug", True),
+    "--debug_persistently": ("debug_persistently", True),
+    "--noprogressbar": ("noprogressbar", True),
+    "--max_grad_norm=2.5": ("max_grad_norm", 2.5),
+    "--grad_accumulation_factor=2": ("grad_accumulation_factor", 2),
+    "--optimizer_step_limit=7": ("optimizer_step_limit", 7),
+    "--ckpt_interval_minutes=3": ("ckpt_interval_minutes", 3.0),
+    "--distributed_backend=gloo": ("distributed_backend", "gloo"),
+}
+KEYS = {"cache_audio": "somewhere", "cache_gigabytes": 3, "num_workers": 2, "skip_stages": "[report]", "seed": 11}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "hparams").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_run_option_works_on_every_experiment(recipe, monkeypatch, tmp_path, file):
+    """Whatever the YAML says of it or not; what is built of the text is none of its business."""
+    monkeypatch.setattr(recipe, "ddp_init_group", lambda _: None)
+    monkeypatch.setattr(recipe, "build_experiment", lambda text, _: top_level(text))
+    keys = {**KEYS, "output_folder": str(tmp_path / "out"), "data_folder": str(tmp_path)}
+    flags = [f"--{name}={value}" for name, value in keys.items()]
+    hparams, options, text = recipe.load_experiment([str(file), *flags, *GIVEN])
+    assert {name: options[name] for name, _ in GIVEN.values()} == dict(GIVEN.values())
+    assert {name: str(hparams[name]).replace("'", "") for name in keys} == {n: str(v) for n, v in keys.items()}
+    assert text.count("num_workers: 2") == 1
+
+
+def top_level(text):
+    """Values and lists of an experiment, as text."""
+    found = {}
+    for key, value in yaml.compose(text, Loader=yaml.SafeLoader).value:
+        if isinstance(value, yaml.ScalarNode):
+            found[key.value] = value.value
+        elif isinstance(value, yaml.SequenceNode) and key.value != "stages":
+            found[key.value] = f"[{', '.join(str(item.value) for item in value.value)}]"
+    return found
+
+
+def test_no_run_option_of_the_docs_is_left_out():
+    """What stands beside the recipe in README or docs is given above, is a key of experiments, or another program's."""
+    pages = [ROOT / "README.md", ROOT / "recipes/DESED/README.md", *(ROOT / "docs").glob("*.md")]
+    commands = [
+        command for page in pages for command in re.findall(r"recipes/DESED/train\.py(?:.*\\\n)*.*", page.read_text())
+    ]
+    named = {name for command in commands for name in re.findall(r"--([a-z_]+)", command)}
+    keys = {key for path in (ROOT / "hparams").glob("*.yaml") for key in re.findall(r"(?m)^(\w+):", path.read_text())}
+    assert len(named) > 8
+    assert (
+        named - keys - {name for name, _ in GIVEN.values()} - KEYS.keys() - {"nproc_per_node", "overwrite", "any_key"}
+        == set()
+    )
 
 
 def rows():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pmam_plugin.brains import ParameterGroup, SetLoss, Supervised, TrainingPlan, Views
+from pmam_plugin.brains import EmbeddingContrast, ParameterGroup, Ramp, SetLoss, Supervised, TrainingPlan, Views
 from pmam_plugin.brains.base import save_tensors
 from pmam_plugin.checkpoints import load_model
 from pmam_plugin.data import class_list
@@ -17,7 +17,7 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.features import FrontEnds, LogMel
 from pmam_plugin.inference import Scoring
 from pmam_plugin.losses.set_criterion import SetCriterion
-from pmam_plugin.models import Backbone, FrameDetector
+from pmam_plugin.models import Backbone, FrameDetector, Predictor, Projector
 from pmam_plugin.models.attention_head import AttentionHead
 from pmam_plugin.nn.context import IdentityContext
 from pmam_plugin.nn.ema import EMATeacher
@@ -60,7 +60,7 @@ def detector(context):
 
 def stage(name, model, objectives=(), rate=1e-2, teacher_decay=0.9, groups=None, **options):
     groups = groups or [ParameterGroup("", rate)]
-    plan = TrainingPlan(1, {"strong": 2, "weak": 2}, groups, steps_per_epoch=2)
+    plan = TrainingPlan(1, {"strong": 2, "weak": 2}, groups, steps_per_epoch=2, max_grad_norm=None)
     return FineTune(name, model, plan, Views(), objectives or [Supervised(0.5)], Scoring(), teacher_decay, **options)
 
 
@@ -81,6 +81,35 @@ def test_what_the_stage_before_left_may_prove_the_best(context, tmp_path, valida
     assert same == validate_first
     steps = [int(step) for step, _ in result.curves["student_selection"]]
     assert steps == ([0, 2] if validate_first else [2])
+
+
+def contrast(warm_up):
+    return EmbeddingContrast(Projector(8, 16, 4), Predictor(4, 16), Ramp(1.0, shape="none"), warm_up=warm_up)
+
+
+def test_heads_learn_alone_in_the_first_stage_and_the_second_goes_on_with_them(context, tmp_path):
+    model, first, second = detector(context), contrast(True), contrast(False)
+    plain = stage("first", model).run(context, tmp_path / "plain")
+    warmed = stage("first", model, [Supervised(0.5), first]).run(context, tmp_path / "warmed")
+    students = [load_file(result.artifacts["student"]) for result in (plain, warmed)]
+    for name, value in students[0].items():
+        torch.testing.assert_close(students[1][name], value, msg=f"the heads moved the model's {name}")
+    heads = load_file(warmed.artifacts["heads"])
+    before = {f"projector.{name}": value for name, value in first.projector.state_dict().items()}
+    assert not torch.equal(heads["projector.0.weight"], before["projector.0.weight"])
+    assert not torch.equal(heads["teacher_projector.model.0.weight"], before["projector.0.weight"])
+    # The second stage hardly learns: what it ends with is what it was handed.
+    context.artifacts = warmed.artifacts
+    slow = stage("second", model, [Supervised(0.5), second], rate=1e-9).run(context, tmp_path / "slow")
+    kept = load_file(slow.artifacts["heads"])
+    for name in ("projector.0.weight", "predictor.3.weight"):
+        torch.testing.assert_close(kept[name], heads[name], rtol=1e-4, atol=1e-5)
+    # The average goes on where it was: its third and fourth update take a quarter and a fifth.
+    expected = heads["teacher_projector.model.0.weight"].lerp(heads["projector.0.weight"], 1 - 3 / 4 * 4 / 5)
+    torch.testing.assert_close(kept["teacher_projector.model.0.weight"], expected, rtol=1e-4, atol=1e-5)
+    # A stage without the term leaves them behind.
+    without = stage("second", model, [Supervised(0.5)]).run(context, tmp_path / "without")
+    assert "heads" not in without.artifacts
 
 
 def run_on(corpus, folder, *stages, **options):
