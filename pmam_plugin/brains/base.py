@@ -8,8 +8,10 @@ updates as one that was not, without fast-forwarding any random state.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -243,8 +245,9 @@ class StageBrain(sb.Brain):
         log = self.folder / "train_log.txt"
         if if_main_process() and log.exists():
             lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-            known = [line for line in lines if int(line.split(",")[0].split(":")[1]) <= self.epoch_counter.current]
-            write_text(log, "".join(known))
+            epochs = [re.match(r"epoch: (\d+)", line) for line in lines]
+            known = [epoch is None or int(epoch[1]) <= self.epoch_counter.current for epoch in epochs]
+            write_text(log, "".join(itertools.compress(lines, known)))
         if self.epoch_counter.current or self.step:
             logger.info(
                 "%s continues in epoch %d at update %d", self.name, self.epoch_counter.current, self.optimizer_step

@@ -71,7 +71,7 @@ class TaggerBrain(StageBrain):
         return loss
 
     def validation_scores(self, loss: float) -> dict[str, float]:
-        """Loss and mean average precision on the selection clips; the best precision is kept."""
+        """Loss and mean average precision on the selection clips; the best precision, if there is one, is kept."""
         from sklearn.metrics import average_precision_score
 
         logits, tags = (torch.cat(parts).numpy() for parts in zip(*self._seen, strict=True))
@@ -79,7 +79,8 @@ class TaggerBrain(StageBrain):
         present = tags.any(axis=0)
         precisions = [average_precision_score(tags[:, index], logits[:, index]) for index in np.flatnonzero(present)]
         precision = float(np.mean(precisions)) if precisions else 0.0
-        self.best.offer("model", precision, self.model.state_dict())
+        if precisions:
+            self.best.offer("model", precision, self.model.state_dict())
         return {"validation_loss": loss, "mean_average_precision": precision}
 
 

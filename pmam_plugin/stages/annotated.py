@@ -243,7 +243,8 @@ class _Run:
         self.context = RunContext(self.folder, self.seed, options, cache_audio=False, encoded=self.encoded)
         stages = without(hparams["stages"], hparams.get("skip_stages") or [])
         names = [stage.name for stage in stages]
-        run_stages(stages[: names.index(last) + 1], self.context)
+        # Sizes are measured anew by every call: what an earlier one made of others, or of other labels, gives way.
+        run_stages(stages[: names.index(last) + 1], self.context, overwrite=True)
 
     def size(self, clock: _Clock, tell: Tell) -> None:
         """Choose updates, and whether pre-training is tried, by how long an update takes here."""

@@ -29,6 +29,10 @@ class BestStart:
         self.finetune = finetune
         self.name, self.folder = finetune.name, finetune.folder
 
+    def check(self, context: RunContext) -> None:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        self.finetune.check(context)
+
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""
         pretrained = any(record.stage.startswith("pretrain") for record in context.records)

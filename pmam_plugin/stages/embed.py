@@ -12,6 +12,7 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from pmam_plugin.brains.base import save_tensors
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.frozen import FrozenEncoder
+from pmam_plugin.errors import InputError
 from pmam_plugin.prototypes import ArrayStore
 from pmam_plugin.stages.loading import clip_batches, distributed_share
 from pmam_plugin.stages.prepare import Pretrainable, copy_with_artifact
@@ -45,6 +46,14 @@ class Embed:
         batch_clips: int = 8,
     ) -> None:
         self.model, self.subsets, self.fitted, self.batch_clips = model, tuple(subsets), tuple(fitted), batch_clips
+
+    def check(self, context: RunContext) -> None:
+        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        if not set(self.fitted) & set(self.subsets) & set(context.data.manifests):
+            raise InputError(
+                f"{self.name}: the data have no {' and no '.join(self.fitted)} clips to measure embeddings on; name "
+                "other subsets (fitted)"
+            )
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.runner.Stage`."""

@@ -33,7 +33,7 @@ class LearningCurve:
         shares: of the labelled recordings, each in (0, 1), rising.
     """
 
-    always = False
+    always, reports = False, True
     name, folder = "learning_curve", "stages/learning_curve"
 
     def __init__(self, finetune: FineTune, evaluate: Evaluate, shares: Sequence[float] = (0.25, 0.5)) -> None:
