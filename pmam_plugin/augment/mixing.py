@@ -58,7 +58,15 @@ class MixPlan:
             return values & (values[self.partners.to(values.device)] | ~both)
         if not values.is_floating_point():
             return values
-        return mix(values, self.target_weights, self.partners).clamp(0.0, 1.0)
+        return self.blend_targets(values, values[self.partners.to(values.device)])
+
+    def blend_targets(self, values: Tensor, partners: Tensor) -> Tensor:
+        """Mix pseudo-labels in [0, 1] of the clips with those of their partners, both ``(batch, ...)``."""
+        return torch.lerp(partners, values, _per_clip(self.target_weights, values).to(values.dtype)).clamp(0.0, 1.0)
+
+    def part(self, rows: Tensor | slice) -> MixPlan:
+        """The plan of some of the clips; partners keep their place in the whole batch."""
+        return MixPlan(self.weights[rows], self.target_weights[rows], self.partners[rows])
 
 
 def mix(values: Tensor, weights: Tensor, partners: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
 """What every training stage shares: a SpeechBrain Brain that steps, clips, records and resumes exactly.
 
-Everything random in a training step (dropout, masks, augmentation) follows from ``(seed, stage, epoch, step, rank)``,
-because the generator is seeded anew before each batch. A run that was killed and resumed therefore makes the same
-updates as one that was not, without fast-forwarding any random state.
+Everything random in a training step (dropout, masks, augmentation) follows from ``(seed, stage, epoch, step)``, and
+inside of networks that see a part of the batch also from which part it is, because the generator is seeded anew before
+each batch. A run that was killed and resumed therefore makes the same updates as one that was not, without
+fast-forwarding any random state. How a batch is divided among processes and passes is said in
+:mod:`pmam_plugin.brains.parts`.
 """
 
 from __future__ import annotations
@@ -27,10 +29,13 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger
 from torch import Tensor, nn
 from torch.nn import SyncBatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from pmam_plugin import processes
 from pmam_plugin.brains.frozen import frozen_parts, rest
 from pmam_plugin.brains.optimisation import ParameterGroup, build_groups, clip_gradients
+from pmam_plugin.brains.parts import Division, Rows, whole_batch
 from pmam_plugin.brains.schedules import Constant, Schedule
 from pmam_plugin.config import configurable
 from pmam_plugin.files import atomic_path, write_text
@@ -51,7 +56,7 @@ class TrainingPlan:
 
     Args:
         epochs: number of epochs.
-        batch: clips of each subset in a batch of one process, in this order.
+        batch: clips of each subset in the batch of an update, all processes and passes together, in this order.
         groups: learning rates by parameter name, see :class:`ParameterGroup`.
         schedule: factor on the learning rates.
         steps_per_epoch: ``"smallest"`` ends an epoch when the subset with the fewest batches has been seen once;
@@ -161,7 +166,9 @@ def save_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
 class StageBrain(sb.Brain):
     """A SpeechBrain Brain with per-group rates, schedules by step, clipping over all groups and exact resumption.
 
-    Subclasses implement ``compute_forward`` and ``compute_objectives`` and, where they validate, ``validation_scores``.
+    Subclasses implement ``prepare`` (what is made of a whole batch in training), ``part`` (what of it a pass takes),
+    ``compute_forward`` and ``compute_objectives`` (in training of a pass: its share of the loss of the whole batch)
+    and, where they validate, ``validation_scores``.
 
     Args:
         modules: what is trained; each is wrapped for distributed training.
@@ -169,7 +176,8 @@ class StageBrain(sb.Brain):
         folder: checkpoints, logs and best weights of this stage.
         seed: of the run.
         name: of the stage; part of every seed.
-        run_opts: SpeechBrain's run options; ``max_grad_norm`` among them takes the place of the plan's.
+        run_opts: SpeechBrain's run options; ``max_grad_norm`` among them takes the place of the plan's. Beside them
+            ``micro_batch``: clips that pass through the networks at a time; None is all that a process has.
         recoverables: further objects that belong to a checkpoint.
     """
 
@@ -189,8 +197,10 @@ class StageBrain(sb.Brain):
         recoverables: Mapping[str, Any] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        options = dict(run_opts or {})
+        self.micro_batch: int | None = options.pop("micro_batch", None)
         self.plan, self.folder, self.seed, self.name = plan, folder, seed, name
-        self.bound = (run_opts or {}).get("max_grad_norm", plan.max_grad_norm)
+        self.bound = options.get("max_grad_norm", plan.max_grad_norm)
         self.groups = build_groups(modules.items(), plan.groups)
         self._at_rest = {
             name: [part for part in frozen_parts(module) if not part.startswith(self.averaged)]
@@ -212,7 +222,7 @@ class StageBrain(sb.Brain):
             modules=dict(modules),
             opt_class=lambda _: torch.optim.AdamW(self.groups, betas=plan.betas, foreach=True),
             hparams={},
-            run_opts=run_opts,
+            run_opts=options,
             checkpointer=checkpointer,
         )
         # Wrapping for several processes replaces entries of self.modules; attributes are read from these.
@@ -221,6 +231,8 @@ class StageBrain(sb.Brain):
             self.ckpt_interval_minutes = plan.checkpoint_minutes
         self.steps_per_epoch = 1
         self._points_written: dict[str, int] = {}
+        self._terms: dict[str, Tensor] = {}
+        self._validation_losses: list[Tensor] = []
         self._validates = False
 
     def train(self, train_loader: Any, valid_loader: Any = None) -> None:
@@ -262,19 +274,81 @@ class StageBrain(sb.Brain):
                 if self.device_type == "cuda":
                     module = SyncBatchNorm.convert_sync_batchnorm(module)
                 devices = [self.device] if self.device_type == "cuda" else None
-                self.modules[name] = DistributedDataParallel(module, device_ids=devices, find_unused_parameters=True)
+                # Batch norm's buffers are not copied from the first process: statistics of all are averaged.
+                self.modules[name] = DistributedDataParallel(
+                    module, device_ids=devices, find_unused_parameters=True, broadcast_buffers=False
+                )
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
         """Seed this step, set its learning rates, and keep at rest what is frozen."""
         for name, parts in self._at_rest.items():
             rest(self.raw[name], parts)
-        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-        torch.manual_seed(fold_seed(self.seed, self.name, self.epoch_counter.current, self.step, rank))
+        torch.manual_seed(fold_seed(self.seed, self.name, self.epoch_counter.current, self.step, 0))
         scale = self.plan.schedule.scale(self.optimizer_step, self.steps_per_epoch, self.plan.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * scale
         if should_step:
             self.history.observe("learning_rate_scale", scale)
+
+    def prepare(self, batch: Any, division: Division) -> Any:
+        """What is drawn for and made of a whole batch before the networks see its parts; by default the batch."""
+        return batch
+
+    def part(self, whole: Any, number: int, rows: Rows) -> Any:
+        """What pass ``number``, of these clips, hands to ``compute_forward`` of what :meth:`prepare` returned."""
+        return whole[rows]
+
+    def average_statistics(self) -> None:
+        """Average batch norm's running statistics over the processes, wherever they are about to be read.
+
+        Running averages are linear, a teacher's average of its student's too: averaged once, they are what averaging
+        after every update would have left. Nothing in training reads them.
+        """
+        world = processes.share()[1]
+        if world == 1:
+            return
+        models = [*self.raw.values(), *self.candidates().values()]
+        norms = {id(part): part for model in models for part in model.modules() if isinstance(part, _BatchNorm)}
+        buffers = [value for norm in norms.values() for value in norm.buffers() if value.is_floating_point()]
+        processes.sum_over_processes(buffers)
+        for buffer in buffers:
+            buffer /= world
+
+    def _save_intra_epoch_ckpt(self) -> None:
+        self.average_statistics()
+        super()._save_intra_epoch_ckpt()
+
+    def fit_batch(self, batch: Any) -> Tensor:
+        """One update from the batch of all processes, part by part; returns the loss of the whole batch.
+
+        The parts' losses are shares of that of the batch, so gradients add up. DDP averages where it should add; hence
+        the factor.
+        """
+        should_step = self.step % self.grad_accumulation_factor == 0
+        self.on_fit_batch_start(batch, should_step)
+        number = (max(1, self.epoch_counter.current) - 1) * len(self.train_sampler or ()) + self.step - 1
+        batch, division = whole_batch(batch, number, self.micro_batch)
+        with self.training_ctx:
+            whole = self.prepare(batch, division)
+        world, loss = len(division.shares), torch.zeros((), device=self.device)
+        for index, rows in enumerate(division.passes):
+            if isinstance(rows, Tensor):
+                torch.manual_seed(
+                    fold_seed(self.seed, self.name, self.epoch_counter.current, self.step, division.rank, index)
+                )
+            last = should_step and index == len(division.passes) - 1
+            with self.no_sync(not last):
+                with self.training_ctx:
+                    part = self.part(whole, index, rows)
+                    share = self.compute_objectives(self.compute_forward(part, sb.Stage.TRAIN), part, sb.Stage.TRAIN)
+                self.scaler.scale(share * world / self.grad_accumulation_factor).backward()
+            loss += share.detach()
+        loss = self._observe(loss)
+        self.check_loss_isfinite(loss)
+        if should_step:
+            self.optimizers_step()
+        self.on_fit_batch_end(batch, None, loss, should_step)
+        return loss.cpu()
 
     def optimizers_step(self) -> None:
         """Clip over all groups, update, then let the stage follow up (:meth:`after_update`)."""
@@ -294,9 +368,18 @@ class StageBrain(sb.Brain):
         """Called after every optimiser step; the mean teacher follows its student here."""
 
     def log_losses(self, losses: Mapping[str, Tensor]) -> None:
-        """Add the terms of this training step's loss to the curves."""
+        """Add this part's share of the terms of the loss to the curves; the shares of a step are summed."""
         for name, value in losses.items():
+            self._terms[name] = self._terms.get(name, 0.0) + value.detach()
+
+    def _observe(self, loss: Tensor) -> Tensor:
+        """Record the terms of a step, over all processes; returns the loss, likewise."""
+        values = torch.stack([loss, *(value.to(loss) for value in self._terms.values())])
+        processes.sum_over_processes([values])
+        for name, value in zip(self._terms, values[1:], strict=True):
             self.history.observe(name, value)
+        self._terms = {}
+        return values[0]
 
     def _fit_train(self, train_set: Any, epoch: int, enable: bool) -> None:
         super()._fit_train(train_set, epoch, enable)
@@ -306,16 +389,30 @@ class StageBrain(sb.Brain):
 
     def _fit_valid(self, valid_set: Any, epoch: int, enable: bool) -> None:
         if self._validation_due(epoch):
+            self._validation_losses = []
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(fold_seed(self.seed, self.name, "validation"))
                 super()._fit_valid(valid_set, epoch, enable)
+
+    @property
+    def validation_number(self) -> int:
+        """Number of the batch that is validated, from 1: batches are dealt out to the processes in turn."""
+        rank, world = processes.share()
+        return (self.step - 1) * world + rank + 1
+
+    def evaluate_batch(self, batch: Any, stage: sb.Stage) -> Tensor:
+        """See SpeechBrain's; what is drawn depends on the number of the batch alone."""
+        torch.manual_seed(fold_seed(self.seed, self.name, "validation", self.validation_number))
+        self._validation_losses.append(super().evaluate_batch(batch, stage))
+        return self._validation_losses[-1]
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
         """Record the epoch; after the last part of an epoch, write its checkpoint."""
         if stage == sb.Stage.TRAIN:
+            self.average_statistics()
             self.history.record("train_loss", self.optimizer_step, stage_loss)
         elif stage == sb.Stage.VALID and epoch is not None:
-            scores = self.validation_scores(stage_loss)
+            losses = processes.gather_dealt(self._validation_losses)
+            scores = self.validation_scores(sum(map(float, losses)) / max(1, len(losses)))
             for name, value in scores.items():
                 self.history.record(name, self.optimizer_step, value)
             self._finish_epoch(epoch, scores)

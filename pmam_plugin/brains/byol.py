@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from pmam_plugin.augment import draw_partners
 from pmam_plugin.brains.base import StageBrain, TrainingPlan
+from pmam_plugin.brains.parts import Division, Rows
 from pmam_plugin.brains.schedules import cosine_fall
 from pmam_plugin.data import Batch
 from pmam_plugin.features import FrontEnds
@@ -23,6 +25,31 @@ from pmam_plugin.models.byol import BYOLOutput
 logger = logging.getLogger(__name__)
 
 Augmentation = Callable[[dict[str, Tensor], dict[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]]
+
+
+@dataclass
+class TwoViews:
+    """A batch, or some of its clips, in training.
+
+    Attributes:
+        first, second: the views, ``(clips, mel, frames)``.
+        padding: ``(clips, tokens)``.
+        mask: what the student does not see, ``(clips, tokens)``.
+        predicted: tokens that are predicted in the whole batch.
+        share: of the clips of the whole batch.
+    """
+
+    first: Tensor
+    second: Tensor
+    padding: Tensor
+    mask: Tensor
+    predicted: Tensor
+    share: float = 1.0
+
+    def __getitem__(self, rows: Rows) -> TwoViews:
+        """Some of the clips."""
+        clips = (self.first[rows], self.second[rows], self.padding[rows], self.mask[rows])
+        return TwoViews(*clips, self.predicted, len(clips[0]) / len(self.first))
 
 
 class ATSTFrameBrain(StageBrain):
@@ -85,20 +112,26 @@ class ATSTFrameBrain(StageBrain):
                     change = initial - self.final_weight_decay
                     group["weight_decay"] = self.final_weight_decay + change * remaining
 
-    def compute_forward(self, batch: Batch, stage: sb.Stage) -> BYOLOutput:
-        """Both networks on both views."""
+    def prepare(self, batch: Batch, division: Division) -> TwoViews:
+        """Both views of the whole batch, and what the student does not see of them."""
         batch = batch.to(self.device)
-        first, second = self.views(batch.waves)
         name = self.model.encoder.feature
+        first, second = self.views(batch.features(lambda waves: {name: self.front_end.power(waves)})[name])
         padding = batch.padding(self.model.encoder.output_frames({name: first.shape[-1]}))
-        return self.modules.model({name: first}, {name: second}, padding=padding)
+        mask = self.model.masking(*padding.shape).to(self.device)
+        return TwoViews(first, second, padding, mask, (mask & ~padding).sum())
 
-    def views(self, waves: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of view 1 and of view 2 of waveforms ``(batch, samples)``, each ``(batch, mel, frames)``."""
-        power = self.front_end.power(waves)
+    def compute_forward(self, batch: TwoViews, stage: sb.Stage) -> BYOLOutput:
+        """Both networks on both views."""
+        name = self.model.encoder.feature
+        first, second = {name: batch.first}, {name: batch.second}
+        return self.modules.model(first, second, batch.padding, mask=batch.mask, predicted=batch.predicted)
+
+    def views(self, power: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of view 1 and of view 2 of linear mel spectrograms, each ``(batch, mel, frames)``."""
         first = self.front_end.scale(power)
-        weights = (1 - self.noise_share * torch.rand(len(waves)))[:, None, None].to(first)
-        partners = draw_partners(torch.zeros(len(waves), dtype=torch.long)).to(first.device)
+        weights = (1 - self.noise_share * torch.rand(len(power)))[:, None, None].to(first)
+        partners = draw_partners(torch.zeros(len(power), dtype=torch.long)).to(first.device)
         if self.noise_domain == "power":
             mixed = self.front_end.scale(torch.lerp(power[partners], power, weights))
         else:
@@ -109,11 +142,11 @@ class ATSTFrameBrain(StageBrain):
             second, _ = self.augmentation(second, {})
         return first, second[name]
 
-    def compute_objectives(self, predictions: BYOLOutput, batch: Batch, stage: sb.Stage) -> Tensor:
+    def compute_objectives(self, predictions: BYOLOutput, batch: TwoViews, stage: sb.Stage) -> Tensor:
         """The loss; the spread of the embeddings is recorded beside it, as the watch against collapse."""
-        self.history.observe("byol_loss", predictions.loss)
-        self.history.observe("prediction_spread", predictions.prediction_spread)
-        self.history.observe("target_spread", predictions.target_spread)
+        spreads = {"prediction_spread": predictions.prediction_spread, "target_spread": predictions.target_spread}
+        shares = {name: torch.tensor(batch.share * spread) for name, spread in spreads.items()}
+        self.log_losses({"byol_loss": predictions.loss, **shares})
         return predictions.loss
 
     def after_update(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,45 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pmam_plugin import processes
 from pmam_plugin.brains.base import StageBrain, TrainingPlan, fold_seed
+from pmam_plugin.brains.parts import Division, Rows
 from pmam_plugin.data import Batch
 from pmam_plugin.losses.prototype import prototype_presence
 from pmam_plugin.models import MaskedModel, MaskedOutput
+from pmam_plugin.nn.masking import MaskPlan
 from pmam_plugin.prototypes import ArrayStore
+
+
+@dataclass
+class MaskedClips:
+    """A batch, or some of its clips, ready for the masked model.
+
+    Attributes:
+        features: name -> ``(clips, mel, frames)``.
+        posteriors: ``(clips, frames, prototypes)``.
+        presence: ``(clips, prototypes)``.
+        padding: ``(clips, frames)``.
+        plan: what is hidden.
+        share: of the clips of the whole batch.
+        hidden: share of its hidden frames.
+    """
+
+    features: dict[str, Tensor]
+    posteriors: Tensor
+    presence: Tensor
+    padding: Tensor
+    plan: MaskPlan
+    share: float = 1.0
+    hidden: float = 1.0
+
+    def __getitem__(self, rows: Rows) -> MaskedClips:
+        """Some of the clips."""
+        features, plan = {name: value[rows] for name, value in self.features.items()}, self.plan[rows]
+        share, hidden = len(plan.mask) / len(self.plan.mask), int(plan.mask.sum()) / max(1, int(self.plan.mask.sum()))
+        labels = (self.posteriors[rows], self.presence[rows], self.padding[rows])
+        return MaskedClips(features, *labels, plan, share, hidden)
+
 
 Augmentation = Callable[[dict[str, Tensor], dict[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]]
 
@@ -56,29 +91,36 @@ class MaskedBrain(StageBrain):
         self.model, self.loss, self.posteriors = model, loss, posteriors
         self.prototypes = prototypes.to(self.device)
         self.augmentation, self.tag_weight, self.minimum_share = augmentation, tag_weight, minimum_share
-        self._validation: dict[str, list[float]] = {}
+        self._accuracies: list[float] = []
 
     def candidates(self) -> dict[str, nn.Module]:
         """The masked model."""
         return {"model": self.model}
 
-    def compute_forward(self, batch: Batch, stage: sb.Stage) -> tuple[MaskedOutput, Tensor, Tensor]:
-        """Predict the hidden frames; returns the output, the posteriors ``(B, T, K)`` and their presence ``(B, K)``."""
+    def prepare(self, batch: Batch, division: Division) -> MaskedClips:
+        """The whole batch, augmented, with its masks."""
+        return self._clips(batch, None, self.augmentation)
+
+    def compute_forward(self, batch: Any, stage: sb.Stage) -> tuple[MaskedOutput, MaskedClips]:
+        """Predict the hidden frames."""
+        clips = batch
+        if stage != sb.Stage.TRAIN:
+            # The masks of validation are the same in every epoch: the loss that selects a model must not be luck.
+            seed = fold_seed(self.seed, "validation masks", self.validation_number)
+            clips = self._clips(batch, torch.Generator().manual_seed(seed), None)
+        return self.modules.model(clips.features, clips.plan.to(self.device), clips.padding), clips
+
+    def _clips(self, batch: Batch, generator: torch.Generator | None, augmentation: Augmentation | None) -> MaskedClips:
         batch = batch.to(self.device)
-        backbone = self.model.backbone
-        features = batch.features(backbone.frontend)
+        features = batch.features(self.model.backbone.frontend)
         posteriors = self._posteriors(batch).to(self.device)
         targets = {"prototypes": posteriors, "padding": batch.padding(posteriors.shape[1])}
         targets["presence"] = prototype_presence(posteriors, targets["padding"], self.minimum_share)
-        # The masks of validation are the same in every epoch: the loss that selects a model must not be luck.
-        generator = None
-        if stage == sb.Stage.TRAIN:
-            if self.augmentation is not None:
-                features, targets = self.augmentation(features, targets)
-        else:
-            generator = torch.Generator().manual_seed(fold_seed(self.seed, "validation masks", self.step))
-        output = self.modules.model(features, padding=targets["padding"], generator=generator)
-        return output, targets["prototypes"], targets["presence"]
+        if augmentation is not None:
+            features, targets = augmentation(features, targets)
+        padding = targets["padding"]
+        plan = self.model.masking.plan(len(padding), padding.shape[1], padding, generator)
+        return MaskedClips(features, targets["prototypes"], targets["presence"], padding, plan)
 
     def _posteriors(self, batch: Batch) -> Tensor:
         """Pseudo-labels of the clips, zero on padding, ``(batch, frames, prototypes)``."""
@@ -88,27 +130,20 @@ class MaskedBrain(StageBrain):
             stacked[index, : len(values)] = values
         return stacked
 
-    def compute_objectives(
-        self, predictions: tuple[MaskedOutput, Tensor, Tensor], batch: Batch, stage: sb.Stage
-    ) -> Tensor:
-        """The weighted sum of the frame and the clip term."""
-        output, posteriors, presence = predictions
+    def compute_objectives(self, predictions: tuple[MaskedOutput, MaskedClips], batch: Any, stage: sb.Stage) -> Tensor:
+        """The weighted sum of the frame and the clip term: a mean over hidden frames, and one over clips."""
+        output, clips = predictions
         with torch.autocast(self.device_type, enabled=False):
-            terms = {
-                "masked_loss": self.loss(
-                    output.prediction,
-                    output.mask,
-                    posteriors=posteriors,
-                    prototypes=self.prototypes,
-                )
-            }
+            loss = self.loss(output.prediction, output.mask, posteriors=clips.posteriors, prototypes=self.prototypes)
+            terms = {"masked_loss": clips.hidden * loss}
             if output.tags is not None and self.tag_weight:
-                terms["tag_loss"] = self.tag_weight * functional.binary_cross_entropy(output.tags.float(), presence)
+                tags = functional.binary_cross_entropy(output.tags.float(), clips.presence)
+                terms["tag_loss"] = self.tag_weight * clips.share * tags
         if stage == sb.Stage.TRAIN:
             self.log_losses(terms)
         else:
             terms = {"masked_loss": terms["masked_loss"]}
-            self._observe_validation(output, posteriors)
+            self._observe_validation(output, clips.posteriors)
         return torch.stack(list(terms.values())).sum()
 
     def _observe_validation(self, output: MaskedOutput, posteriors: Tensor) -> None:
@@ -120,12 +155,13 @@ class MaskedBrain(StageBrain):
             @ functional.normalize(self.prototypes, dim=-1).T
         )
         hits = cosine.argmax(dim=-1) == posteriors[output.mask].argmax(dim=-1)
-        self._validation.setdefault("masked_accuracy", []).append(float(hits.float().mean()))
+        self._accuracies.append(float(hits.float().mean()))
 
     def validation_scores(self, loss: float) -> dict[str, float]:
         """Loss and prototype accuracy on the selection clips; the lowest loss is kept."""
         scores = {"validation_loss": loss}
-        scores |= {name: sum(values) / len(values) for name, values in self._validation.items()}
-        self._validation.clear()
+        accuracies, self._accuracies = processes.gather_dealt(self._accuracies), []
+        if accuracies:
+            scores["masked_accuracy"] = sum(accuracies) / len(accuracies)
         self.best.offer("model", -loss, self.model.state_dict())
         return scores

@@ -6,7 +6,9 @@ mixing plan, and the list of loss terms, which YAML composes.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +17,54 @@ import speechbrain as sb
 import torch
 from torch import Tensor, nn
 
+from pmam_plugin import processes
+from pmam_plugin.augment import MixPlan
 from pmam_plugin.brains.base import StageBrain, TrainingPlan, fold_seed
 from pmam_plugin.brains.frozen import frozen_parts, rest
 from pmam_plugin.brains.objectives import Objective, StepState
-from pmam_plugin.brains.views import Views
+from pmam_plugin.brains.parts import Division, Rows
+from pmam_plugin.brains.views import Features, Targets, Views
 from pmam_plugin.data import Batch, collate
 from pmam_plugin.encoders import Windows
 from pmam_plugin.inference.encoded import EncodedWindows
 from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
-from pmam_plugin.models import SoundEventModel
+from pmam_plugin.models import Detection, SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
 
 # (masked scores tables by clip) -> figures, among them "selection": higher is better
 SelectionScore = Callable[[Mapping[str, pd.DataFrame]], Mapping[str, float]]
 
 _MODELS = ("student", "teacher")
+
+
+@dataclass
+class Prepared:
+    """A whole batch in training.
+
+    Attributes:
+        batch: the clips, with their labels.
+        features: of the student's view.
+        targets: of the same.
+        plan: who is mixed with whom; None where nobody is.
+        teacher: its answers, for every pass of this process; empty where nothing looks at them.
+        answers: its answers to the whole batch, as far as terms ask for them; None where the part is the whole.
+    """
+
+    batch: Batch
+    features: Features
+    targets: Targets
+    plan: MixPlan | None
+    teacher: list[Detection] = field(default_factory=list)
+    answers: Mapping[str, Tensor] | None = None
+
+
+@dataclass
+class Part:
+    """What one pass takes of it: some rows, and the teacher's answers to them."""
+
+    whole: Prepared
+    rows: Rows
+    teacher: Detection | None
 
 
 class MeanTeacherBrain(StageBrain):
@@ -97,26 +132,64 @@ class MeanTeacherBrain(StageBrain):
         own = self._heads.state_dict()
         self._heads.load_state_dict(own | {name: value for name, value in state.items() if name in own})
 
-    def compute_forward(self, batch: Batch, stage: sb.Stage) -> StepState | None:
-        """Student and teacher on their views of the batch; in validation their scores of it are kept instead."""
+    def compute_forward(self, batch: Any, stage: sb.Stage) -> StepState | None:
+        """The student on its view of a part; in validation all models' scores of a batch are kept instead."""
         if stage != sb.Stage.TRAIN:
             self._score_clips(batch)
             return None
-        batch = batch.to(self.device)
-        student_features, teacher_features, targets, plan = self.views(self.student.frontend, batch)
-        padding = targets["padding"]
+        whole, rows = batch.whole, batch.rows
         inputs: dict[str, Any] = {}
         for objective in self.objectives:
-            inputs |= getattr(objective, "student_inputs", lambda *_: {})(self.student, batch, targets)
-        student = self.modules.student(student_features, padding=padding, **inputs)
-        teacher = None
-        if self.teacher is not None and any(objective.uses_teacher for objective in self.objectives):
-            with torch.no_grad():
-                options = {} if self.teacher_windows is None else {"windows": self.teacher_windows}
-                teacher = self.teacher.model(teacher_features, padding=padding, **options)
-        return StepState(student, teacher, targets, batch, padding, plan, self.modules, self.views.mix_teacher)
+            given: Mapping[str, Any] = getattr(objective, "student_inputs", lambda *_: {})(
+                self.student, whole.batch, whole.targets
+            )
+            inputs |= {name: value[rows] for name, value in given.items()}
+        features = {name: value[rows] for name, value in whole.features.items()}
+        padding = whole.targets["padding"]
+        return StepState(
+            self.modules.student(features, padding=padding[rows], **inputs),
+            batch.teacher,
+            whole.targets,
+            whole.batch,
+            padding,
+            whole.plan,
+            self.modules,
+            self.views.mix_teacher,
+            whole.answers,
+            rows,
+        )
 
-    def compute_objectives(self, predictions: StepState | None, batch: Batch, stage: sb.Stage) -> Tensor:
+    def prepare(self, batch: Batch, division: Division) -> Prepared:
+        """Both views of the whole batch, and what the teacher says of its view, pass by pass."""
+        batch = batch.to(self.device)
+        student, view, targets, plan = self.views(self.student.frontend, batch)
+        prepared = Prepared(batch, student, targets, plan)
+        if self.teacher is None or not any(objective.uses_teacher for objective in self.objectives):
+            return prepared
+        options = {} if self.teacher_windows is None else {"windows": self.teacher_windows}
+        with torch.no_grad():
+            for rows in division.passes:
+                features = {name: value[rows] for name, value in view.items()}
+                prepared.teacher.append(self.teacher.model(features, padding=targets["padding"][rows], **options))
+            if division.divided:
+                wanted = [self._of_batch(answers) for answers in prepared.teacher]
+                prepared.answers = {
+                    name: division.gather(torch.cat([part[name] for part in wanted])) for name in wanted[0]
+                }
+        return prepared
+
+    def _of_batch(self, teacher: Detection) -> dict[str, Tensor]:
+        """All that terms want to know of the whole batch."""
+        wanted: dict[str, Tensor] = {}
+        for objective in self.objectives:
+            wanted |= getattr(objective, "of_batch", lambda _: {})(teacher)
+        return wanted
+
+    def part(self, whole: Prepared, number: int, rows: Rows) -> Part:
+        """See :meth:`StageBrain.part`."""
+        return Part(whole, rows, whole.teacher[number] if whole.teacher else None)
+
+    def compute_objectives(self, predictions: StepState | None, batch: Any, stage: sb.Stage) -> Tensor:
         """Sum of the terms, each recorded under its name; zero in validation, where scores decide."""
         if predictions is None:
             return torch.zeros(())
@@ -202,7 +275,8 @@ class MeanTeacherBrain(StageBrain):
         """Selection scores of every candidate; the best weights of each are kept on their own."""
         scores: dict[str, float] = {}
         for name, model in self.candidates().items():
-            result = self.score({clip: scored.table for clip, scored in self._scored[name].items()})
+            own = {clip: scored.table for clip, scored in self._scored.get(name, {}).items()}
+            result = self.score(dict(ChainMap(*processes.gather_objects(own))))
             scores |= {f"{name}_{metric}": value for metric, value in result.items()}
             self.best.offer(name, result["selection"], model.state_dict())
         return scores

@@ -6,13 +6,14 @@ A term maps a :class:`StepState` to named losses, so that every part of the obje
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from pmam_plugin.augment import MixPlan
+from pmam_plugin.brains.parts import WHOLE, Rows
 from pmam_plugin.brains.schedules import Ramp
 from pmam_plugin.config import configurable
 from pmam_plugin.data import Batch
@@ -24,18 +25,24 @@ from pmam_plugin.nn.ema import EMATeacher
 
 @dataclass
 class StepState:
-    """Everything a loss term may look at.
+    """Everything a loss term may look at: what the networks say of some clips, and what is known of the whole batch.
+
+    A term is the part's share of the loss of the whole batch: what it sums over these clips, divided by what there is
+    in all (:func:`~pmam_plugin.losses.semi_supervised.masked_mean` with :attr:`rows`).
 
     Attributes:
-        student: predictions on the student's view.
-        teacher: predictions on the teacher's view, without gradient; None without a teacher.
-        targets: mixed labels ``strong`` ``(batch, frames, classes)``, ``weak`` ``(batch, classes)``; of mixtures also
-            what :func:`~pmam_plugin.brains.views.partners_of` says.
+        student: predictions on the student's view, of the clips ``rows``.
+        teacher: predictions on the teacher's view of the same clips, without gradient; None without a teacher.
+        targets: of the whole batch: mixed labels ``strong`` ``(batch, frames, classes)``, ``weak`` ``(batch,
+            classes)``; of mixtures also what :func:`~pmam_plugin.brains.views.partners_of` says.
         batch: the clips, with ``has_strong`` and ``has_weak``.
         padding: true where a frame is padding, ``(batch, frames)``.
         plan: how clips were mixed; None where they were not.
         modules: trained modules by name, wrapped for distributed training.
         teacher_mixed: the teacher saw the mixture too, not the clean clips.
+        answers: what the teacher says of the whole batch, as far as terms ask for it (:meth:`Objective.of_batch`); None
+            where the part is the whole.
+        rows: which clips of the batch the predictions are of.
     """
 
     student: Detection
@@ -46,10 +53,28 @@ class StepState:
     plan: MixPlan | None
     modules: Mapping[str, nn.Module]
     teacher_mixed: bool = False
+    answers: Mapping[str, Tensor] | None = None
+    rows: Rows = field(default_factory=lambda: WHOLE)
+
+    @property
+    def share(self) -> float:
+        """The part's share of the clips."""
+        return len(self.student.clips) / len(self.batch)
+
+    def answers_for(self, objective: Objective) -> Mapping[str, Tensor]:
+        """What a term asked for of the teacher's answers to the whole batch."""
+        return objective.of_batch(_teacher_of(self)) if self.answers is None else self.answers
+
+    def mixed(self, answers: Tensor) -> Tensor:
+        """The teacher's answers to the whole batch, ``(batch, ...)``, mixed as the clips of the part are."""
+        if self.plan is None:
+            return answers[self.rows]
+        plan = self.plan.part(self.rows)
+        return plan.blend_targets(answers[self.rows], answers[plan.partners])
 
     @property
     def valid_frames(self) -> Tensor:
-        """1 where a frame is sound, 0 where it is padding, ``(batch, frames)``."""
+        """1 where a frame is sound, 0 where it is padding, ``(batch, frames)``, of the whole batch."""
         return (~self.padding).float()
 
 
@@ -61,6 +86,12 @@ class Objective(Protocol):
     """
 
     uses_teacher: bool
+
+    def of_batch(self, teacher: Detection) -> dict[str, Tensor]:
+        """What of the teacher's answers is to be known of the whole batch, not of a part alone, ``(clips, ...)`` each.
+
+        Terms that mix answers need those to other clips; names mean the same in all terms. May be absent.
+        """
 
     def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
         """Named, weighted losses; their sum is minimised."""
@@ -103,13 +134,15 @@ class Supervised:
         if self.ignore_partner:
             in_frames = in_frames * ~self._only_in_partner(state, "strong", "partner_level")
             in_clips = in_clips * ~self._only_in_partner(state, "weak", "partner_clip_level")
-        strong, weak_targets = state.targets["strong"], state.targets["weak"]
-        losses = {"strong_bce": supervised_bce(state.student.frames, strong, in_frames.expand_as(strong))}
-        in_clips = in_clips.expand_as(weak_targets)
-        if self.clip_weight:
-            losses["clip_bce"] = self.clip_weight * supervised_bce(state.student.clips, weak_targets, in_clips)
-        if self.tag_weight and state.student.tags is not None:
-            losses["tag_bce"] = self.tag_weight * supervised_bce(state.student.tags, weak_targets, in_clips)
+        rows, strong, weak_targets = state.rows, state.targets["strong"], state.targets["weak"]
+        in_frames, in_clips = in_frames.expand_as(strong), in_clips.expand_as(weak_targets)
+        losses = {"strong_bce": supervised_bce(state.student.frames, strong[rows], in_frames, rows)}
+        for name, predicted, weight in (
+            ("clip_bce", state.student.clips, self.clip_weight),
+            ("tag_bce", state.student.tags, self.tag_weight),
+        ):
+            if weight and predicted is not None:
+                losses[name] = weight * supervised_bce(predicted, weak_targets[rows], in_clips, rows)
         return losses
 
     def _only_in_partner(self, state: StepState, name: str, level: str) -> Tensor:
@@ -148,10 +181,11 @@ class Consistency:
             return {}
         student, teacher = state.student, _teacher_of(state)
         weight = self.ramp.value(step, steps_per_epoch)
-        loss = consistency(student.frames, teacher.frames, state.valid_frames)
-        loss = loss + self.clip_weight * consistency(student.clips, _followed(teacher, self.clip_target))
+        loss = consistency(student.frames, teacher.frames, state.valid_frames, state.rows)
+        clips = self.clip_weight * consistency(student.clips, _followed(teacher, self.clip_target))
         if self.tag_weight and student.tags is not None and teacher.tags is not None:
-            loss = loss + self.tag_weight * consistency(student.tags, teacher.tags)
+            clips = clips + self.tag_weight * consistency(student.tags, teacher.tags)
+        loss = loss + state.share * clips
         return {"consistency": weight * loss}
 
 
@@ -182,28 +216,34 @@ class MixedPseudoLabels:
         self.tag_weight, self.clip_target = tag_weight, clip_target
         self.uses_teacher = mean_teacher.maximum != 0 or interpolation.maximum != 0
 
+    def of_batch(self, teacher: Detection) -> dict[str, Tensor]:
+        """See :class:`Objective`."""
+        answers = {"frames": teacher.frames, "clips": teacher.clips, "tags": teacher.tags}
+        return {name: value.detach() for name, value in answers.items() if value is not None}
+
     def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
         """See :class:`Objective`."""
         if not self.uses_teacher:
             return {}
         if state.plan is not None and state.teacher_mixed:
             raise ValueError("the teacher saw mixtures, whose answers cannot be mixed again; set mix_teacher: false")
-        student, teacher = state.student, _teacher_of(state)
-        frames, mixed = teacher.frames.detach(), state.plan.mix_targets if state.plan is not None else _unmixed
+        student, answers, mixed = state.student, state.answers_for(self), state.mixed
+        frames, valid = mixed(answers["frames"]), state.valid_frames[state.rows]
         composed = frames.new_zeros(len(frames))
         if state.plan is not None:
-            composed = state.plan.composition.to(frames.dtype)
-        valid = state.valid_frames
-        per_clip = ((student.frames.float() - mixed(frames)).square().mean(-1) * valid).sum(1)
+            composed = state.plan.composition[state.rows].to(frames.dtype)
+        per_clip = ((student.frames.float() - frames).square().mean(-1) * valid).sum(1)
         per_clip = per_clip / valid.sum(1).clamp_min(1)
-        followed = _followed(teacher, self.clip_target).detach()
-        per_clip = per_clip + self.clip_weight * (student.clips.float() - mixed(followed)).square().mean(-1)
-        if self.tag_weight and student.tags is not None and teacher.tags is not None:
-            tags = mixed(teacher.tags.detach())
+        followed = mixed(answers[self.clip_target if self.clip_target in answers else "clips"])
+        per_clip = per_clip + self.clip_weight * (student.clips.float() - followed).square().mean(-1)
+        if self.tag_weight and student.tags is not None and "tags" in answers:
+            tags = mixed(answers["tags"])
             per_clip = per_clip + self.tag_weight * (student.tags.float() - tags).square().mean(-1)
+        of_mode = {"perturbation": 1 - composed, "composition": composed}
+        ramps = {"perturbation": self.mean_teacher, "composition": self.interpolation}
         return {
-            "perturbation": self.mean_teacher.value(step, steps_per_epoch) * (per_clip * (1 - composed)).mean(),
-            "composition": self.interpolation.value(step, steps_per_epoch) * (per_clip * composed).mean(),
+            name: ramps[name].value(step, steps_per_epoch) * state.share * (per_clip * chosen).mean()
+            for name, chosen in of_mode.items()
         }
 
 
@@ -249,6 +289,10 @@ class EmbeddingContrast:
         self.teacher = EMATeacher(projector, decay=momentum)
         self.uses_teacher = ramp.maximum != 0
 
+    def of_batch(self, teacher: Detection) -> dict[str, Tensor]:
+        """See :class:`Objective`."""
+        return {self.layer: self._embeddings(teacher)}
+
     def trainables(self) -> dict[str, nn.Module]:
         """Heads the optimiser updates."""
         return {"projector": self.projector, "predictor": self.predictor} if self.uses_teacher else {}
@@ -266,22 +310,26 @@ class EmbeddingContrast:
         weight = self.ramp.value(step, steps_per_epoch)
         if not weight:
             return {}
-        student, teacher = self._embeddings(state.student), self._embeddings(_teacher_of(state))
+        student, teacher = self._embeddings(state.student), state.answers_for(self)[self.layer]
         if self.warm_up:
             student = student.detach()
-        valid, plan = ~state.padding, None if state.teacher_mixed else state.plan
+        # The teacher's projector sees the whole batch: its batch norm, and clips that others are mixed with.
+        sound = ~state.padding
+        plan = None if state.plan is None or state.teacher_mixed else state.plan.part(state.rows)
+        valid = sound[state.rows]
         predicted = state.modules["predictor"](state.modules["projector"](student[valid].float()))
-        target = self.teacher.model(teacher[valid].float()).detach()
+        target = self.teacher.model(teacher[sound].float()).detach()
         per_clip = embedding_contrast(
             predicted.new_zeros(*valid.shape, predicted.shape[-1]).masked_scatter(valid.unsqueeze(-1), predicted),
-            target.new_zeros(*valid.shape, target.shape[-1]).masked_scatter(valid.unsqueeze(-1), target),
+            target.new_zeros(*sound.shape, target.shape[-1]).masked_scatter(sound.unsqueeze(-1), target),
             weights=None if plan is None else plan.target_weights,
             partners=None if plan is None else plan.partners,
             composition=self.target,
-            padding=state.padding,
+            padding=~valid,
+            rows=state.rows,
         )
-        counted = None if self.clips == "all" else ~state.batch.has_weak
-        return {"contrast": weight * masked_mean(per_clip, counted)}
+        counted = torch.ones_like(state.batch.has_weak) if self.clips == "all" else ~state.batch.has_weak
+        return {"contrast": weight * masked_mean(per_clip, counted, state.rows)}
 
     def _embeddings(self, detection: Detection) -> Tensor:
         embedding = detection.embedding if self.layer == "context" else detection.encoded
@@ -304,7 +352,3 @@ def _check_clip_target(clip_target: str) -> None:
 def _followed(teacher: Detection, clip_target: str) -> Tensor:
     """The teacher's score that the student's pooled clip score is drawn to."""
     return teacher.tags if clip_target == "tags" and teacher.tags is not None else teacher.clips
-
-
-def _unmixed(values: Tensor) -> Tensor:
-    return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pmam_plugin import processes
 from pmam_plugin.brains.base import StageBrain, TrainingPlan
+from pmam_plugin.brains.parts import WHOLE, Division, Rows
 from pmam_plugin.data import Batch
+from pmam_plugin.losses.event_targets import EventTotal
 from pmam_plugin.losses.intervals import box_edges, interval_iou
+from pmam_plugin.losses.semi_supervised import masked_mean
 from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models import SPSEDT, AudioTagger
 from pmam_plugin.models.sp_sedt import PretextOutput
 
 Augmentation = Callable[[dict[str, Tensor], dict[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]]
+
+
+@dataclass
+class TaggedClips:
+    """A batch for the tagger.
+
+    Attributes:
+        features: name -> ``(batch, mel, frames)``.
+        tags: ``(batch, classes)``.
+        labelled: which clips' tags are known, ``(batch,)``.
+    """
+
+    features: dict[str, Tensor]
+    tags: Tensor
+    labelled: Tensor
 
 
 class TaggerBrain(StageBrain):
@@ -49,21 +69,34 @@ class TaggerBrain(StageBrain):
         """The tagger."""
         return {"model": self.model}
 
-    def compute_forward(self, batch: Batch, stage: sb.Stage) -> tuple[Tensor, Tensor, Tensor]:
-        """Tag logits and targets, each ``(batch, classes)``, and which clips are labelled, ``(batch,)``."""
+    def prepare(self, batch: Batch, division: Division) -> TaggedClips:
+        """The whole batch, augmented."""
+        return self._clips(batch, self.augmentation)
+
+    def part(self, whole: TaggedClips, number: int, rows: Rows) -> tuple[TaggedClips, Rows]:
+        """See :meth:`StageBrain.part`."""
+        return whole, rows
+
+    def compute_forward(self, batch: Any, stage: sb.Stage) -> tuple[Tensor, TaggedClips, Rows]:
+        """Tag logits ``(clips, classes)``, the batch, and which clips of it the logits are of."""
+        clips, rows = batch if stage == sb.Stage.TRAIN else (self._clips(batch, None), WHOLE)
+        return self.modules.model({name: value[rows] for name, value in clips.features.items()}), clips, rows
+
+    def _clips(self, batch: Batch, augmentation: Augmentation | None) -> TaggedClips:
         batch = batch.to(self.device)
-        features, targets = self.model.frontend(batch.waves), {"weak": batch.weak}
-        if stage == sb.Stage.TRAIN and self.augmentation is not None:
+        features, targets = batch.features(self.model.frontend), {"weak": batch.weak}
+        if augmentation is not None:
             # Labelled and unlabelled clips must not be mixed with each other.
             groups = batch.has_weak.long().cpu() - 1
-            features, targets = self.augmentation(features, targets | {"group": groups})
-        return self.modules.model(features), targets["weak"], batch.has_weak
+            features, targets = augmentation(features, targets | {"group": groups})
+        return TaggedClips(features, targets["weak"], batch.has_weak)
 
-    def compute_objectives(self, predictions: tuple[Tensor, Tensor, Tensor], batch: Batch, stage: sb.Stage) -> Tensor:
+    def compute_objectives(self, predictions: tuple[Tensor, TaggedClips, Rows], batch: Any, stage: sb.Stage) -> Tensor:
         """Mean BCE of the labelled clips."""
-        logits, tags, labelled = predictions
+        logits, clips, rows = predictions
+        tags, labelled = clips.tags[rows], clips.labelled[rows]
         losses = functional.binary_cross_entropy_with_logits(logits.float(), tags, reduction="none").mean(dim=1)
-        loss = (losses * labelled).sum() / labelled.sum().clamp_min(1)
+        loss = masked_mean(losses, clips.labelled, rows)
         if stage == sb.Stage.TRAIN:
             self.log_losses({"tag_bce": loss})
         else:
@@ -74,7 +107,8 @@ class TaggerBrain(StageBrain):
         """Loss and mean average precision on the selection clips; the best precision, if there is one, is kept."""
         from sklearn.metrics import average_precision_score
 
-        logits, tags = (torch.cat(parts).numpy() for parts in zip(*self._seen, strict=True))
+        seen = processes.gather_dealt(self._seen)
+        logits, tags = (torch.cat(parts).numpy() for parts in zip(*seen, strict=True))
         self._seen = []
         present = tags.any(axis=0)
         precisions = [average_precision_score(tags[:, index], logits[:, index]) for index in np.flatnonzero(present)]
@@ -82,6 +116,29 @@ class TaggerBrain(StageBrain):
         if precisions:
             self.best.offer("model", precision, self.model.state_dict())
         return {"validation_loss": loss, "mean_average_precision": precision}
+
+
+@dataclass
+class PatchedClips:
+    """A batch, or some of its clips, for the search for patches.
+
+    Attributes:
+        features: name -> ``(clips, mel, frames)``.
+        padding: ``(clips, frames)``.
+        bounds: of the patches, ``(clips, patches, 2)``.
+        share: of the clips of the whole batch.
+    """
+
+    features: dict[str, Tensor]
+    padding: Tensor
+    bounds: Tensor
+    share: float = 1.0
+
+    def __getitem__(self, rows: Rows) -> PatchedClips:
+        """Some of the clips."""
+        features = {name: value[rows] for name, value in self.features.items()}
+        bounds = self.bounds[rows]
+        return PatchedClips(features, self.padding[rows], bounds, len(bounds) / len(self.bounds))
 
 
 class PatchBrain(StageBrain):
@@ -113,28 +170,40 @@ class PatchBrain(StageBrain):
         """The pretext model."""
         return {"model": self.model}
 
-    def compute_forward(self, batch: Batch, stage: sb.Stage) -> PretextOutput:
-        """Cut patches and look for them; those of a validation are the same every time."""
-        batch = batch.to(self.device)
-        features = self.model.frontend(batch.waves)
-        if stage == sb.Stage.TRAIN and self.augmentation is not None:
-            features, _ = self.augmentation(features, {})
-        return self.modules.model(features, padding=batch.padding(features["mel"].shape[-1]))
+    def prepare(self, batch: Batch, division: Division) -> PatchedClips:
+        """The whole batch, augmented, with the bounds of its patches."""
+        return self._clips(batch, self.augmentation)
 
-    def compute_objectives(self, predictions: PretextOutput, batch: Batch, stage: sb.Stage) -> Tensor:
+    def compute_forward(self, batch: Any, stage: sb.Stage) -> tuple[PretextOutput, float]:
+        """Look for patches, those of a validation the same every time; also the share of the batch in these clips."""
+        clips = batch if stage == sb.Stage.TRAIN else self._clips(batch, None)
+        return self.modules.model(clips.features, clips.padding, clips.bounds), clips.share
+
+    def _clips(self, batch: Batch, augmentation: Augmentation | None) -> PatchedClips:
+        batch = batch.to(self.device)
+        features = batch.features(self.model.frontend)
+        if augmentation is not None:
+            features, _ = augmentation(features, {})
+        padding = batch.padding(features["mel"].shape[-1])
+        return PatchedClips(features, padding, self.model.sampler((~padding).sum(dim=1)))
+
+    def compute_objectives(self, predictions: tuple[PretextOutput, float], batch: Any, stage: sb.Stage) -> Tensor:
         """The set criterion over patches."""
+        found, share = predictions
+        # All clips have as many patches.
+        whole = EventTotal(*(value / share for value in astuple(found.targets.total())))
         with torch.autocast(self.device_type, enabled=False):
-            losses = self.criterion(predictions.output, predictions.targets)
+            losses = self.criterion(found.output, found.targets, whole)
         if stage == sb.Stage.TRAIN:
             self.log_losses({f"patch_{name}": value for name, value in losses.parts.items() if "_" not in name})
         else:
-            self._overlaps.append(float(patch_overlap(predictions).mean()))
+            self._overlaps.append(float(patch_overlap(found).mean()))
         return losses.total
 
     def validation_scores(self, loss: float) -> dict[str, float]:
         """Loss, and how well patches are found, on the selection clips; the lowest loss is kept."""
-        overlap = sum(self._overlaps) / len(self._overlaps)
-        self._overlaps = []
+        overlaps, self._overlaps = processes.gather_dealt(self._overlaps), []
+        overlap = sum(overlaps) / len(overlaps)
         self.best.offer("model", -loss, self.model.state_dict())
         return {"validation_loss": loss, "patch_iou": overlap}
 

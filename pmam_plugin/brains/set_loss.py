@@ -13,7 +13,7 @@ from pmam_plugin.brains.objectives import StepState
 from pmam_plugin.brains.schedules import Ramp
 from pmam_plugin.config import configurable
 from pmam_plugin.data import Batch
-from pmam_plugin.losses.event_targets import EventTargets
+from pmam_plugin.losses.event_targets import EventTargets, EventTotal
 from pmam_plugin.losses.matcher import OneToManyMatcher
 from pmam_plugin.losses.semi_supervised import supervised_bce
 from pmam_plugin.losses.set_criterion import SetCriterion
@@ -55,16 +55,18 @@ class SetLoss:
         detection = _set_of(state.student)
         if isinstance(self.criterion.matcher, OneToManyMatcher):
             self.criterion.matcher.at(step / steps_per_epoch)
-        targets = _events(state.targets, state.batch, detection.span_frames)
-        terms = _terms(self.criterion, detection.output, targets)
+        events, rows = _events(state.targets, state.batch, detection.span_frames), state.rows
+        terms = _terms(self.criterion, detection.output, events[rows], events.total())
         if self.frame_weight:
             if detection.followed is None:
                 raise TypeError("frame_weight trains a frame head; give the model frame_head: true")
             strong = state.batch.has_strong.float().unsqueeze(1) * state.valid_frames
             weak = (state.batch.has_weak & ~state.batch.has_strong).float()
-            frames, pooled = detection.followed, linear_softmax_pool(detection.followed)
-            terms["frame_bce"] = self.frame_weight * supervised_bce(frames, state.targets["strong"], strong)
-            terms["frame_clip_bce"] = self.frame_weight * supervised_bce(pooled, state.targets["weak"], weak)
+            for name, predicted, target, counted in (
+                ("frame_bce", detection.followed, state.targets["strong"], strong),
+                ("frame_clip_bce", linear_softmax_pool(detection.followed), state.targets["weak"], weak),
+            ):
+                terms[name] = self.frame_weight * supervised_bce(predicted, target[rows], counted, rows)
         return terms
 
 
@@ -85,26 +87,32 @@ class PseudoEvents:
         self.criterion, self.ramp, self.threshold = criterion, ramp, threshold
         self.uses_teacher = ramp.maximum != 0
 
+    def of_batch(self, teacher: Detection) -> dict[str, Tensor]:
+        """See :class:`~pmam_plugin.brains.objectives.Objective`."""
+        output = _set_of(teacher).output
+        assert output is not None and teacher.tags is not None  # noqa: PT018
+        return {"queries": output.probabilities(), "boxes": output.boxes.detach().float(), "tags": teacher.tags}
+
     def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
         """See :class:`~pmam_plugin.brains.objectives.Objective`."""
         if not self.uses_teacher or state.teacher is None:
             return {}
-        student, teacher = _set_of(state.student), _set_of(state.teacher)
-        assert student.output is not None and teacher.output is not None and teacher.tags is not None  # noqa: PT018
+        student, teacher = _set_of(state.student).output, state.answers_for(self)
+        assert student is not None
         unlabelled = ~state.batch.has_weak
-        score, label = (teacher.output.probabilities() * (teacher.tags.unsqueeze(1) >= self.threshold)).max(dim=-1)
+        boxes, tags = teacher["boxes"], teacher["tags"]
+        score, label = (teacher["queries"] * (tags.unsqueeze(1) >= self.threshold)).max(dim=-1)
         sure = (score >= self.threshold) & unlabelled[:, None]
-        boxes = teacher.output.boxes.detach().float()
         events = [
             (label[clip][sure[clip]], boxes[clip][sure[clip]]) if known else None
             for clip, known in enumerate(unlabelled.tolist())
         ]
         targets = EventTargets.from_events(
-            [None if item is None else (item[0].cpu(), item[1].cpu()) for item in events], teacher.tags.shape[1]
-        )
+            [None if item is None else (item[0].cpu(), item[1].cpu()) for item in events], tags.shape[1]
+        ).to(boxes.device)
         # Noised queries belong to the labels' events, not to these.
-        output = replace(student.output, denoising=None)
-        terms = _terms(self.criterion, output, targets.to(boxes.device))
+        output = replace(student, denoising=None)
+        terms = _terms(self.criterion, output, targets[state.rows], targets.total())
         return {"pseudo_events": self.ramp.value(step, steps_per_epoch) * torch.stack(list(terms.values())).sum()}
 
 
@@ -118,9 +126,11 @@ def _events(targets: Mapping[str, Tensor], batch: Batch, span_frames: float) -> 
     return EventTargets.from_frames(targets["strong"], span_frames, batch.has_strong, targets["weak"], batch.has_weak)
 
 
-def _terms(criterion: SetCriterion, output: SetOutput | None, targets: EventTargets) -> dict[str, Tensor]:
+def _terms(
+    criterion: SetCriterion, output: SetOutput | None, targets: EventTargets, whole: EventTotal
+) -> dict[str, Tensor]:
     assert output is not None
-    losses = criterion(output, targets)
+    losses = criterion(output, targets, whole)
     terms = {
         f"set_{name}": criterion.weights[name] * value
         for name, value in losses.parts.items()

@@ -7,7 +7,7 @@ from pmam_plugin.data.dataset import ClipDataset, read_clip
 from pmam_plugin.data.loaders import evaluation_loader, training_loader
 from pmam_plugin.data.manifest import SUBSETS, TRAINING_SUBSETS, Clip, Event, Manifest
 from pmam_plugin.data.prepare import Prepared, load_prepared, prepare
-from pmam_plugin.data.sampler import SubsetBatchSampler
+from pmam_plugin.data.sampler import SubsetBatchSampler, share_of
 from pmam_plugin.tables import clip_events, read_durations, read_events, read_weak
 
 __all__ = [
@@ -32,5 +32,6 @@ __all__ = [
     "read_durations",
     "read_events",
     "read_weak",
+    "share_of",
     "training_loader",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from pmam_plugin.data.batch import collate
 from pmam_plugin.data.dataset import ClipDataset
@@ -29,7 +29,7 @@ def training_loader(
 
     Args:
         dataset: of all subsets in ``batch``.
-        batch: subset -> clips per batch and process.
+        batch: subset -> clips per batch of all processes together.
         seed: of the order.
         steps_per_epoch: see :class:`SubsetBatchSampler`.
         workers: processes that read ahead; with the waveform cache none are needed.
@@ -50,20 +50,27 @@ def training_loader(
 
 
 def evaluation_loader(
-    dataset: ClipDataset, batch_clips: int, workers: int = 0, indices: Sequence[int] | None = None
+    dataset: ClipDataset,
+    batch_clips: int,
+    workers: int = 0,
+    indices: Sequence[int] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> DataLoader[Any]:
-    """A loader over clips in their order, each once.
+    """A loader over clips in their order, each once; every process gets its batches of them.
 
     Args:
         dataset: of the clips.
         batch_clips: clips at a time; the last batch may be smaller.
         workers: processes that read ahead.
         indices: of the clips wanted (a process's share, those not done yet); all when not given.
+        rank, world_size: of the process; batches are dealt out in turn, and are the same for any number of processes.
     """
-    chosen: Any = dataset if indices is None else Subset(dataset, indices)
+    wanted = range(len(dataset)) if indices is None else indices
+    batches = [list(wanted[start : start + batch_clips]) for start in range(0, len(wanted), batch_clips)]
     return DataLoader(
-        chosen,
-        batch_size=batch_clips,
+        dataset,
+        batch_sampler=batches[rank::world_size],
         collate_fn=collate,
         num_workers=workers,
         generator=torch.Generator().manual_seed(0),

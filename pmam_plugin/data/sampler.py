@@ -12,8 +12,22 @@ from pmam_plugin.data.manifest import SUBSETS
 from pmam_plugin.errors import InputError
 
 
+def share_of(size: int, number: int, rank: int, world_size: int) -> list[int]:
+    """Rows of a batch that a process takes: one of every ``world_size``, so that all have clips of every subset.
+
+    Args:
+        size: clips of the whole batch.
+        number: of the batch; who takes one more where ``size`` is no multiple changes from batch to batch.
+        rank, world_size: of the process.
+    """
+    return list(range((rank - number) % world_size, size, world_size))
+
+
 class SubsetBatchSampler(Sampler[list[int]]):
     """Yields lists of indices: so many strong, then synthetic, weak and unlabelled clips in every batch.
+
+    The batch is that of all processes together; each yields its share of it (:func:`share_of`), so that the number of
+    processes changes neither an epoch nor an update.
 
     Each subset is an endless concatenation of permutations of its clips, drawn from ``(seed, subset, round)``, and
     batch number ``n`` of the whole training takes its ``n``-th slice. So every clip of every subset is used before any
@@ -22,14 +36,15 @@ class SubsetBatchSampler(Sampler[list[int]]):
 
     Args:
         indices_per_subset: subset -> indices into the dataset.
-        batch: subset -> clips per batch and process; subsets with 0, or not named, are not used.
+        batch: subset -> clips per batch; subsets with 0, or not named, are not used.
         seed: of the permutations.
         steps_per_epoch: batches per epoch; ``"smallest"`` is as many as the smallest subset can fill.
-        rank: number of this process; processes share the permutations and take disjoint slices.
+        rank: number of this process.
         world_size: number of processes.
 
     Raises:
-        InputError: an unknown subset, a wanted subset without clips, or nothing wanted at all.
+        InputError: an unknown subset, a wanted subset without clips, nothing wanted at all, or fewer clips in a batch
+            than there are processes.
     """
 
     def __init__(
@@ -46,6 +61,11 @@ class SubsetBatchSampler(Sampler[list[int]]):
             raise InputError(f"the batch sizes are {dict(batch)}; give at least one subset a positive number of clips")
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not one of {world_size} processes")
+        if sum(self.batch.values()) < world_size:
+            raise InputError(
+                f"a batch of {sum(self.batch.values())} clips cannot be shared by {world_size} processes; "
+                "start fewer or enlarge the batch"
+            )
         for name in self.batch:
             if not len(indices_per_subset.get(name, ())):
                 raise InputError(
@@ -72,11 +92,12 @@ class SubsetBatchSampler(Sampler[list[int]]):
         return (self.batch_at(first + step) for step in range(self.steps_per_epoch))
 
     def batch_at(self, number: int) -> list[int]:
-        """The indices of one batch of the whole training, counted from 0 over all epochs."""
-        return [index for name, size in self.batch.items() for index in self._slice(name, number, size)]
+        """This process's indices of one batch of the whole training, counted from 0 over all epochs."""
+        whole = [index for name, size in self.batch.items() for index in self._slice(name, number, size)]
+        return [whole[row] for row in share_of(len(whole), number, self.rank, self.world_size)]
 
     def _slice(self, name: str, number: int, size: int) -> list[int]:
-        begin = (number * self.world_size + self.rank) * size
+        begin = number * size
         count = len(self.indices[name])
         return [
             int(self._permutation(name, position // count)[position % count]) for position in range(begin, begin + size)
@@ -92,7 +113,7 @@ class SubsetBatchSampler(Sampler[list[int]]):
 
     def _steps(self, wanted: int | str) -> int:
         if wanted == "smallest":
-            return max(1, min(len(self.indices[name]) // (size * self.world_size) for name, size in self.batch.items()))
+            return max(1, min(len(self.indices[name]) // size for name, size in self.batch.items()))
         if isinstance(wanted, str) or wanted < 1:
             raise InputError(f"steps_per_epoch is {wanted!r}; give a positive number or 'smallest'")
         return int(wanted)

@@ -36,6 +36,7 @@ def embedding_contrast(
     partners: Tensor | None = None,
     composition: Composition = "sum",
     padding: Tensor | None = None,
+    rows: Tensor | slice = slice(None),
 ) -> Tensor:
     """Distance of each clip's predictions to the embeddings of the clips it was mixed from.
 
@@ -45,14 +46,15 @@ def embedding_contrast(
 
     Args:
         prediction: the student's predictor output, ``(batch, frames, dim)``.
-        target: the teacher's projector output for the same clips unmixed, ``(batch, frames, dim)``; gets no
-            gradient.
+        target: the teacher's projector output for the clips of the whole batch unmixed, ``(clips, frames, dim)``; gets
+            no gradient.
         weights: target coefficients in [0, 1], ``(batch,)``; None means 1.
-        partners: index of each clip's partner in the batch, ``(batch,)``; needed when a weight may differ
+        partners: index of each clip's partner in ``target``, ``(batch,)``; needed when a weight may differ
             from 1.
         composition: ``"sum"`` weighs two distances; ``"interp"`` takes the distance to the interpolated unit
             vectors, which differs by their norm: opposed targets then pull as hard as agreeing ones.
         padding: true where a frame is padding, ``(batch, frames)``.
+        rows: which clips of ``target`` the predictions are of.
 
     Returns:
         One value per clip, ``(batch,)``; 0 for a clip without any valid frame. Average it over the clips that count.
@@ -65,13 +67,13 @@ def embedding_contrast(
     if (weights is None) != (partners is None):
         raise ValueError("weights and partners belong together: pass both or neither")
     if weights is None or partners is None:
-        return _mean_over_frames(cosine_distance(prediction, target), padding)
+        return _mean_over_frames(cosine_distance(prediction, target[rows]), padding)
     share = weights.to(prediction.device, torch.float32).unsqueeze(-1)
     if composition == "interp":
         unit = functional.normalize(target.detach().float(), dim=-1)
-        blend = torch.lerp(unit[partners], unit, share.unsqueeze(-1))
+        blend = torch.lerp(unit[partners], unit[rows], share.unsqueeze(-1))
         return _mean_over_frames(cosine_distance(prediction, blend), padding)
-    own, other = cosine_distance(prediction, target), cosine_distance(prediction, target[partners])
+    own, other = cosine_distance(prediction, target[rows]), cosine_distance(prediction, target[partners])
     return _mean_over_frames(torch.lerp(other, own, share), padding)
 
 

@@ -15,6 +15,23 @@ PADDING = -1  # label of a slot without an event
 
 
 @dataclass
+class EventTotal:
+    """How much there is to learn in a batch, scalars.
+
+    Attributes:
+        clips: whose events are known.
+        tagged: clips whose tags are known.
+        events: their number.
+        shares: of these events, summed.
+    """
+
+    clips: Tensor
+    tagged: Tensor
+    events: Tensor
+    shares: Tensor
+
+
+@dataclass
 class EventTargets:
     """Events and tags of a batch.
 
@@ -42,6 +59,18 @@ class EventTargets:
     def counts(self) -> Tensor:
         """Number of events of each clip, ``(batch,)``."""
         return (self.labels != PADDING).sum(dim=1)
+
+    def __getitem__(self, rows: Tensor | slice) -> EventTargets:
+        """The targets of some clips."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return replace(self, **{name: value[rows] for name, value in values.items() if value is not None})
+
+    def total(self) -> EventTotal:
+        """How much there is to learn."""
+        real = (self.labels != PADDING) & self.strong[:, None]
+        return EventTotal(
+            clips=self.strong.sum(), tagged=self.tagged.sum(), events=real.sum(), shares=(self.weights * real).sum()
+        )
 
     def to(self, device: torch.device | str) -> EventTargets:
         """The same targets on another device."""

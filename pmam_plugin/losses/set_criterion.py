@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pmam_plugin.config import configurable
-from pmam_plugin.losses.event_targets import PADDING, EventTargets
+from pmam_plugin.losses.event_targets import PADDING, EventTargets, EventTotal
 from pmam_plugin.losses.intervals import box_edges, interval_iou
 from pmam_plugin.losses.matcher import FOCAL_ALPHA, FOCAL_GAMMA, HungarianMatcher, Match, OneToManyMatcher
 from pmam_plugin.nn.set_output import SetOutput
@@ -30,7 +30,12 @@ class SetLosses:
 
 
 def no_object_cross_entropy(
-    logits: Tensor, classes: Tensor, shares: Tensor, no_object_weight: float = 0.1, normaliser: Tensor | None = None
+    logits: Tensor,
+    classes: Tensor,
+    shares: Tensor,
+    no_object_weight: float = 0.1,
+    normaliser: Tensor | None = None,
+    elsewhere: Tensor | float = 0.0,
 ) -> Tensor:
     """Cross-entropy over classes and no-object, which is the common case and counts less.
 
@@ -40,10 +45,13 @@ def no_object_cross_entropy(
         shares: share of each query in the loss, ``(batch, queries)``; 0 leaves it out.
         no_object_weight: weight of queries that match nothing.
         normaliser: divisor of the weighted sum; None is the sum of weights, which makes it a weighted mean (DETR).
+        elsewhere: weights of the rest of the batch, where these clips are a part of it; part of that sum.
     """
     losses = functional.cross_entropy(logits.flatten(0, -2).float(), classes.flatten(), reduction="none")
     weights = (shares * torch.where(classes == logits.shape[-1] - 1, no_object_weight, 1.0)).flatten()
-    return (losses * weights).sum() / (weights.sum().clamp_min(1e-6) if normaliser is None else normaliser)
+    if normaliser is None:
+        normaliser = (weights.sum() + elsewhere).clamp_min(1e-6)
+    return (losses * weights).sum() / normaliser
 
 
 def sigmoid_focal(logits: Tensor, targets: Tensor, alpha: float = FOCAL_ALPHA, gamma: float = FOCAL_GAMMA) -> Tensor:
@@ -73,8 +81,8 @@ class SetCriterion(nn.Module):
     """Loss of a set prediction (SEDT, section 3.3; SP-SEDT, section 2.2).
 
     The total is ``sum over layers of (class, l1, iou, feature, each times its weight) + clip_weight * clip``. Terms
-    of matched pairs are sums divided by the number of pairs (their shares summed, averaged over processes and at
-    least 1, so that a batch without events has a finite loss). A clip whose events are unknown adds to the clip
+    of matched pairs are sums divided by the number of pairs (their shares summed, and at least 1, so that a batch
+    without events has a finite loss). A clip whose events are unknown adds to the clip
     loss alone. Models with a softmax are trained with cross-entropy, those with sigmoids with focal loss.
 
     Args:
@@ -118,41 +126,53 @@ class SetCriterion(nn.Module):
         self.no_object_weight = no_object_weight
         self.normalise_by = normalise_by
 
-    def forward(self, output: SetOutput, targets: EventTargets) -> SetLosses:
+    def forward(self, output: SetOutput, targets: EventTargets, whole: EventTotal | None = None) -> SetLosses:
         """Match and compare.
 
         Args:
             output: predictions.
             targets: events and tags of the same clips, on the same device.
+            whole: what the whole batch holds, where these clips are a part of it; the losses are then the part's shares
+                of the batch's. How many pairs the batch has is told from how many this part has of its events, which
+                is exact where every event is matched once.
         """
-        matches = self.matcher(output, targets)
+        matches, whole = self.matcher(output, targets), whole or targets.total()
         last = len(matches) - 1
         parts: dict[str, Tensor] = {}
         for layer, match in enumerate(matches):
             suffix = "" if layer == last else f"_{layer}"
-            for name, value in self._layer(output, targets, match, layer).items():
+            for name, value in self._layer(output, targets, whole, match, layer).items():
                 parts[name + suffix] = value
         if output.denoising is not None:
             for layer in range(len(output.denoising.layer_boxes)):
                 match = _denoised(output.denoising, targets)
-                for name, value in self._layer(output.denoising, targets, match, layer, only_matched=True).items():
+                terms = self._layer(output.denoising, targets, whole, match, layer, only_matched=True)
+                for name, value in terms.items():
                     parts[f"{name}_noised{layer}"] = value
         if output.tag_logits is not None:
-            parts["clip"] = self._clip(output, targets)
+            parts["clip"] = self._clip(output, targets, whole)
         weighted = [self.weights[name.partition("_")[0]] * value for name, value in parts.items()]
         return SetLosses(torch.stack(weighted).sum(), parts)
 
     def _layer(
-        self, output: SetOutput, targets: EventTargets, match: Match, layer: int, only_matched: bool = False
+        self,
+        output: SetOutput,
+        targets: EventTargets,
+        whole: EventTotal,
+        match: Match,
+        layer: int,
+        only_matched: bool = False,
     ) -> dict[str, Tensor]:
-        pairs = mean_over_processes(match.weight.sum()).clamp_min(1.0)
+        pairs = (match.weight.sum() + _elsewhere(whole, targets, match).shares).clamp_min(1.0)
         chosen, wanted = (layer, match.clip, match.query), (match.clip, match.target)
         predicted = box_edges(output.layer_boxes[chosen].float())
         true = box_edges(targets.boxes[wanted].float())
         distance = (predicted - true).abs().sum(dim=-1)
         overlap = interval_iou(predicted, true, generalised=True)
         parts = {
-            "class": self._class(output.layer_logits[layer], targets, match, pairs, output.activation, only_matched),
+            "class": self._class(
+                output.layer_logits[layer], targets, whole, match, pairs, output.activation, only_matched
+            ),
             "l1": (distance * match.weight).sum() / pairs,
             "iou": ((1 - overlap) * match.weight).sum() / pairs,
         }
@@ -165,6 +185,7 @@ class SetCriterion(nn.Module):
         self,
         logits: Tensor,
         targets: EventTargets,
+        whole: EventTotal,
         match: Match,
         pairs: Tensor,
         activation: str,
@@ -180,11 +201,18 @@ class SetCriterion(nn.Module):
             return (losses * shares).sum() / pairs
         classes = torch.full(logits.shape[:2], logits.shape[-1] - 1, dtype=torch.long, device=logits.device)
         classes[matched] = labels
+        if self.normalise_by == "matches":
+            return no_object_cross_entropy(logits, classes, shares, self.no_object_weight, pairs)
+        elsewhere, weight = _elsewhere(whole, targets, match), 0.0 if only_matched else self.no_object_weight
         return no_object_cross_entropy(
-            logits, classes, shares, self.no_object_weight, pairs if self.normalise_by == "matches" else None
+            logits,
+            classes,
+            shares,
+            self.no_object_weight,
+            elsewhere=elsewhere.shares + weight * (elsewhere.clips * logits.shape[1] - elsewhere.events),
         )
 
-    def _clip(self, output: SetOutput, targets: EventTargets) -> Tensor:
+    def _clip(self, output: SetOutput, targets: EventTargets, whole: EventTotal) -> Tensor:
         assert output.tag_logits is not None
         logits, tags = output.tag_logits.float(), targets.tags.float()
         if output.activation == "sigmoid":
@@ -192,7 +220,7 @@ class SetCriterion(nn.Module):
         else:
             losses = functional.binary_cross_entropy_with_logits(logits, tags, reduction="none").mean(dim=-1)
         tagged = targets.tagged.float()
-        return (losses * tagged).sum() / tagged.sum().clamp_min(1.0)
+        return (losses * tagged).sum() / whole.tagged.clamp_min(1.0)
 
 
 def _denoised(output: SetOutput, targets: EventTargets) -> Match:
@@ -204,10 +232,10 @@ def _denoised(output: SetOutput, targets: EventTargets) -> Match:
     return Match(clip, query, query % slots, targets.weights[clip, query % slots])
 
 
-def mean_over_processes(value: Tensor) -> Tensor:
-    """Mean of a scalar over all processes of a distributed run; the value itself otherwise."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return value
-    total = value.detach().clone()
-    torch.distributed.all_reduce(total)
-    return total / torch.distributed.get_world_size()
+def _elsewhere(whole: EventTotal, targets: EventTargets, match: Match) -> EventTotal:
+    """Clips, pairs and shares of pairs in the rest of the batch, whose events are matched as often as these are."""
+    here = targets.total()
+    clips, events, shares = whole.clips - here.clips, whole.events - here.events, whole.shares - here.shares
+    pairs = len(match.clip) * events / here.events.clamp_min(1)
+    ratio = torch.where(here.shares > 0, match.weight.sum() / here.shares.clamp_min(1e-6), 1.0)
+    return EventTotal(clips, whole.tagged - here.tagged, pairs, ratio * shares)

@@ -184,6 +184,8 @@ class ATSTFramePretraining(nn.Module):
         second: Mapping[str, Tensor],
         padding: Tensor | None = None,
         generator: torch.Generator | None = None,
+        mask: Tensor | None = None,
+        predicted: Tensor | None = None,
     ) -> BYOLOutput:
         """One step on two time-aligned views of the same clips (the same crop; one may be mixed or warped).
 
@@ -192,20 +194,24 @@ class ATSTFramePretraining(nn.Module):
             second: features of view 2, same shape.
             padding: true where a token is padding, ``(batch, tokens)``; nothing is predicted there.
             generator: source of randomness of the mask, on the CPU.
+            mask: tokens to hide, ``(batch, tokens)``; drawn if None.
+            predicted: tokens predicted in the whole batch, where these clips are a part of it: distances are then this
+                part's shares of the batch's.
 
         Raises:
             ValueError: all hidden tokens are padding.
         """
         mel = first[self.encoder.feature]
         tokens = self.encoder.output_frames({self.encoder.feature: mel.shape[-1]})
-        mask = self.masking(len(mel), tokens, generator).to(mel.device)
+        mask = (self.masking(len(mel), tokens, generator) if mask is None else mask).to(mel.device)
         chosen = mask if padding is None else mask & ~padding
         if not bool(chosen.any()):
             raise ValueError("every hidden token is padding; leave out clips without sound")
+        share = 1.0 if predicted is None else chosen.sum() / predicted
         with torch.no_grad():
             targets = [self.teacher(view, chosen) for view in (second, first)]
         predictions = [self.predictor(self.student(view, chosen, mask)) for view in (first, second)]
-        distances = [cosine_distance(p, z).mean() for p, z in zip(predictions, targets, strict=True)]
+        distances = [share * cosine_distance(p, z).mean() for p, z in zip(predictions, targets, strict=True)]
         return BYOLOutput(
             loss=(distances[0] + distances[1]) / 2,
             distances=(float(distances[0].detach()), float(distances[1].detach())),

@@ -58,7 +58,7 @@ class MaskedModel(nn.Module):
     def forward(
         self,
         features: Mapping[str, Tensor],
-        mask: Tensor | None = None,
+        mask: Tensor | MaskPlan | None = None,
         padding: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> MaskedOutput:
@@ -66,7 +66,7 @@ class MaskedModel(nn.Module):
 
         Args:
             features: name -> ``(batch, mel, frames)``.
-            mask: frames to hide, all of them behind the mask token, ``(batch, frames)``; drawn if None.
+            mask: frames to hide, all of them behind the mask token, ``(batch, frames)``, or a plan; drawn if None.
             padding: true where a frame is padding, ``(batch, frames)``; never hidden.
             generator: for the draw; torch's global one by default.
         """
@@ -81,9 +81,12 @@ class MaskedModel(nn.Module):
         return self.backbone.embed(features, layer, windows)
 
     def _plan(
-        self, frames: Tensor, mask: Tensor | None, padding: Tensor | None, generator: torch.Generator | None
+        self, frames: Tensor, mask: Tensor | MaskPlan | None, padding: Tensor | None, generator: torch.Generator | None
     ) -> MaskPlan:
         if mask is None:
             return self.masking.plan(frames.shape[0], frames.shape[1], padding, generator).to(frames.device)
         mask = mask.to(frames.device)
-        return MaskPlan(mask if padding is None else mask & ~padding.to(mask.device), mask.long() * 0, mask.long() * 0)
+        if isinstance(mask, MaskPlan):
+            return mask
+        valid = torch.ones_like(mask) if padding is None else ~padding.to(mask.device)
+        return MaskPlan(mask & valid, mask.long() * 0, valid, mask.float() * 0)

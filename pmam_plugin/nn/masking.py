@@ -21,16 +21,31 @@ class MaskPlan:
     Attributes:
         mask: true where a frame is hidden and has to be predicted, ``(batch, frames)``.
         style: index into :data:`STYLES` for every frame (meaningless where not masked), ``(batch, frames)``.
-        source: for the style ``random_frame``, the frame of the flattened batch that replaces it, ``(batch, frames)``.
+        valid: true where a frame is not padding, ``(batch, frames)``.
+        pick: for the style ``random_frame``, which of the valid frames stands in, from 0 (the first) to 1,
+            ``(batch, frames)``.
     """
 
     mask: Tensor
     style: Tensor
-    source: Tensor
+    valid: Tensor
+    pick: Tensor
+
+    @property
+    def source(self) -> Tensor:
+        """For the style ``random_frame``, the frame of the flattened batch that stands in, ``(batch, frames)``."""
+        candidates = self.valid.flatten().nonzero().squeeze(1)
+        if not len(candidates):
+            return torch.zeros_like(self.pick, dtype=torch.long)
+        return candidates[(self.pick * len(candidates)).long().clamp(max=len(candidates) - 1)]
+
+    def __getitem__(self, rows: Tensor | slice) -> MaskPlan:
+        """The plan of some of the clips; frames that stand in are then of these clips, too."""
+        return MaskPlan(self.mask[rows], self.style[rows], self.valid[rows], self.pick[rows])
 
     def to(self, device: torch.device | str) -> MaskPlan:
         """The same plan on another device."""
-        return MaskPlan(self.mask.to(device), self.style.to(device), self.source.to(device))
+        return MaskPlan(*(value.to(device) for value in (self.mask, self.style, self.valid, self.pick)))
 
 
 @configurable
@@ -86,10 +101,8 @@ class BlockMasking:
         hidden = self._hidden_blocks(valid, generator)
         weights = torch.tensor(self.probabilities)
         style = torch.multinomial(weights, hidden.numel(), replacement=True, generator=generator).view_as(hidden)
-        candidates = valid.flatten().nonzero().squeeze(1)
-        pick = torch.rand(batch, frames, generator=generator) * len(candidates)
-        source = candidates[pick.long().clamp(max=max(len(candidates) - 1, 0))] if len(candidates) else pick.long() * 0
-        return MaskPlan(self._to_frames(hidden, frames) & valid, self._to_frames(style, frames), source)
+        pick = torch.rand(batch, frames, generator=generator)
+        return MaskPlan(self._to_frames(hidden, frames) & valid, self._to_frames(style, frames), valid, pick)
 
     def _hidden_blocks(self, valid: Tensor, generator: torch.Generator | None) -> Tensor:
         batch, frames = valid.shape
@@ -115,7 +128,7 @@ class NoMasking:
         """All frames that are not padding, each in its own place; see :meth:`BlockMasking.plan`."""
         counted = torch.ones(batch, frames, dtype=torch.bool) if padding is None else ~padding.cpu()
         itself = torch.full((batch, frames), STYLES.index("itself"))
-        return MaskPlan(counted, itself, torch.zeros(batch, frames, dtype=torch.long))
+        return MaskPlan(counted, itself, counted, torch.zeros(batch, frames))
 
 
 def apply_mask(frames: Tensor, token: Tensor, plan: MaskPlan) -> Tensor:

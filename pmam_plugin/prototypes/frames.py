@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pmam_plugin.errors import InputError
-from pmam_plugin.prototypes.processes import share, wait_for_all
+from pmam_plugin.processes import share, wait_for_all
 from pmam_plugin.prototypes.store import ArrayStore
 
 

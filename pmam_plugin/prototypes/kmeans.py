@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pmam_plugin.errors import InputError
+from pmam_plugin.processes import share, sum_over_processes
 from pmam_plugin.prototypes.frames import Frames, as_frames
-from pmam_plugin.prototypes.processes import share, sum_over_processes
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
+from pmam_plugin.processes import share, sum_over_processes, wait_for_all
 from pmam_plugin.prototypes.frames import Frames, as_frames
 from pmam_plugin.prototypes.gaussians import FAMILIES, Gaussians, Moments, covariances, factors_from_precisions
 from pmam_plugin.prototypes.kmeans import KMeans
-from pmam_plugin.prototypes.processes import share, sum_over_processes, wait_for_all
 from pmam_plugin.prototypes.tensors import read_tensors
 
 logger = logging.getLogger(__name__)

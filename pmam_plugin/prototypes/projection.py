@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pmam_plugin.errors import InputError
+from pmam_plugin.processes import sum_over_processes
 from pmam_plugin.prototypes.frames import Frames, as_frames
-from pmam_plugin.prototypes.processes import sum_over_processes
 
 logger = logging.getLogger(__name__)
 

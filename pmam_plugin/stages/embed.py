@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
+from pmam_plugin import processes
 from pmam_plugin.brains.base import save_tensors
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.frozen import FrozenEncoder
 from pmam_plugin.errors import InputError
 from pmam_plugin.prototypes import ArrayStore
-from pmam_plugin.stages.loading import clip_batches, distributed_share
+from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.prepare import Pretrainable, copy_with_artifact
 from pmam_plugin.stages.runner import RunContext, StageResult
 
@@ -82,7 +83,7 @@ class Embed:
         ddp_barrier()
         store = ArrayStore.open(folder)
         subsets = [*self.subsets, "selection"]
-        done, share = set(store.ids()), distributed_share()
+        done, share = set(store.ids()), processes.share()
         for batch in clip_batches(context, model, subsets, self.batch_clips, skip=done, share=share):
             batch = batch.to(context.device)
             values = frozen.encoder(model.frontend(batch.waves), tokens=False).frames

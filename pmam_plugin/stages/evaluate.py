@@ -13,6 +13,7 @@ import pandas as pd
 from safetensors.torch import load_file
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
+from pmam_plugin import processes
 from pmam_plugin.checkpoints import save_model
 from pmam_plugin.checkpoints.folder import model_config
 from pmam_plugin.config import configurable, rebuilt
@@ -204,12 +205,12 @@ class Evaluate:
     def _score(self, context: RunContext, model: SoundEventModel, subset: str) -> Scored:
         events = self.events == "model"
         scorer = Scorer(model, self.scoring, self.batch_clips, events=events, encoded=context.encoded)
-        scored: Scored = {}
-        for batch in clip_batches(context, model, [subset], self.batch_clips, whole=True):
+        scored: list[tuple[str, ScoredClip]] = []
+        for batch in clip_batches(context, model, [subset], self.batch_clips, share=processes.share(), whole=True):
             samples = (batch.seconds * batch.sample_rate).round().int().tolist()
             waves = [wave[:count] for wave, count in zip(batch.waves, samples, strict=True)]
-            scored.update(zip(batch.ids, scorer.waves(waves), strict=True))
-        return scored
+            scored += zip(batch.ids, scorer.waves(waves), strict=True)
+        return dict(processes.gather_dealt(scored))
 
     def _metrics(
         self,

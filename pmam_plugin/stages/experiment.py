@@ -29,7 +29,7 @@ from pmam_plugin.errors import InputError
 
 # What the recipe itself reads; an experiment need not list the last ones to let the command line set them.
 RUN_KEYS = ("seed", "output_folder", "stages", "skip_stages")
-RUN_OPTIONS = ("device", "precision", "eval_precision", "cache_audio", "cache_gigabytes", "num_workers")
+RUN_OPTIONS = ("device", "precision", "eval_precision", "micro_batch", "cache_audio", "cache_gigabytes", "num_workers")
 
 _MAPPING = "tag:yaml.org,2002:map"
 _BANNER = re.compile(r"\A# ###+\n(?:#.*\n)*?# ###+\n")

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Container, Iterator, Sequence
 from typing import Any, Protocol
 
-import torch
-
+from pmam_plugin import processes
 from pmam_plugin.brains.base import TrainingPlan, fold_seed
+from pmam_plugin.brains.parts import number_of_passes
 from pmam_plugin.data import Batch, ClipDataset, evaluation_loader, training_loader
 from pmam_plugin.errors import InputError
 from pmam_plugin.labels import LabelEncoder
@@ -31,13 +31,6 @@ class OnGrid(Protocol):
 
     def output_frames(self, samples: int) -> int:
         """Frames for a waveform of ``samples``."""
-
-
-def distributed_share() -> tuple[int, int]:
-    """(rank, number of processes)."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
 
 
 def clip_dataset(
@@ -93,7 +86,20 @@ def training_batches(context: RunContext, model: OnGrid, plan: TrainingPlan, nam
     missing = [subset for subset, count in plan.batch.items() if count and subset not in present]
     if missing:
         logger.info("%s: the data have no %s clips; batches are %s", name, " or ".join(missing), present)
-    rank, world = distributed_share()
+    rank, world = processes.share()
+    clips, micro_batch = sum(present.values()), context.run_opts.get("micro_batch")
+    passes = number_of_passes(clips, world, micro_batch)
+    if world * passes > 1:
+        logger.info(
+            "%s: batches of %d clips %s over %d %s: %s on each device, %s at a time; batch norm sees that many",
+            name,
+            clips,
+            present,
+            world,
+            "process" if world == 1 else "processes",
+            _span(clips, world),
+            _span(clips, world * passes),
+        )
     return training_loader(
         clip_dataset(context, model, list(present), stored=stored),
         present,
@@ -108,7 +114,7 @@ def training_batches(context: RunContext, model: OnGrid, plan: TrainingPlan, nam
 def validation_batches(
     context: RunContext, model: OnGrid, batch_clips: int, whole: bool = True, stored: bool = False
 ) -> Any:
-    """Loader of the selection clips (in full, or cut like training clips); None where the data have none.
+    """Loader of this process's selection clips (in full, or cut like training clips); None where the data have none.
 
     Stored embeddings end with a training clip: where a recording is longer and comes in full, all are read as sound.
     """
@@ -117,7 +123,13 @@ def validation_batches(
     longest = max((clip.seconds for clip in context.data.manifests["selection"]), default=0.0)
     stored = stored and (not whole or longest <= context.data.clip_seconds)
     dataset = clip_dataset(context, model, ["selection"], whole, stored)
-    return evaluation_loader(dataset, batch_clips, context.workers)
+    return evaluation_loader(dataset, batch_clips, context.workers, None, *processes.share())
+
+
+def _span(clips: int, parts: int) -> str:
+    """How many clips are in each of so many parts."""
+    fewest, most = clips // parts, -(-clips // parts)
+    return str(most) if fewest == most else f"{fewest} or {most}"
 
 
 def clip_batches(
@@ -138,7 +150,7 @@ def clip_batches(
         subsets: names; those without clips are left out.
         batch_clips: clips at a time.
         skip: ids of clips that are done.
-        share: (rank, number of processes): this process's part only; see :func:`distributed_share`.
+        share: (rank, number of processes): this process's part only; see :func:`pmam_plugin.processes.share`.
         whole, stored: see :func:`clip_dataset`.
     """
     from tqdm.auto import tqdm

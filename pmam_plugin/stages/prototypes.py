@@ -16,6 +16,7 @@ import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from torch import Tensor, nn
 
+from pmam_plugin import processes
 from pmam_plugin.brains.base import fold_seed
 from pmam_plugin.config import configurable
 from pmam_plugin.data import Batch
@@ -25,7 +26,7 @@ from pmam_plugin.labels import LabelEncoder
 from pmam_plugin.models import Backbone
 from pmam_plugin.prototypes import ArrayStore, Projection, PrototypeSet, draw_frames, first_embeddings
 from pmam_plugin.stages.description import describe
-from pmam_plugin.stages.loading import clip_batches, distributed_share
+from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
 from pmam_plugin.stages.runner import RunContext, StageResult
 
@@ -145,7 +146,7 @@ class EStep:
     def _embed(self, context: RunContext, folder: Path) -> ArrayStore:
         backbone = copy_with_artifact(self.backbone, context)
         backbone.to(context.device).eval()
-        subsets, share = [*self.subsets, "selection"], distributed_share()
+        subsets, share = [*self.subsets, "selection"], processes.share()
         if context.shared is None:
             folder = folder / "embeddings"
         else:  # other runs may cluster the same embeddings, whatever their seed, in other ways
@@ -221,7 +222,7 @@ class EStep:
             ArrayStore(folder, store.frames, prototypes.components, self.dtype)
         ddp_barrier()
         posteriors = ArrayStore.open(folder)
-        rank, world = distributed_share()
+        rank, world = processes.share()
         # Shares are cut before what is done is taken out: others may be writing already.
         clips = posteriors.missing(store.ids()[rank::world])
         for start in range(0, len(clips), self.batch_clips):

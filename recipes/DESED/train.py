@@ -41,7 +41,7 @@ from pmam_plugin.stages.experiment import (
 logger = logging.getLogger("pmam_plugin.recipe")
 
 # Run options that an experiment's YAML may set.
-FROM_YAML = ("device", "precision", "eval_precision")
+FROM_YAML = ("device", "precision", "eval_precision", "micro_batch")
 
 
 def find_hparams(name: str) -> str:
@@ -70,13 +70,17 @@ def run_options(options: Any, hparams: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         InputError: a bound on gradients that is not positive (in SpeechBrain a negative one reverses every update), a
-            limit of updates that is no number (which SpeechBrain leaves a string and stumbles over in training).
+            limit of updates that is no number (which SpeechBrain leaves a string and stumbles over in training), a
+            micro_batch that is no number of clips.
     """
     chosen = {name: hparams[name] for name in FROM_YAML if hparams.get(name) is not None}
     chosen |= {name: options[name] for name in options.overridden_args}
     if not chosen.get("max_grad_norm", 1.0) > 0:
         bound = chosen["max_grad_norm"]
         raise InputError(f"--max_grad_norm {bound:g}: must be positive; null in the YAML's plans switches clipping off")
+    clips = chosen.get("micro_batch", 1)
+    if not isinstance(clips, int) or clips < 1:
+        raise InputError(f"--micro_batch {clips}: must be a number of clips that pass through the network at a time")
     limit = chosen.get("optimizer_step_limit")
     if limit is not None:
         if not str(limit).isdecimal():

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmam_plugin.data import SubsetBatchSampler
+from pmam_plugin.data import SubsetBatchSampler, share_of
 from pmam_plugin.errors import InputError
 
 ORDER = ("strong", "synthetic", "weak", "unlabelled")
@@ -46,17 +46,20 @@ def test_every_batch_has_its_share_of_every_subset_in_order(mixture, epoch):
 @settings(max_examples=60, deadline=None)
 def test_a_whole_subset_is_used_before_any_clip_is_used_again(mixture, world):
     indices, batch, seed = mixture
+    world = min(world, sum(batch.values()))
     samplers = [SubsetBatchSampler(indices, batch, seed, rank=rank, world_size=world) for rank in range(world)]
     for name in (name for name in ORDER if batch[name]):
         size, count = batch[name], len(indices[name])
-        steps = 3 * count // (size * world) + 1
-        stream = [
-            index
-            for number in range(steps)
-            for sampler in samplers
-            for index in sampler.batch_at(number)
-            if index in indices[name]
-        ]
+        stream = []
+        for number in range(3 * count // size + 1):
+            together = {
+                row: index
+                for rank, sampler in enumerate(samplers)
+                for row, index in zip(
+                    share_of(sum(batch.values()), number, rank, world), sampler.batch_at(number), strict=True
+                )
+            }
+            stream += [together[row] for row in sorted(together) if together[row] in indices[name]]
         for begin in range(0, len(stream) - count + 1, count):
             assert sorted(stream[begin : begin + count]) == list(indices[name])
         uses = Counter(stream)
@@ -67,7 +70,7 @@ def test_the_length_of_an_epoch_is_set_by_the_smallest_subset():
     indices = subsets({"strong": 20, "weak": 9, "unlabelled": 100})
     batch = {"strong": 4, "weak": 2, "unlabelled": 6}
     assert len(SubsetBatchSampler(indices, batch, 0)) == 4
-    assert len(SubsetBatchSampler(indices, batch, 0, world_size=2, rank=1)) == 2
+    assert len(SubsetBatchSampler(indices, batch, 0, world_size=2, rank=1)) == 4, "on any number of processes"
     assert len(SubsetBatchSampler(indices, {**batch, "weak": 0}, 0)) == 5
     assert len(SubsetBatchSampler(indices, batch, 0, steps_per_epoch=17)) == 17
     assert len(SubsetBatchSampler(indices, {"weak": 50}, 0)) == 1
@@ -93,11 +96,11 @@ def test_the_order_does_not_depend_on_how_the_batch_is_written():
     assert list(one) == list(other)
 
 
-def test_processes_draw_disjoint_batches():
-    indices, batch = subsets({"strong": 24, "unlabelled": 96}), {"strong": 2, "unlabelled": 4}
+def test_processes_share_the_batch_of_one():
+    indices, batch = subsets({"strong": 24, "unlabelled": 96}), {"strong": 2, "unlabelled": 5}
     samplers = [SubsetBatchSampler(indices, batch, 3, rank=rank, world_size=3) for rank in range(3)]
-    for chosen in zip(*samplers, strict=True):
-        assert len(set().union(*map(set, chosen))) == 3 * 6
+    for chosen, whole in zip(zip(*samplers, strict=True), SubsetBatchSampler(indices, batch, 3), strict=True):
+        assert sorted(index for share in chosen for index in share) == sorted(whole)
 
 
 def test_wishes_that_cannot_be_met_are_refused():
@@ -108,6 +111,8 @@ def test_wishes_that_cannot_be_met_are_refused():
         SubsetBatchSampler(indices, {"unlabelled": 1}, 0)
     with pytest.raises(InputError, match="at least one subset"):
         SubsetBatchSampler(indices, {"strong": 0}, 0)
+    with pytest.raises(InputError, match="a batch of 1 clips cannot be shared by 2 processes"):
+        SubsetBatchSampler(indices, {"strong": 1}, 0, world_size=2)
     with pytest.raises(InputError, match="unknown subset 'strung'"):
         SubsetBatchSampler(indices, {"strung": 1}, 0)
     with pytest.raises(InputError, match="steps_per_epoch is 'all'"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -171,15 +172,21 @@ def test_feature_distance_ranges_from_same_to_opposite_direction() -> None:
     torch.testing.assert_close(feature_distance(vector, -vector), torch.full((5,), 4.0))
 
 
-def test_the_normaliser_is_the_mean_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("normalise_by", ["weights", "matches"])
+def test_losses_of_parts_add_up_to_those_of_the_batch(normalise_by: str) -> None:
     output, targets = perfect_case(5)
-    output.layer_boxes = output.layer_boxes * 0.9
-    alone = SetCriterion()(output, targets).parts["l1"]
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    # The other process holds three times as many pairs: the mean is twice this one's.
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda value: value.mul_(4))
-    torch.testing.assert_close(SetCriterion()(output, targets).parts["l1"], alone / 2)
+    output.layer_boxes, output.layer_logits = output.layer_boxes * 0.9, output.layer_logits * 0.02
+    output.layer_features, output.tag_logits = None, output.tag_logits * 0.02
+    criterion, whole = SetCriterion(normalise_by=normalise_by), targets.total()
+    alone = criterion(output, targets).parts
+    parts = []
+    for rows in (slice(0, 1), slice(1, None)):
+        logits, boxes = output.layer_logits[:, rows], output.layer_boxes[:, rows]
+        part = replace(output, layer_logits=logits, layer_boxes=boxes, tag_logits=output.tag_logits[rows])
+        parts.append(criterion(part, targets[rows], whole).parts)
+    for name, value in alone.items():
+        torch.testing.assert_close(parts[0][name] + parts[1][name], value, msg=name)
+        assert float(parts[1][name]) != float(value)
 
 
 def test_weights_scale_the_terms_of_every_layer() -> None:

@@ -183,7 +183,7 @@ def test_the_teachers_sure_events_are_labels_where_there_are_none() -> None:
     criterion = SetCriterion()
     criterion.register_forward_pre_hook(lambda _, given: seen.append(given))
     loss = PseudoEvents(criterion, Ramp(2.0, shape="none"))(now, 0, 1)["pseudo_events"]
-    _, targets = seen[0]
+    _, targets, _ = seen[0]
     assert targets.strong.tolist() == [False, False, True, True], "labelled clips have labels of their own"
     assert targets.counts.tolist() == [0, 0, 1, 0]
     torch.testing.assert_close(box_edges(targets.boxes[2, 0]), torch.tensor([0.2, 0.4]))

@@ -1,0 +1,200 @@
+"""Tiny trainings whose batches any number of processes and passes may share.
+
+Dropout is off and batch norms rest, the two things that see a part only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pmam_plugin import processes
+from pmam_plugin.augment import ConditionalMixup, FilterAugment, FrameShift, Mixup
+from pmam_plugin.brains import MaskedBrain, MeanTeacherBrain, TrainingPlan
+from pmam_plugin.brains.base import StageBrain
+from pmam_plugin.brains.objectives import Consistency, EmbeddingContrast, MixedPseudoLabels, Supervised
+from pmam_plugin.brains.optimisation import ParameterGroup
+from pmam_plugin.brains.schedules import Ramp
+from pmam_plugin.brains.sedt import PatchBrain, TaggerBrain
+from pmam_plugin.brains.set_loss import PseudoEvents, SetLoss
+from pmam_plugin.brains.views import Views
+from pmam_plugin.data import evaluation_loader, training_loader
+from pmam_plugin.data.batch import Item
+from pmam_plugin.encoders.cnn import CNNEncoder
+from pmam_plugin.features import FrontEnds, LogMel, SEDTMel
+from pmam_plugin.losses.prototype import PrototypeBCE
+from pmam_plugin.losses.set_criterion import SetCriterion
+from pmam_plugin.models import (
+    SEDT,
+    SPSEDT,
+    AudioTagger,
+    Backbone,
+    FrameDetector,
+    MaskedModel,
+    PatchSampler,
+    PredictionHead,
+)
+from pmam_plugin.models.attention_head import AttentionHead
+from pmam_plugin.nn.context import RecurrentContext
+from pmam_plugin.nn.ema import EMATeacher
+from pmam_plugin.nn.masking import BlockMasking
+from pmam_plugin.prototypes import ArrayStore
+from tests.sedt_models import tiny_network
+
+BATCH = {"strong": 2, "weak": 2, "unlabelled": 3}
+SUBSETS = {"strong": range(5), "weak": range(5, 11), "unlabelled": range(11, 20)}
+FRAMES, SECONDS, RATE = 25, 1.0, 16000
+
+
+class Clips(torch.utils.data.Dataset[Item]):
+    """Noise of different lengths with labels."""
+
+    indices = SUBSETS
+
+    def __init__(self, frames: int = FRAMES) -> None:
+        self.frames = frames
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> Item:
+        draw = torch.Generator().manual_seed(index)
+        group = next(number for number, clips in enumerate(SUBSETS.values()) if index in clips)
+        wave, seconds = torch.randn(RATE, generator=draw), float(torch.rand((), generator=draw)) * 0.7 + 0.3
+        wave[round(seconds * RATE) :] = 0.0
+        strong = torch.zeros(self.frames, 3)
+        if group == 0:
+            first = int(torch.randint(self.frames // 3, (), generator=draw))
+            strong[first : first + self.frames // 4, index % 3] = 1.0
+        weak = strong.amax(dim=0)
+        if group == 1:
+            weak[index % 3] = 1.0
+        return Item(str(index), wave, seconds, strong, weak, group == 0, group < 2, (0, 2, 3)[group], RATE)
+
+
+def plan(updates: int = 3) -> TrainingPlan:
+    # The bias of attention's keys has no gradient but rounding errors, which AdamW turns into whole steps.
+    groups = [ParameterGroup(r"norm|backbone\.body|in_proj_bias", 0.0), ParameterGroup("", 2e-3)]
+    return TrainingPlan(1, BATCH, groups, steps_per_epoch=updates, log_every=1)
+
+
+def small_backbone() -> Backbone:
+    torch.manual_seed(0)
+    encoder = CNNEncoder("mel", 100.0, (4, 8), ((2, 4), (2, 4)), dropout=0.0)
+    return Backbone(FrontEnds(mel=LogMel(n_mels=16)), encoder, RecurrentContext(8, 4, 1, dropout=0.0))
+
+
+def score(tables: Mapping[str, Any]) -> dict[str, float]:
+    """Something that changes with every clip, and with how often it counts."""
+    values = [float(tables[clip].iloc[:, 2:].to_numpy().mean()) for clip in sorted(tables)]
+    return {"selection": sum(values), "clips": float(len(values))}
+
+
+def mean_teacher(folder: Path, options: dict[str, Any]) -> StageBrain:
+    """Every term of frame-based fine-tuning, on mixtures whose partners lie in other parts."""
+    backbone = small_backbone()
+    student = FrameDetector(backbone, AttentionHead(8, 3, dropout=0.0), ("a", "b", "c"), SECONDS)
+    objectives = [
+        Supervised(weak_from_strong=True),
+        Consistency(Ramp(1.0, shape="none")),
+        MixedPseudoLabels(Ramp(2.0, shape="none"), Ramp(1.0, shape="none")),
+        EmbeddingContrast(nn.Linear(8, 4), nn.Linear(4, 4), Ramp(1.0, shape="none")),
+    ]
+    views = Views(
+        FrameShift(0.2, SECONDS),
+        ConditionalMixup(probability=0.8),
+        "power",
+        mix_teacher=False,
+        mix_unlabelled=True,
+        student=FilterAugment(minimum_bins=2, probability=0.7),
+    )
+    return MeanTeacherBrain(
+        student, EMATeacher(student, 0.5), views, objectives, score, plan(), folder, 1, "finetune", options
+    )
+
+
+def masked(folder: Path, options: dict[str, Any]) -> StageBrain:
+    """Masked pre-training on clips of different lengths, so that parts hide different numbers of frames."""
+    model = MaskedModel(
+        small_backbone(), BlockMasking(0.6, 3, {"mask_token": 0.8, "itself": 0.2}), PredictionHead(8, 5)
+    )
+    if processes.share()[0] == 0 and not (folder.parent / "store").exists():
+        store = ArrayStore(folder.parent / "store", FRAMES, 4)
+        posteriors = torch.rand(20, FRAMES, 4, generator=torch.Generator().manual_seed(0))
+        store.extend([str(clip) for clip in range(20)], posteriors, [FRAMES] * 20)
+    processes.wait_for_all()
+    store = ArrayStore.open(folder.parent / "store")
+    prototypes = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
+    augmentation = Mixup(10.0, 0.5, 0.9)
+    return MaskedBrain(
+        model, PrototypeBCE(), prototypes, store, augmentation, plan(), folder, 1, "pretrain", options, 0.0
+    )
+
+
+def sedt(folder: Path, options: dict[str, Any]) -> StageBrain:
+    """The set loss, on labels and on the teacher's events."""
+    torch.manual_seed(0)
+    student = SEDT(FrontEnds(mel=SEDTMel()), tiny_network(dropout=0.0), ("a", "b", "c"), SECONDS)
+    objectives = [SetLoss(SetCriterion()), PseudoEvents(SetCriterion(), Ramp(1.0, shape="none"), threshold=0.3)]
+    views = Views(mixing=Mixup(10.0, 0.5, 0.9), domain="power")
+    return MeanTeacherBrain(
+        student, EMATeacher(student, 0.5), views, objectives, score, plan(1), folder, 1, "sedt", options
+    )
+
+
+def tagger(folder: Path, options: dict[str, Any]) -> StageBrain:
+    """Tagging, with unlabelled clips in the batch."""
+    torch.manual_seed(0)
+    model = AudioTagger(FrontEnds(mel=SEDTMel()), tiny_network().backbone, ("a", "b", "c"), 8)
+    return TaggerBrain(model, Mixup(10.0, 0.5, 0.9), plan(1), folder, 1, "tagger", options)
+
+
+def patches(folder: Path, options: dict[str, Any]) -> StageBrain:
+    """The search for patches."""
+    torch.manual_seed(0)
+    network = tiny_network(dropout=0.0)
+    model = SPSEDT(FrontEnds(mel=SEDTMel()), network, PatchSampler(patches=3), 32, 0.0, SECONDS)
+    return PatchBrain(model, SetCriterion(), None, plan(1), folder, 1, "patches", options)
+
+
+KINDS: dict[str, Callable[[Path, dict[str, Any]], StageBrain]] = {
+    "mean_teacher": mean_teacher,
+    "masked": masked,
+    "sedt": sedt,
+    "tagger": tagger,
+    "patches": patches,
+}
+
+
+def train(kind: str, folder: Path, micro_batch: int | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and curves of a training by all processes together."""
+    rank, world = processes.share()
+    options = {"device": "cpu", "noprogressbar": True, "micro_batch": micro_batch}
+    if world > 1:
+        options |= {"distributed_launch": True, "distributed_backend": "gloo"}
+    brain = KINDS[kind](folder, options)
+    frames = FRAMES
+    if kind == "sedt":
+        frames = brain.student.output_frames(RATE)  # type: ignore[attr-defined]
+    clips = Clips(frames)
+    updates = int(brain.plan.steps_per_epoch)
+    loader = training_loader(clips, BATCH, 3, updates, rank=rank, world_size=world)
+    valid = evaluation_loader(clips, 2, 0, [0, 3, 5, 8, 12], rank, world) if updates > 1 else None
+    brain.train(loader, valid)
+    state = {
+        f"{name}.{key}": value.clone()
+        for name, module in {**brain.raw, **brain.candidates()}.items()
+        for key, value in module.state_dict().items()
+    }
+    return state, brain.history.curves
+
+
+def work(rank: int, folder: str, kinds: list[str]) -> None:
+    """What a process of several does."""
+    for kind in kinds:
+        results = train(kind, Path(folder) / kind / str(processes.share()[1]))
+        torch.save(results, Path(folder) / kind / f"{processes.share()[1]}-{rank}.pt")
