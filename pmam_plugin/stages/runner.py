@@ -186,17 +186,19 @@ def run_stages(stages: Sequence[Any], context: RunContext, overwrite: bool = Fal
     if not overwrite:
         refuse_changes(stages, context)
     chain, test, checked = _digest(_common(context)), "", False
+    remaining = list(_flatten(stages))
     for stage, settings in settings_of(stages, context):
+        remaining.pop(0)
         if stage.always:
-            record, result = _run(stage, context, context.folder / stage.folder, chain, settings, overwrite)
+            record, result = _run(stage, context, context.folder / stage.folder, chain, settings)
             chain, test = _digest(chain, result.token), result.test_token
         else:
-            for later in [] if checked else _flatten(stages):
-                getattr(later, "check", lambda _: None)(context)
+            for waiting in [] if checked else [stage, *remaining]:
+                getattr(waiting, "check", lambda _: None)(context)
             checked = True
             described = settings[stage.name]
             chain = _digest(chain, described, *([test] if getattr(stage, "reports", False) else []))
-            record = _skip_take_over_or_run(stage, context, chain, settings, overwrite)
+            record = _skip_take_over_or_run(stage, context, chain, settings, remaining, overwrite)
         context.artifacts |= {name: context.folder / path for name, path in record.artifacts.items()}
         context.records.append(record)
     return context.records
@@ -221,11 +223,10 @@ def refuse_changes(stages: Sequence[Any], context: RunContext) -> None:
         InputError: it was not, and would have to be deleted; the sentence names what differs.
     """
     for stage, settings in settings_of(stages, context):
-        path = context.folder / stage.folder / "record.json"
-        begun = path.with_name("unfinished.json")
-        if stage.always or not (path.exists() or begun.exists()):
+        left = _left(context.folder / stage.folder)
+        if stage.always or left is None:
             continue
-        before = read_json(path if path.exists() else begun).get("settings") or settings
+        before = left.get("settings") or settings
         ignored = (_PLACE,) if getattr(stage, "reports", False) else (_PLACE, _TEST)
         change = difference(_without(before, stage.name, ignored), _without(settings, stage.name, ignored))
         if change:
@@ -256,7 +257,12 @@ def _common(context: RunContext) -> dict[str, Any]:
 
 
 def _skip_take_over_or_run(
-    stage: Stage, context: RunContext, fingerprint: str, settings: Mapping[str, Any], overwrite: bool
+    stage: Stage,
+    context: RunContext,
+    fingerprint: str,
+    settings: Mapping[str, Any],
+    remaining: Sequence[Stage],
+    overwrite: bool,
 ) -> StageRecord:
     folder = context.folder / stage.folder
     record = _finished(folder, fingerprint, context.folder)
@@ -264,43 +270,59 @@ def _skip_take_over_or_run(
         record.skipped = True
         logger.info("%s: done before, skipped", stage.name)
         return record
+    _make_room(stage, context, fingerprint, remaining, overwrite)
     if context.shared is None:
-        return _run(stage, context, folder, fingerprint, settings, overwrite)[0]
+        return _run(stage, context, folder, fingerprint, settings)[0]
     shared = SharedStages(context.shared / "stages")
     with shared.turn(fingerprint):
-        if shared.offered(fingerprint, folder):
-            _make_room(stage, context, folder, fingerprint, overwrite)
-            shared.take(fingerprint, folder)
+        shared.take(fingerprint, folder)
         record = _finished(folder, fingerprint, context.folder)
         if record is not None:
             logger.info("%s: done by another run, taken over", stage.name)
             return record
-        record, _ = _run(stage, context, folder, fingerprint, settings, overwrite)
+        record, _ = _run(stage, context, folder, fingerprint, settings)
         shared.offer(fingerprint, folder)
         return record
 
 
-def _make_room(stage: Stage, context: RunContext, folder: Path, fingerprint: str, overwrite: bool) -> None:
-    """Delete what a run with other settings or data has left of a stage, also outside its folder.
+def _make_room(
+    stage: Stage, context: RunContext, fingerprint: str, remaining: Sequence[Stage], overwrite: bool
+) -> None:
+    """Delete what a run with other settings or data has left of a stage, and of all that follow: it rests on this one.
 
     Raises:
         InputError: there is something, and nobody said that it may be overwritten.
     """
-    path, begun = folder / "record.json", folder / "unfinished.json"
-    left = next((read_json(file) for file in (path, begun) if file.exists()), None)
-    if left is not None and left.get("fingerprint") != fingerprint and not overwrite:
+    left = _left(context.folder / stage.folder)
+    if left is None or left.get("fingerprint") == fingerprint:
+        return
+    if not overwrite:
         raise InputError(_refusal(context.folder, stage.name, "on other data, or after stages with other settings"))
     ddp_barrier()
-    if if_main_process() and folder.exists() and (left is None or left.get("fingerprint") != fingerprint):
+    if if_main_process():
         logger.info("%s: settings or inputs have changed since its last run; starting anew", stage.name)
-        for artifact in (left or {}).get("artifacts", {}).values():
-            outside = context.folder / artifact
-            if folder not in outside.parents and outside.is_dir():
-                shutil.rmtree(outside)
-            elif folder not in outside.parents:
-                outside.unlink(missing_ok=True)
-        shutil.rmtree(folder)
+        for stale in (stage, *remaining):
+            _delete(context.folder / stale.folder, context.folder)
     ddp_barrier()
+
+
+def _left(folder: Path) -> dict[str, Any] | None:
+    """What a finished or a begun run of a stage has noted."""
+    files = (folder / "record.json", folder / "unfinished.json")
+    return next((dict(read_json(file)) for file in files if file.exists()), None)
+
+
+def _delete(folder: Path, root: Path) -> None:
+    """A stage's folder, and what it has put elsewhere."""
+    for artifact in (_left(folder) or {}).get("artifacts", {}).values():
+        path = root / artifact
+        if folder in path.parents:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(
@@ -309,11 +331,8 @@ def _run(
     folder: Path,
     fingerprint: str,
     settings: Mapping[str, Any],
-    overwrite: bool,
 ) -> tuple[StageRecord, StageResult]:
     marker = folder / "unfinished.json"
-    if not stage.always:
-        _make_room(stage, context, folder, fingerprint, overwrite)
     if if_main_process():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "record.json").unlink(missing_ok=True)

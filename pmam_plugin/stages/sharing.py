@@ -36,24 +36,17 @@ class SharedStages:
             ddp_barrier()
             yield
 
-    def offered(self, fingerprint: str, folder: Path) -> bool:
-        """Whether another run has finished the stage and still has its files."""
-        entry = self.folder / fingerprint
-        if not entry.exists():
-            return False
-        source = Path(entry.read_text(encoding="utf-8"))
-        return (source / "record.json").exists() and source != folder.resolve()
-
     def take(self, fingerprint: str, folder: Path) -> None:
         """Put the files of a finished stage into ``folder``, linked rather than copied where the disk is the same."""
         entry = self.folder / fingerprint
-        if if_main_process() and self.offered(fingerprint, folder):
+        if if_main_process() and entry.exists():
             source = Path(entry.read_text(encoding="utf-8"))
-            partial = folder.with_name(f".{folder.name}.partial")
-            for old in (partial, folder):
-                shutil.rmtree(old, ignore_errors=True)
-            shutil.copytree(source, partial, copy_function=_link)
-            os.replace(partial, folder)
+            if (source / "record.json").exists() and source != folder.resolve():
+                partial = folder.with_name(f".{folder.name}.partial")
+                for old in (partial, folder):
+                    shutil.rmtree(old, ignore_errors=True)
+                shutil.copytree(source, partial, copy_function=_link)
+                os.replace(partial, folder)
         ddp_barrier()
 
     def offer(self, fingerprint: str, folder: Path) -> None:

@@ -161,13 +161,15 @@ def test_no_version_of_the_package_is_a_reason_to_train_again(tmp_path, monkeypa
     assert [record.skipped for record in run(tmp_path, [Count("a")])] == [True]
 
 
-def test_figures_of_other_settings_do_not_outlive_their_stage(tmp_path):
-    run(tmp_path, [Count("a"), Figures("figures")])
-    Count.runs["die"] = 0
-    figures = Figures("figures", value=1)
-    figures.run = lambda context, folder: Count("die").run(context, folder)
+def test_figures_of_other_settings_do_not_outlive_what_they_rest_on(tmp_path):
+    """A run that is killed while it trains anew holds nothing that could be taken for its own."""
+    run(tmp_path, [Count("a"), Count("b"), Figures("figures")])
+    dying = Count("b", value=1)
+    dying.run = lambda context, folder: Count("die").run(context, folder)
     with pytest.raises(Killed):
-        run(tmp_path, [Count("a"), figures], overwrite=True)
+        run(tmp_path, [Count("a"), dying, Figures("figures")], overwrite=True)
+    assert (tmp_path / "stages/a/result.json").exists()
+    assert not (tmp_path / "stages/figures").exists()
     assert not (tmp_path / "metrics.json").exists()
 
 
