@@ -112,7 +112,12 @@ TABLES = [
     ("scores", "s/a.txt", "", r"s: holds no <clip>\.tsv; give the folder that the scores were written to"),
     ("scores", "s/a.tsv", "onset\tDog\n", r"a\.tsv.*offset"),
     ("scores", "s/a.tsv", SCORES + "0\t1\t0.5\n2\t3\t0.5\n", r"a\.tsv, line 3"),
-    ("scores", "s/a.tsv", SCORES + "0\t1\thigh\n", r"a\.tsv: not a table of scores .*'high'.*; write it again"),
+    (
+        "scores",
+        "s/a.tsv",
+        SCORES + "0\t1\thigh\n",
+        r"a\.tsv, line 2: 'high' in the column Dog is not a number; write the scores again",
+    ),
     ("points", "p/predictions_th_half.tsv", EVENTS, r"the threshold in this file name is not a number; rename it"),
     ("points", "p/a.tsv", EVENTS, r"p: holds no predictions_th_<threshold>\.tsv"),
 ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from pmam_plugin.errors import InputError
 
 if TYPE_CHECKING:  # importing the room would make every verb and --help wait for pandas
     from pmam_plugin.evaluation.tables import Progress
@@ -93,9 +96,13 @@ def evaluate(
         raise typer.BadParameter("--sed-eval belongs to --events")
     # Imported here, so that the other verbs and --help start fast.
     from pmam_plugin.evaluation import metrics, tables
-    from pmam_plugin.files import write_json
+    from pmam_plugin.files import check_writable, write_json
     from pmam_plugin.tables import read_durations, read_events
 
+    if threshold is not None and not math.isfinite(threshold):
+        raise InputError(f"--threshold {threshold}: is no number that scores can exceed; give one such as 0.5")
+    if json is not None:
+        check_writable(json)
     truth, seconds = read_events(ground_truth), read_durations(durations)
     with _progress() as progress:
         if events is not None:

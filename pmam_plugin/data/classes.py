@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pmam_plugin.data.layout import PLACES, find_source
 from pmam_plugin.errors import InputError
-from pmam_plugin.tables import read_events, read_weak
+from pmam_plugin.tables import read_events, read_weak, warn_of_look_alikes
 
 
 def class_list(data_folder: str | PathLike[str]) -> list[str]:
@@ -39,4 +39,5 @@ def find_classes(data_folder: Path) -> list[str]:
             found.update(label for labels in read_weak(source.table)["event_labels"] for label in labels)
         else:
             found.update(read_events(source.table)["event_label"].dropna())
+    warn_of_look_alikes(found, str(data_folder))
     return sorted(found)

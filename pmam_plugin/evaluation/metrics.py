@@ -16,6 +16,7 @@ drawn: per-clip counts are taken once, so a resample costs milliseconds, and all
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -33,9 +34,14 @@ from pmam_plugin.evaluation.reference import EventArray, Reference, event_array
 from pmam_plugin.evaluation.tables import Progress, check_scores
 from pmam_plugin.files import read_json
 from pmam_plugin.postprocessing.per_class import PerClass, per_class
+from pmam_plugin.tables import warn_of_look_alikes
+
+logger = logging.getLogger(__name__)
 
 CONFIDENCE = 0.95
 RESAMPLES = 200
+# Frames do not end where recordings do, s.
+_LENGTH_TOLERANCE = 1.0
 
 
 def evaluate_scores(
@@ -200,7 +206,7 @@ def aligned(
     scores: Mapping[str, pd.DataFrame],
     events: pd.DataFrame,
     durations: Mapping[str, float],
-    labels: Sequence[str] | None,
+    given: Sequence[str] | None,
 ) -> tuple[dict[str, pd.DataFrame], Reference]:
     """Tables by clip name, and the ground truth of exactly these clips.
 
@@ -212,12 +218,17 @@ def aligned(
         raise InputError("no scores were given; pass a table for every clip of the durations")
     if len(tables) < len(scores):
         raise InputError("two score tables name one clip; keep one of them")
-    labels = tuple(next(iter(tables.values())).columns[2:] if labels is None else labels)
+    labels = tuple(next(iter(tables.values())).columns[2:] if given is None else given)
     for clip, table in tables.items():
         check_scores(table, f"scores of {clip}")
         lacking = [label for label in labels if label not in table]
         if lacking:
             raise InputError(f"scores of {clip}: no column for {', '.join(lacking)}; all clips need the same classes")
+        others = [] if given is not None else [label for label in table.columns[2:] if label not in labels]
+        if others:
+            raise InputError(
+                f"scores of {clip}: a column for {', '.join(others)}, which other clips lack; all need the same classes"
+            )
     reference = Reference.from_tables(events, durations, labels)
     named = match_clips(tables, reference.clips)
     tables = {named.get(clip, clip): table for clip, table in tables.items()}
@@ -228,7 +239,24 @@ def aligned(
         lacking = sorted(set(names) - set(others))
         if lacking:
             raise InputError(f"{len(lacking)} clip(s) such as {lacking[0]} {fault}")
+    _warn_of_lengths(tables, reference)
     return tables, reference
+
+
+def _warn_of_lengths(tables: Mapping[str, pd.DataFrame], reference: Reference) -> None:
+    seconds = dict(zip(reference.clips, reference.durations))
+    spans = {clip: (table["onset"].iloc[0], table["offset"].iloc[-1]) for clip, table in tables.items()}
+    odd = [clip for clip, (begin, end) in spans.items() if max(begin, abs(end - seconds[clip])) > _LENGTH_TOLERANCE]
+    if odd:
+        begin, end = spans[odd[0]]
+        logger.warning(
+            "%d score table(s) do not last as long as their recordings, such as %s: from %g to %g s of %g s",
+            len(odd),
+            odd[0],
+            begin,
+            end,
+            seconds[odd[0]],
+        )
 
 
 def _score_changes(
@@ -326,7 +354,12 @@ def _interval(values: np.ndarray) -> list[float]:
 def _labels(labels: Sequence[str] | None, *tables: pd.DataFrame) -> tuple[str, ...]:
     if labels is not None:
         return tuple(labels)
-    return tuple(sorted({str(label) for table in tables for label in table["event_label"].dropna().unique()}))
+    found = [set(table["event_label"].dropna().astype(str)) for table in tables]
+    united = set().union(*found)
+    warn_of_look_alikes(united, "ground truth and detections")
+    if found[0] and (invented := sorted(united - found[0])):
+        logger.warning("no ground-truth event of %s: its detections count for no figure", ", ".join(invented))
+    return tuple(sorted(united))
 
 
 def _only(events: EventArray, labels: Sequence[str], united: Reference) -> EventArray:

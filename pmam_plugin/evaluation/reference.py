@@ -113,10 +113,11 @@ class Reference:
             if seconds.setdefault(clip_name(filename), float(duration)) != float(duration):
                 raise InputError(f"clip {clip_name(filename)} has two durations; keep one row of it")
         if not seconds:
-            raise InputError("the durations table names no clip, so there is nothing to evaluate")
+            raise InputError("the durations name no clip, so there is nothing to evaluate; list every clip of the set")
         found = sorted(set(events["event_label"].dropna().astype(str)))
         if not found:
-            raise InputError("the ground truth holds no event, so there is nothing to measure against")
+            name = events.attrs.get("source", "the ground truth")
+            raise InputError(f"{name}: holds no event to measure against; give the annotations of the set")
         labels = tuple(found if labels is None else labels)
         clips = tuple(sorted(seconds))
         ends = np.array([seconds[clip] for clip in clips])
@@ -166,6 +167,7 @@ def event_array(
         InputError: a clip or class that is not listed, or an event that begins before its clip or ends before its
             onset.
     """
+    name = table.attrs.get("source", name)
     filenames = table["filename"].astype(str)
     numbers = {clip: index for index, clip in enumerate(clips)}
     named = match_clips(filenames.unique(), clips)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -14,12 +18,16 @@ from pmam_plugin.audio.names import is_hidden, relative_path
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
 from pmam_plugin.tables import read_events
+from pmam_plugin.tables.reading import cells_of, parse_number, text_lines
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """A progress hook: called with what is being done, how much of it is done, and of how much."""
 
 # Times written with a few digits do not add up exactly, s.
 _TOLERANCE = 1e-6
+_NO_DIGITS = re.compile(r"[^0-9eE.+\-\sinfINFaA]")
 _OPERATING_POINT = re.compile(r"^predictions_th_(.+)\.(?:tsv|csv)$")
 
 
@@ -37,10 +45,12 @@ def read_operating_points(folder: str | PathLike[str], progress: Progress | None
         match = _OPERATING_POINT.match(file.name)
         if match is None:
             continue
-        try:
-            files[float(match[1])] = file
-        except ValueError:
-            raise InputError(f"{file}: the threshold in this file name is not a number; rename it") from None
+        threshold = parse_number(match[1])
+        if math.isnan(threshold):
+            raise InputError(f"{file}: the threshold in this file name is not a number; rename it")
+        other = files.setdefault(threshold, file)
+        if other != file:
+            raise InputError(f"{file}: stands for the same threshold as {other.name}; keep one of them")
     if not files:
         raise InputError(f"{folder}: holds no predictions_th_<threshold>.tsv; give the folder of the operating points")
     tables = {}
@@ -62,7 +72,7 @@ def read_scores(folder: str | PathLike[str], progress: Progress | None = None) -
         InputError: no such folder, no table in it, or a broken one.
     """
     if not Path(folder).is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"{folder}: no such folder; give the folder that the scores were written to")
     files = {
         file.relative_to(folder).as_posix()[: -len(".tsv")]: file
         for file in sorted(Path(folder).rglob("*.tsv"))
@@ -71,10 +81,14 @@ def read_scores(folder: str | PathLike[str], progress: Progress | None = None) -
     if not files:
         raise InputError(f"{folder}: holds no <clip>.tsv; give the folder that the scores were written to")
     tables = {}
+    highest = 0.0
     for done, (clip, file) in enumerate(files.items(), start=1):
         tables[clip] = _read_score_table(file)
+        highest = max(highest, float(tables[clip].iloc[:, 2:].to_numpy().max()))
         if progress is not None:
             progress("reading scores", done, len(files))
+    if highest > 1 + _TOLERANCE:
+        logger.warning("%s: scores up to %g; thresholds count as if they were probabilities", folder, highest)
     return tables
 
 
@@ -99,19 +113,32 @@ def write_scores(
             progress("writing scores", done, len(tables))
 
 
-def check_scores(table: pd.DataFrame, name: str) -> None:
+def check_scores(table: pd.DataFrame, name: str, lines: Sequence[int] | None = None) -> None:
     """Refuse a table that is not ``onset, offset, <class>...`` with gapless rows.
+
+    Args:
+        table: the scores.
+        name: what messages call it.
+        lines: line of every row in a file, from 1.
 
     Raises:
         InputError: naming ``name`` and the row.
     """
-    if list(table.columns[:2]) != ["onset", "offset"] or table.shape[1] < 3:
-        raise InputError(f"{name}: the columns must be onset, offset and one per class, not {', '.join(table.columns)}")
+    columns = [str(column) for column in table.columns]
+    if columns[:2] != ["onset", "offset"] or len(columns) < 3:
+        raise InputError(
+            f"{name}, line 1: the columns must be onset, offset and one per class, not "
+            f"{', '.join(columns)[:100] or 'nothing'}; write the scores again, with tabs"
+        )
     if len(table) == 0:
         raise InputError(f"{name}: holds no scores; write at least one row")
     values = table.to_numpy(np.float64)
     faults = [
-        (np.isnan(values).any(axis=1) | ~np.isfinite(values[:, :2]).all(axis=1), "holds NaN or an infinite time"),
+        (
+            ~(values < np.inf).all(axis=1) | ~np.isfinite(values[:, :2]).all(axis=1),
+            "holds NaN, an infinite time or an endless score",
+        ),
+        (values[:, 0] < 0, "begins before the recording"),
         (values[:, 1] <= values[:, 0], "ends before it begins"),
         (
             np.append(False, np.abs(values[1:, 0] - values[:-1, 1]) > _TOLERANCE),
@@ -120,23 +147,60 @@ def check_scores(table: pd.DataFrame, name: str) -> None:
     ]
     for bad, what in faults:
         if bad.any():
-            raise InputError(f"{name}, line {int(np.argmax(bad)) + 2}: the row {what}; write the scores again")
+            row = int(np.argmax(bad))
+            line = row + 2 if lines is None else lines[row]
+            raise InputError(f"{name}, line {line}: the row {what}; write the scores again")
 
 
 def _read_score_table(file: Path) -> pd.DataFrame:
+    written = text_lines(file)
+    lines = [number for number, line in enumerate(written, 1) if line.strip()]
+    header = cells_of(file, lines[0], normalize("NFC", written[lines[0] - 1]), "\t") if lines else []
+    repeated = [name for name in header if header.count(name) > 1]
+    check_scores(pd.DataFrame([range(len(header))], columns=header), str(file))  # its columns
+    if repeated:
+        raise InputError(f"{file}, line {lines[0]}: the column {repeated[0]!r} occurs twice; keep one of them")
+    if "" in header:
+        raise InputError(f"{file}, line {lines[0]}: a column has no name; write the scores again with a class each")
+    text = "\n".join(written[number - 1] for number in lines[1:])
     try:
-        table = pd.read_csv(file, sep="\t", dtype=np.float64)
-    except (ValueError, OSError) as error:  # parser errors and undecodable bytes are ValueErrors
-        raise InputError(f"{file}: not a table of scores ({_first_line(error)}); write it again") from error
-    check_scores(table, str(file))
+        values = pd.read_csv(io.StringIO(text), sep="\t", header=None, dtype=np.float64, na_filter=False).to_numpy()
+    except pd.errors.EmptyDataError:
+        values = np.empty((0, len(header)))
+    except (ValueError, OverflowError):  # a parser's errors are ValueErrors too
+        values = np.empty((0, 0))
+    # The parser takes True for 1.
+    if values.shape[1] != len(header) or _NO_DIGITS.search(text):
+        values = np.array([_score_row(file, number, written[number - 1], header) for number in lines[1:]])
+    table = pd.DataFrame(values, columns=header)
+    check_scores(table, str(file), lines[1:])
     return table
+
+
+def _score_row(file: Path, number: int, line: str, header: Sequence[str]) -> list[float]:
+    """One row, slowly: what is wrong with it is said."""
+    cells = cells_of(file, number, line, "\t")
+    if len(cells) != len(header):
+        raise InputError(
+            f"{file}, line {number}: {len(cells)} fields where the header has {len(header)}; write the scores again"
+        )
+    for name, cell in zip(header, cells):
+        if not (cell.isascii() and "_" not in cell and _is_float(cell)):
+            raise InputError(
+                f"{file}, line {number}: {cell[:60]!r} in the column {name} is not a number; write the scores again"
+            )
+    return [float(cell) for cell in cells]
+
+
+def _is_float(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _files(folder: str | PathLike[str]) -> list[Path]:
     if not Path(folder).is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"{folder}: no such folder; give the folder of the operating points")
     return sorted(file for file in Path(folder).iterdir() if file.is_file() and not file.name.startswith("."))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

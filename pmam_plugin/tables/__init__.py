@@ -1,6 +1,14 @@
 """Text tables, read exactly or refused: one reader for training and evaluation."""
 
-from pmam_plugin.tables.events import clip_events, read_durations, read_events, read_weak, write_events, write_weak
+from pmam_plugin.tables.events import (
+    clip_events,
+    read_durations,
+    read_events,
+    read_weak,
+    warn_of_look_alikes,
+    write_events,
+    write_weak,
+)
 from pmam_plugin.tables.reading import Table, join_names, split_names
 
 __all__ = [
@@ -11,6 +19,7 @@ __all__ = [
     "read_events",
     "read_weak",
     "split_names",
+    "warn_of_look_alikes",
     "write_events",
     "write_weak",
 ]

@@ -72,6 +72,8 @@ class Annotations:
             where = f"{path}, {entry.place}"
             if not entry.filename:
                 raise InputError(f"{where}: names no recording; fill it or remove the entry")
+            if re.search("[\ud800-\udfff]", f"{entry.filename}{entry.label}"):
+                raise InputError(f"{where}: a name holds half a character, which no file can keep; correct it")
             known.setdefault(entry.filename, None)
             if entry.label is None:
                 continue
@@ -87,6 +89,10 @@ class Annotations:
                 )
             rows.append(entry._replace(label=entry.label.strip())[1:])
         events = pd.DataFrame(rows, columns=list(COLUMNS))
+        known.update(seconds or {})  # a reader may have learnt them on the way
+        for name, length in known.items():
+            if length is not None and not 0 <= length < math.inf:
+                raise InputError(f"{path}: {name} is said to last {length:g} s; correct the length of the recording")
         types = {"onset": float, "offset": float, "score": float}
         return cls(events.astype(types), known)
 

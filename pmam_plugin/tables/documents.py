@@ -28,11 +28,16 @@ def read_document(path: Path) -> Any:
         InputError: it is no JSON.
     """
     try:
-        return json.loads(decoded(path))
+        return json.loads(decoded(path), parse_int=_whole)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: is not JSON ({error.msg}); export it again") from None
     except RecursionError:
         raise InputError(f"{path}: is nested too deeply for annotations; export it again") from None
+
+
+def _whole(digits: str) -> int | float:
+    """An integer, or infinity where no time or number could be so large."""
+    return int(digits) if len(digits) < 16 else math.inf
 
 
 def read_own(path: Path) -> Annotations:
@@ -62,9 +67,7 @@ def read_own(path: Path) -> Annotations:
                     math.nan if score is None else float(_get(path, inside, event, "score", (int, float))),
                 )  # fmt: skip
 
-    found = Annotations.collect(path, entries())
-    found.seconds.update(seconds)
-    return found
+    return Annotations.collect(path, entries(), seconds)
 
 
 def own_text(annotations: Annotations, facts: Mapping[str, Any] | None = None) -> str:
@@ -124,9 +127,7 @@ def read_label_studio(path: Path) -> Annotations:
         if guessed:
             logger.warning("%s: %d tasks have no annotation; their predictions are read", path, guessed)
 
-    found = Annotations.collect(path, entries())
-    found.seconds.update(seconds)
-    return found
+    return Annotations.collect(path, entries(), seconds)
 
 
 def label_studio_text(annotations: Annotations) -> str:

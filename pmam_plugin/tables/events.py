@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from os import PathLike
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
 
 from pmam_plugin.audio.names import clip_name
+from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
 from pmam_plugin.tables.reading import Table, join_names, split_names
 
 logger = logging.getLogger(__name__)
 
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label")
+
+# What R, pandas and databases write where nothing is.
+_ABSENT = ("na", "nan", "n/a", "<na>", "none", "null")
 
 # An event without length happened all the same: it gets the shortest length that every measure can see, s.
 _MOMENT = 1e-3
@@ -30,7 +36,8 @@ def read_events(path: str | PathLike[str], labels: Collection[str] | None = None
         labels: the allowed classes; any when not given.
 
     Returns:
-        Those columns, times in seconds, in the order of the file. An event-free clip is one row whose onset and offset
+        Those columns, times in seconds, in the order of the file (whose name is in ``attrs["source"]``); accents of
+        classes composed (NFC). An event-free clip is one row whose onset and offset
         are NaN and whose label is None, as it is one row with three empty fields in the file.
 
     Raises:
@@ -41,16 +48,20 @@ def read_events(path: str | PathLike[str], labels: Collection[str] | None = None
     _refuse_nameless(table)
     label = table.columns["event_label"]
     empty = [not any(cells) for cells in zip(label, table.columns["onset"], table.columns["offset"])]
+    absent = [all(cell.lower() in _ABSENT for cell in cells) for cells in zip(label, table.columns["onset"])]
+    table.refuse(absent, "onset", "is no time; leave all cells but the filename empty where a clip has no events")
     onset, offset = (table.numbers(column, unless=empty) for column in ("onset", "offset"))
     table.refuse([not name and not free for name, free in zip(label, empty)], "event_label", "is empty; name the class")
     table.refuse(onset < 0, "onset", "lies before the clip; write 0 or more")
     table.refuse(offset < onset, "offset", "lies before the onset; exchange or correct them")
+    label = [normalize("NFC", name) for name in label]
     if labels is not None:
-        allowed = set(labels)
+        allowed = {normalize("NFC", name) for name in labels}
         unknown = [not free and name not in allowed for name, free in zip(label, empty)]
         table.refuse(unknown, "event_label", f"is no known class; the classes are {', '.join(labels)}")
     events = pd.DataFrame({"filename": table.columns["filename"], "onset": onset, "offset": offset})
     events["event_label"] = pd.Series([None if free else name for name, free in zip(label, empty)], dtype=object)
+    events.attrs["source"] = str(path)
     if "score" in table.columns:
         events["score"] = table.numbers("score", unless=[not cell for cell in table.columns["score"]])
     return events
@@ -77,9 +88,15 @@ def read_weak(path: str | PathLike[str], labels: Collection[str] | None = None) 
     table.refuse(
         [cell.count('"') % 2 == 1 for cell in cells], "event_labels", "has a quotation mark that is not closed"
     )
-    split = [split_names(cell) for cell in cells]
+    table.refuse(
+        [cell.startswith("[") and cell.endswith("]") for cell in cells],
+        "event_labels",
+        "is a list as Python prints it; separate the classes by commas alone",
+    )
+    split = [split_names(normalize("NFC", cell)) for cell in cells]
     if labels is not None:
-        unknown = [not set(names) <= set(labels) for names in split]
+        allowed = {normalize("NFC", name) for name in labels}
+        unknown = [not allowed.issuperset(names) for names in split]
         table.refuse(unknown, "event_labels", f"holds an unknown class; the classes are {', '.join(labels)}")
     return pd.DataFrame(
         {"filename": table.columns["filename"], "event_labels": pd.Series([*split, ()], dtype=object)[:-1]}
@@ -96,6 +113,8 @@ def read_durations(path: str | PathLike[str]) -> dict[str, float]:
     table = Table.read(path, ("filename", "duration"))
     _refuse_nameless(table)
     table.refuse_repeated("filename", [clip_name(name) for name in table.columns["filename"]])
+    if not table.lines:
+        raise InputError(f"{path}: names no recording; write a row for every recording of the set")
     duration = table.numbers("duration")
     table.refuse(duration <= 0, "duration", "is not positive; measure the recording again")
     return dict(zip(table.columns["filename"], duration.tolist()))
@@ -142,6 +161,20 @@ def fit_events(
         if rows.any():
             logger.warning("%s: %d %s", name, int(rows.sum()), what)
     return onset, offset, ~gone
+
+
+def warn_of_look_alikes(labels: Iterable[str], name: str) -> None:
+    """Log classes whose names differ in nothing but case and spaces, and count as two all the same.
+
+    Args:
+        labels: all of them.
+        name: where they stand, for the log.
+    """
+    known: dict[str, str] = {}
+    for label in sorted(set(labels)):
+        other = known.setdefault(re.sub(r"[\s_-]+", "_", label.casefold()), label)
+        if other != label:
+            logger.warning("%s: %r and %r count as two classes; spell them alike if they are one", name, other, label)
 
 
 def write_events(path: str | PathLike[str], events: pd.DataFrame) -> None:

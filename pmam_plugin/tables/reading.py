@@ -26,8 +26,16 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_LONGEST_SHOWN = 100
 _SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# What spreadsheets and others write where a text table is wanted, by its first bytes.
+_NO_TABLES = (
+    (b"PK\x03\x04", "is a spreadsheet or a zip archive; save the sheet as CSV or TSV in UTF-8"),
+    (b"\xd0\xcf\x11\xe0", "is a spreadsheet; save it as CSV or TSV in UTF-8"),
+    (b"\x1f\x8b", "is compressed with gzip; unpack it"),
+    (b"version https://git-lfs", "is a pointer of Git LFS, not the table; fetch it with git lfs pull"),
+)
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
@@ -77,6 +85,11 @@ class Table:
                     f"{path}, line {number}: {len(row)} fields where the header has {len(header)}; "
                     f"remove or quote what is too much{commas}"
                 )
+            if len(row) < len(required) and (row[0].startswith("#") or re.search(r"[\t;,\x00-\x1f]", row[0])):
+                raise InputError(
+                    f"{path}, line {number}: {_shown(line)} is no row of a table whose header separates cells with "
+                    f"{_SEPARATORS[separator]}; separate these alike, or remove the line"
+                )
             row += [""] * (len(header) - len(row))
             for name, place in zip(wanted, places):
                 columns[name].append(row[place])
@@ -109,7 +122,7 @@ class Table:
         if rows.size:
             first = int(rows[0])
             cell = self.columns[column][first]
-            raise InputError(f"{self.path}, line {self.lines[first]}: the {column} {cell!r} {fault}")
+            raise InputError(f"{self.path}, line {self.lines[first]}: the {column} {_shown(cell)} {fault}")
 
     def refuse_repeated(self, column: str, keys: Sequence[str]) -> None:
         """Raise InputError where a key stands for the second time."""
@@ -144,6 +157,9 @@ def decoded(path: Path) -> str:
         raise InputError(f"{path}: no such file; check the path or restore the annotations") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+    foreign = next((what for start, what in _NO_TABLES if data.startswith(start)), None)
+    if foreign:
+        raise InputError(f"{path}: {foreign}")
     mark, encoding = next(((mark, name) for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), (b"", "utf-8"))
     data = data[len(mark) :]
     if not mark and b"\0" in data[:4000]:
@@ -160,7 +176,7 @@ def decoded(path: Path) -> str:
         ) from error
     if "\0" in text:
         raise InputError(f"{path}: cannot be read, it holds zero bytes and is no text; give a text table")
-    return text
+    return text.lstrip("\ufeff")  # two programs that each put a mark in front
 
 
 def split_names(cell: str) -> tuple[str, ...]:
@@ -193,11 +209,11 @@ def _check_header(path: Path, line: int, header: list[str], required: Sequence[s
     if missing:
         raise InputError(
             f"{path}, line {line}: the column {missing[0]!r} is missing; the header must name {', '.join(required)}, "
-            f"and it names {', '.join(name for name in header if name) or 'nothing'}"
+            f"and it names {_shortened(', '.join(name for name in header if name)) or 'nothing'}"
         )
     repeated = [name for name in header if name and header.count(name) > 1]
     if repeated:
-        raise InputError(f"{path}, line {line}: the column {repeated[0]!r} occurs twice; keep one of them")
+        raise InputError(f"{path}, line {line}: the column {_shown(repeated[0])} occurs twice; keep one of them")
 
 
 def cells_of(path: Path, number: int, line: str, separator: str) -> list[str]:
@@ -209,7 +225,16 @@ def cells_of(path: Path, number: int, line: str, separator: str) -> list[str]:
     try:
         return _split(line, separator)
     except ValueError as error:
-        raise InputError(f"{path}, line {number}: {error}; close it, or double it to mean itself") from None
+        raise InputError(f"{path}, line {number}: {error}") from None
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]} ..."
+
+
+def _shown(text: str) -> str:
+    """A cell or line as messages have it."""
+    return repr(_shortened(text))
 
 
 def _split(line: str, separator: str) -> list[str]:
@@ -224,6 +249,8 @@ def _split(line: str, separator: str) -> list[str]:
         if match is not None and (end == len(line) or line.startswith(separator, end)):
             cells.append(match[1].replace('""', '"').strip())
         else:
+            if line.startswith('"', start) and '\\"' in line[start:]:
+                raise ValueError("a backslash does not mask a quotation mark; double the mark instead")
             end = _end_of_plain(line, place, separator)
             cells.append(line[place:end].strip())
         place = end + len(separator)
@@ -238,6 +265,6 @@ def _end_of_plain(line: str, place: int, separator: str) -> int:
         while line[place:end].count('"') % 2:
             following = line.find(separator, end + 1)
             if end == len(line):
-                raise ValueError("a quotation mark is not closed")
+                raise ValueError("a quotation mark is not closed; close it, or double it to mean itself")
             end = len(line) if following < 0 else following
     return end

@@ -34,7 +34,7 @@ def test_counts_are_per_clip_and_class():
         ([("c.wav", 0, 1, "Dog")], DURATIONS, None, "c.wav have no duration"),
         ([("a.wav", 0, 1, "Frog")], DURATIONS, ("Dog",), "unknown class Frog"),
         ([("a.wav", np.nan, np.nan, None)], DURATIONS, None, "holds no event"),
-        ([("a.wav", 0, 1, "Dog")], {}, None, "names no clip"),
+        ([("a.wav", 0, 1, "Dog")], {}, None, "name no clip"),
         ([("a.wav", 0, 1, "Dog")], {"a.wav": 1.0, "a.flac": 2.0}, None, "two durations"),
         ([("a.wav", 2, 1, "Dog")], DURATIONS, None, "from 2.0 s to 1.0 s|from 2 s to 1 s"),
         ([("a.wav", np.nan, 1, "Dog")], DURATIONS, None, "from nan s"),

@@ -49,11 +49,11 @@ def test_a_clip_name_cannot_leave_the_folder(tmp_path, name):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("onset\toffset\tDog\n0\t1\thigh\n", "not a table of scores"),
+        ("onset\toffset\tDog\n0\t1\thigh\n", "line 2: 'high' in the column Dog is not a number"),
         ("onset\toffset\tDog\n0\t1\t0.5\n1.5\t2\t0.5\n", "line 3: the row does not begin where"),
         ("onset\toffset\tDog\n0\t1\t0.5\n1.00001\t2\t0.5\n", "line 3: the row does not begin where"),
         ("onset\toffset\tDog\n0\t0\t0.5\n", "line 2: the row ends before it begins"),
-        ("onset\toffset\tDog\n0\t1\t\n", "line 2: the row holds NaN"),
+        ("onset\toffset\tDog\n0\t1\t\n", "line 2: '' in the column Dog is not a number"),
         ("offset\tonset\tDog\n1\t0\t0.5\n", "columns must be onset, offset"),
         ("onset\toffset\tDog\n", "holds no scores"),
     ],
