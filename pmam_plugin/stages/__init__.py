@@ -2,6 +2,8 @@
 
 from pmam_plugin.stages.best_start import BestStart
 from pmam_plugin.stages.byol import PretrainATSTFrame
+from pmam_plugin.stages.changes import refuse_changes
+from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.embed import Embed
 from pmam_plugin.stages.evaluate import Evaluate
 from pmam_plugin.stages.finetune import FineTune
@@ -10,7 +12,7 @@ from pmam_plugin.stages.prepare import LoadWeights, MeasureBands, Prepare, witho
 from pmam_plugin.stages.pretrain import Pretrain, expectation_maximisation
 from pmam_plugin.stages.prototypes import EStep
 from pmam_plugin.stages.report import Report, summary_table
-from pmam_plugin.stages.runner import RunContext, StageResult, refuse_changes, run_stages
+from pmam_plugin.stages.runner import run_stages
 from pmam_plugin.stages.sedt import PretrainPatches, PretrainTagger
 
 __all__ = [

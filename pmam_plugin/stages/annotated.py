@@ -25,6 +25,7 @@ from pmam_plugin.encoders.frozen import FrozenEncoder
 from pmam_plugin.files import write_text
 from pmam_plugin.inference.encoded import EncodedWindows
 from pmam_plugin.report.page import duration_text
+from pmam_plugin.stages.context import RunContext
 from pmam_plugin.stages.experiment import (
     build_experiment,
     described,
@@ -36,7 +37,7 @@ from pmam_plugin.stages.experiment import (
 from pmam_plugin.stages.finetune import FineTune
 from pmam_plugin.stages.prepare import without
 from pmam_plugin.stages.report import run_verdict
-from pmam_plugin.stages.runner import RunContext, run_stages
+from pmam_plugin.stages.runner import run_stages
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pmam_plugin.config import configurable
+from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.finetune import FineTune
-from pmam_plugin.stages.runner import RunContext, StageResult
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +30,11 @@ class BestStart:
         self.name, self.folder = finetune.name, finetune.folder
 
     def check(self, context: RunContext) -> None:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         self.finetune.check(context)
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         pretrained = any(record.stage.startswith("pretrain") for record in context.records)
         before = [
             context.folder / record.artifacts["backbone"]

@@ -13,9 +13,9 @@ from pmam_plugin.brains.byol import ATSTFrameBrain, Augmentation
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders import ATSTFrame
 from pmam_plugin.models import ATSTFrameMasking, ATSTFramePretraining, Backbone
+from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.loading import check_batch, training_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
-from pmam_plugin.stages.runner import RunContext, StageResult
 
 
 @configurable
@@ -55,11 +55,11 @@ class PretrainATSTFrame:
         self.augmentation, self.final_weight_decay, self.noise_domain = augmentation, final_weight_decay, noise_domain
 
     def check(self, context: RunContext) -> None:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         check_batch(context, self.plan, self.name)
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
         backbone = copy_with_artifact(self.backbone, context)
         encoder = next((part for part in backbone.encoder.modules() if isinstance(part, ATSTFrame)), None)

@@ -15,9 +15,9 @@ from pmam_plugin.config import configurable
 from pmam_plugin.encoders.frozen import FrozenEncoder
 from pmam_plugin.errors import InputError
 from pmam_plugin.prototypes import ArrayStore
+from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.prepare import Pretrainable, copy_with_artifact
-from pmam_plugin.stages.runner import RunContext, StageResult
 
 _LEAST = 1e-3  # of a deviation: a channel that hardly ever moves must not become loud
 
@@ -49,7 +49,7 @@ class Embed:
         self.model, self.subsets, self.fitted, self.batch_clips = model, tuple(subsets), tuple(fitted), batch_clips
 
     def check(self, context: RunContext) -> None:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         if not set(self.fitted) & set(self.subsets) & set(context.data.manifests):
             raise InputError(
                 f"{self.name}: the data have no {' and no '.join(self.fitted)} clips to measure embeddings on; name "
@@ -57,7 +57,7 @@ class Embed:
             )
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         model: Any = copy_with_artifact(self.model, context)
         model.to(context.device).eval()
         frozen = next((part for part in model.modules() if isinstance(part, FrozenEncoder)), None)

@@ -25,9 +25,9 @@ from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
 from pmam_plugin.models import SEDT, SoundEventModel
 from pmam_plugin.postprocessing import PostProcessing
 from pmam_plugin.postprocessing.per_class import PerClass
+from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.provenance import run_provenance
-from pmam_plugin.stages.runner import RunContext, StageResult
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Evaluate:
         self.provenance = dict(provenance or {})
 
     def check(self, context: RunContext) -> None:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         if not context.data.has_events("test"):
             logger.warning("%s: no test clips with events; the model will have no figures", self.name)
         elif self.events == "model":
@@ -129,7 +129,7 @@ class Evaluate:
                 )
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         candidates = self._candidates(context)
         result, tried = self._try(context, candidates, self.bootstrap)
         names = ("metrics.json", "model", *(["scores"] if context.data.has_events("test") else []))

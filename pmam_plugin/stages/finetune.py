@@ -25,8 +25,8 @@ from pmam_plugin.evaluation import evaluate_scores
 from pmam_plugin.inference.scoring import Scoring
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
+from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.loading import check_batch, training_batches, validation_batches
-from pmam_plugin.stages.runner import RunContext, StageResult
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class FineTune:
         self.recalibrate, self.validate_first = recalibrate, validate_first
 
     def check(self, context: RunContext) -> None:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         clips = [clip for name in check_batch(context, self.plan, self.name) for clip in context.data.manifests[name]]
         subsets = ", ".join(name for name, count in self.plan.batch.items() if count)
         if not any(clip.labels is not None for clip in clips):
@@ -89,7 +89,7 @@ class FineTune:
             logger.warning("%s: no clips with events to select on; the last weights will be kept", self.name)
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
         student = copy.deepcopy(self.model)
         if "student" in context.artifacts:

@@ -13,9 +13,9 @@ from pmam_plugin.config import configurable
 from pmam_plugin.data import Manifest, Prepared
 from pmam_plugin.data.holdout import split_clips
 from pmam_plugin.evaluation import read_metrics
+from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.evaluate import GROUPS, Evaluate
 from pmam_plugin.stages.finetune import FineTune
-from pmam_plugin.stages.runner import RunContext, StageResult
 
 FIGURE = "event_f1_macro"
 
@@ -42,7 +42,7 @@ class LearningCurve:
         self.finetune, self.evaluate, self.shares = finetune, evaluate, tuple(shares)
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         points = []
         for share in self.shares:
             artifacts = {name: path for name, path in context.artifacts.items() if name in ("backbone", "embeddings")}

@@ -13,7 +13,7 @@ from pmam_plugin.data import Batch, ClipDataset, evaluation_loader, training_loa
 from pmam_plugin.errors import InputError
 from pmam_plugin.labels import LabelEncoder
 from pmam_plugin.prototypes import ArrayStore
-from pmam_plugin.stages.runner import RunContext
+from pmam_plugin.stages.context import RunContext
 
 logger = logging.getLogger(__name__)
 

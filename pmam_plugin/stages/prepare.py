@@ -28,8 +28,8 @@ from pmam_plugin.encoders.yamnet import YAMNetFrames
 from pmam_plugin.features import FrontEnds, SEDTMel
 from pmam_plugin.nn.query_decoder import SetNetwork
 from pmam_plugin.nn.resnet import SpectrogramResNet
+from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.loading import OnGrid, clip_batches
-from pmam_plugin.stages.runner import RunContext, StageResult
 
 M = TypeVar("M", bound="Pretrainable")
 
@@ -103,7 +103,7 @@ class Prepare:
         self.data_folder, self.onset_rounding, self.options = data_folder, onset_rounding, options
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         settings = {"seed": context.seed, **self.options}
         run_on_main(prepare, [self.data_folder, folder], settings)
         context.prepared = prepare(self.data_folder, folder, skip_prep=True, **settings)
@@ -131,7 +131,7 @@ class MeasureBands:
         self.model, self.subsets = model, tuple(subsets)
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         path = folder / "backbone.safetensors"
         if if_main_process():
             model = copy_with_artifact(self.model, context)
@@ -170,7 +170,7 @@ class LoadWeights:
         self.backbone, self.checkpoint, self.kind = backbone, checkpoint, kind
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         backbone = copy_with_artifact(self.backbone, context)
         fitting, load = LOADERS[self.kind]
         part = next((part for part in backbone.modules() if isinstance(part, fitting)), None)

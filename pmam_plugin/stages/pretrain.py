@@ -18,9 +18,9 @@ from pmam_plugin.models import Backbone, MaskedModel, PredictionHead, TagHead
 from pmam_plugin.nn.lora import add_lora, merge_lora
 from pmam_plugin.nn.masking import BlockMasking, NoMasking
 from pmam_plugin.prototypes import ArrayStore, PrototypeSet
+from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.loading import check_batch, training_batches, validation_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
-from pmam_plugin.stages.runner import RunContext, StageResult
 
 _ITERATION = re.compile(r"pretrain_\d+")
 
@@ -70,11 +70,11 @@ class Pretrain:
         self.folder = f"stages/{self.name}"
 
     def check(self, context: RunContext) -> None:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         check_batch(context, self.plan, self.name)
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         prototypes = PrototypeSet.load(context.artifacts["prototypes"])
         model = self._build(context, prototypes)
         brain = MaskedBrain(

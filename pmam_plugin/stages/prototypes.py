@@ -25,10 +25,10 @@ from pmam_plugin.explorer.statistics import co_occurrence, normalised_mutual_inf
 from pmam_plugin.labels import LabelEncoder
 from pmam_plugin.models import Backbone
 from pmam_plugin.prototypes import ArrayStore, Projection, PrototypeSet, draw_frames, first_embeddings
+from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.description import describe
 from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
-from pmam_plugin.stages.runner import RunContext, StageResult
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class EStep:
         self.name, self.folder = f"estep_{iteration}", f"prototypes/{iteration}"
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         store = self._embed(context, folder)
         prototypes = self._fit(context, store, folder)
         posteriors = self._label(store, prototypes, folder / "posteriors")

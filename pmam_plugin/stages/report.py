@@ -20,8 +20,8 @@ from pmam_plugin.models import SoundEventModel
 from pmam_plugin.postprocessing import PostProcessing
 from pmam_plugin.report.training import ClipExample, StageRecord, TrainingReport, write_training_report
 from pmam_plugin.report.verdict import verdict
+from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.evaluate import GROUPS
-from pmam_plugin.stages.runner import RunContext, StageResult
 
 HEADLINES = ("psds1", "psds2", "psds1_mean", "event_f1_macro", "event_f1_micro", "segment_f1_macro", "clip_f1_macro")
 
@@ -43,7 +43,7 @@ class Report:
         self.model, self.title, self.clips = model, title, clips
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         path = context.folder / "report.html"
         if if_main_process():
             scores = read_scores(context.artifacts["scores"]) if "scores" in context.artifacts else None

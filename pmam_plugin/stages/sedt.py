@@ -14,9 +14,9 @@ from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
 from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models import SEDT, SPSEDT, AudioTagger, PatchSampler
+from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.loading import check_batch, training_batches, validation_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
-from pmam_plugin.stages.runner import RunContext, StageResult
 
 
 @configurable
@@ -46,7 +46,7 @@ class PretrainTagger:
         self.hidden, self.pooling = hidden, pooling
 
     def check(self, context: RunContext) -> None:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         present = check_batch(context, self.plan, self.name)
         if not any(clip.labels for subset in present for clip in context.data.manifests[subset]):
             raise InputError(
@@ -54,7 +54,7 @@ class PretrainTagger:
             )
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
         model = copy_with_artifact(self.model, context)
         model.network.backbone.thaw()
@@ -101,11 +101,11 @@ class PretrainPatches:
         self.patches_are_content = patches_are_content
 
     def check(self, context: RunContext) -> None:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         check_batch(context, self.plan, self.name)
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
-        """See :class:`pmam_plugin.stages.runner.Stage`."""
+        """See :class:`pmam_plugin.stages.context.Stage`."""
         torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
         model = copy_with_artifact(self.model, context)
         pretext = SPSEDT(

@@ -12,7 +12,7 @@ from speechbrain.utils.run_opts import RunOptions
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.stages import RunContext, run_stages
-from pmam_plugin.stages.runner import StageResult
+from pmam_plugin.stages.context import StageResult
 from tests.recipes.tiny import arguments, run_recipe, tiny_corpus
 from tests.support import ROOT
 
@@ -70,7 +70,7 @@ class Noting:
 
 @pytest.mark.parametrize("option", ["max_grad_norm", "grad_accumulation_factor", "optimizer_step_limit"])
 def test_an_option_that_changes_updates_runs_the_stages_again(tmp_path, monkeypatch, option):
-    monkeypatch.setattr("pmam_plugin.stages.runner.describe", lambda stage: stage.name)
+    monkeypatch.setattr("pmam_plugin.stages.changes.describe", lambda stage: stage.name)
     stage = Noting()
     for options, runs in (({}, 1), ({"noprogressbar": True}, 1), ({option: 2}, 2), ({option: 2}, 2), ({option: 3}, 3)):
         run_stages([stage], RunContext(tmp_path, 1, options), overwrite=True)

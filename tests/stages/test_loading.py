@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pmam_plugin.stages import Prepare
+from pmam_plugin.stages.context import RunContext
 from pmam_plugin.stages.loading import clip_dataset
-from pmam_plugin.stages.runner import RunContext
 from tests.data.corpus import EVENTS, table, tiny_corpus
 from tests.tiny_models import tiny_detector
 

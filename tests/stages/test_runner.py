@@ -8,9 +8,10 @@ import pytest
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import write_json
+from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.description import describe
 from pmam_plugin.stages.prepare import without
-from pmam_plugin.stages.runner import RunContext, StageResult, run_stages
+from pmam_plugin.stages.runner import run_stages
 
 
 class Killed(Exception):

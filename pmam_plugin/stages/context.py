@@ -1,0 +1,150 @@
+"""What all stages of a run share, what a stage is, and what it hands back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+
+from pmam_plugin.data import Prepared
+from pmam_plugin.data.cache import DEFAULT_GIGABYTES, default_cache_folder
+from pmam_plugin.inference.encoded import EncodedWindows
+from pmam_plugin.nn.precision import Precision, choose_precision
+
+logger = logging.getLogger(__name__)
+
+_FORMATS = ("precision", "eval_precision")
+
+
+@dataclass
+class RunContext:
+    """What all stages of a run share.
+
+    Attributes:
+        folder: the output folder.
+        seed: of the run.
+        run_opts: SpeechBrain's run options (device, precision, debug, ...); a precision of ``auto`` is replaced by what
+            suits the device.
+        artifacts: what finished stages left, name -> path.
+        prepared: the data, once it is prepared.
+        onset_rounding: see :class:`~pmam_plugin.labels.LabelEncoder`.
+        records: what finished stages reported, in order.
+        cache_audio: keep decoded, resampled training clips, so that later epochs and runs do not decode again: true or
+            false, or the folder of the cache.
+        cache_gigabytes: what the cache may grow to.
+        workers: processes that read clips ahead.
+        encoded: what a frozen encoder says of the windows that are scored.
+        shared: folder of what several runs have in common (finished stages, embeddings); None shares nothing.
+    """
+
+    folder: Path
+    seed: int
+    run_opts: Mapping[str, Any]
+    artifacts: dict[str, Path] = field(default_factory=dict)
+    prepared: Prepared | None = None
+    onset_rounding: Literal["nearest", "floor"] = "nearest"
+    records: list[StageRecord] = field(default_factory=list)
+    cache_audio: bool | str = True
+    cache_gigabytes: float = DEFAULT_GIGABYTES
+    workers: int = 0
+    shared: Path | None = None
+    encoded: EncodedWindows = field(default_factory=EncodedWindows)
+
+    def __post_init__(self) -> None:
+        formats = {
+            name: choose_precision(self.run_opts[name], self.device) for name in _FORMATS if name in self.run_opts
+        }
+        self.run_opts = {**self.run_opts, **{name: chosen.short for name, chosen in formats.items()}}
+        self.precision: Precision = formats.get("precision", choose_precision("fp32", self.device))
+        for name, chosen in formats.items():
+            if chosen.warning:
+                logger.warning(chosen.warning)
+            elif chosen.asked == "auto":
+                logger.info("%s: %s", name, chosen)
+
+    @property
+    def audio_cache(self) -> Path | None:
+        """Folder of the waveform cache, which all runs on this machine share."""
+        if isinstance(self.cache_audio, str):
+            return Path(self.cache_audio)
+        return default_cache_folder() if self.cache_audio else None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether progress bars are off."""
+        return bool(self.run_opts.get("noprogressbar"))
+
+    @property
+    def device(self) -> torch.device:
+        """Where models run."""
+        chosen = self.run_opts.get("device")
+        return torch.device(chosen or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    @property
+    def data(self) -> Prepared:
+        """The prepared data.
+
+        Raises:
+            RuntimeError: no stage has prepared it.
+        """
+        if self.prepared is None:
+            raise RuntimeError("the list of stages must begin with one that prepares the data")
+        return self.prepared
+
+
+@dataclass
+class StageResult:
+    """What a stage hands back: files for later stages, numbers for the report.
+
+    Attributes:
+        artifacts: name -> path below the output folder.
+        notes: figures and facts, JSON-able.
+        curves: name -> list of (step, value).
+        token: of a stage that always runs (it prepares the data): changes when what it hands on to training changes.
+        test_token: the same for the test set, which only stages that report on it depend on.
+    """
+
+    artifacts: dict[str, Path] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    token: str = ""
+    test_token: str = ""
+
+
+@dataclass
+class StageRecord:
+    """``record.json`` of a finished stage; ``settings`` as :func:`~pmam_plugin.stages.changes.settings_of` has them."""
+
+    stage: str
+    fingerprint: str
+    seconds: float
+    artifacts: dict[str, str]
+    notes: dict[str, Any]
+    curves: dict[str, list[list[float]]]
+    settings: dict[str, Any] = field(default_factory=dict)
+    skipped: bool = False
+
+
+class Stage(Protocol):
+    """One step of an experiment; configurable, so that its fingerprint can be read off.
+
+    Attributes:
+        name: unique in the run.
+        folder: where its files go, below the output folder.
+        always: run even when nothing has changed (preparing data, which looks at the files).
+
+    A stage that reports on the test set says so by a true attribute ``reports``. One that cannot work on every kind of
+    data has a method ``check(context)``, which raises :class:`InputError`; it is called once the data are prepared,
+    before any stage that takes long.
+    """
+
+    name: str
+    folder: str
+    always: bool
+
+    def run(self, context: RunContext, folder: Path) -> StageResult:
+        """Do the work; files in ``folder`` are from an earlier, killed attempt with the same settings."""
