@@ -22,6 +22,7 @@ import typer.main
 
 from pmam_plugin.cli import app
 from pmam_plugin.encoders import PaSST
+from tests.checkpoints.beats_files import SMALL, prefixed, published_tensors
 from tests.checkpoints.test_atst import sed_tensors
 from tests.checkpoints.test_yamnet import write_keras
 from tests.documentation import LANGUAGES, Block, Runner, blocks, commands, pages, prose, words
@@ -93,6 +94,8 @@ def workspace(runner, hub, tmp_path_factory):
     torch.save(dict(passt), folder / "passt-s-f128-p16-s10-ap.476-swa.pt")
     torch.save({"sed_teacher": sed_tensors(), "sed_student": sed_tensors()}, folder / "stage2.ckpt")
     write_keras(folder)
+    strong = {"strong_head.weight": torch.zeros(447, 32), "strong_head.bias": torch.zeros(447)}
+    torch.save({**prefixed("model.model.", published_tensors(**SMALL)), **strong}, folder / "BEATs_strong_1.pt")
     event_corpus(folder / "hear", {"train": 4, "valid": 2, "test": 2})
     # Last: the runner has had the time to do its imports.
     results = runner([Block("bash", 1, "make demo\n")], "make demo", folder, whole=True)

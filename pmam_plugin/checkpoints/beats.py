@@ -16,6 +16,7 @@ from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, model_folder
 from pmam_plugin.encoders.beats import BEATs, BEATsEncoder
 from pmam_plugin.errors import InputError
 
+ORIGIN = "https://github.com/microsoft/unilm/tree/master/beats"
 MARK = "patch_embedding.weight"
 # Where each layout keeps the encoder.
 _LAYOUTS = {"": "BEATs", "model.beats.": "PretrainedSED, BEATs", "model.model.": "PretrainedSED, BEATs"}
@@ -149,7 +150,7 @@ def encoder_size(
 
 
 def _read(source: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Mapping[str, Any] | None, ImportReport]:
-    content = read_checkpoint(source)
+    content = read_checkpoint(source, ORIGIN)
     nested = content.get("model", content)
     cfg = content.get("cfg")
     state = tensors_in(nested) if isinstance(nested, Mapping) else {}

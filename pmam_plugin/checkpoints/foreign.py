@@ -126,8 +126,12 @@ class ImportReport:
         return f"{self.source} ({self.layout}): {', '.join(counts)}"
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_checkpoint(path: str | os.PathLike[str], origin: str = "") -> dict[str, Any]:
     """The dictionary a foreign checkpoint holds, on the CPU; safetensors files give their tensors.
+
+    Args:
+        path: the file.
+        origin: where to get it, for the message where it is missing.
 
     Raises:
         InputError: missing, truncated, not a checkpoint, or a pickle that would run code.
@@ -138,7 +142,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if file.suffix == ".safetensors":
         return dict(read_tensors(file))
     if not file.is_file():
-        raise InputError(f"{path}: no such file; download the checkpoint first")
+        raise InputError(f"{path}: no such file; download {f'it from {origin}' if origin else 'the checkpoint'} first")
     refuse_text(file)
     try:
         content = _without_foreign_code(file)

@@ -31,6 +31,7 @@ from pmam_plugin.encoders.beats import BEATsEncoder
 from pmam_plugin.encoders.frame_mn import rounded_width
 from pmam_plugin.errors import InputError
 
+ORIGIN = "https://github.com/fschmid56/PretrainedSED/releases"
 MEDIAN_SECONDS = 0.36  # nine frames, the published filter
 _WIDTHS = (0.4, 0.6, 1.0, 2.0, 3.0)
 _HEADS = ("strong_head.weight", "strong_head.bias", "weak_head.weight", "weak_head.bias")
@@ -178,7 +179,7 @@ def _report(
 
 def _read(source: str | os.PathLike[str]) -> _File:
     # Files of single small models were saved from a training module.
-    state = {name.removeprefix("net."): tensor for name, tensor in tensors_in(read_checkpoint(source)).items()}
+    state = {name.removeprefix("net."): tensor for name, tensor in tensors_in(read_checkpoint(source, ORIGIN)).items()}
     found = next(
         ((family, prefix) for family in _FAMILIES for prefix in family.prefixes if f"{prefix}{family.mark}" in state),
         None,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pmam_plugin.encoders.frame_mn import FrameMobileNetEncoder
     from pmam_plugin.encoders.frame_passt import FramePaSST, FramePaSSTEncoder
     from pmam_plugin.encoders.frozen import FrozenEncoder
+    from pmam_plugin.encoders.hugging_face import TransformersEncoder
     from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
     from pmam_plugin.encoders.patch import PatchEncoder
     from pmam_plugin.encoders.s3prl import RawWaveform, S3PRLEncoder
@@ -30,6 +31,7 @@ _HOMES = {
     "FrameMobileNetEncoder": "pmam_plugin.encoders.frame_mn",
     **dict.fromkeys(("FramePaSST", "FramePaSSTEncoder"), "pmam_plugin.encoders.frame_passt"),
     "FrozenEncoder": "pmam_plugin.encoders.frozen",
+    "TransformersEncoder": "pmam_plugin.encoders.hugging_face",
     **dict.fromkeys(("PaSST", "PaSSTEncoder"), "pmam_plugin.encoders.passt"),
     "PatchEncoder": "pmam_plugin.encoders.patch",
     **dict.fromkeys(("RawWaveform", "S3PRLEncoder"), "pmam_plugin.encoders.s3prl"),
@@ -57,6 +59,7 @@ __all__ = [
     "RawWaveform",
     "S3PRLEncoder",
     "SetBackbone",
+    "TransformersEncoder",
     "Wanted",
     "Windows",
     "YAMNetEncoder",

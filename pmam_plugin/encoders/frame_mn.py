@@ -5,14 +5,14 @@ Parameter names are those of the published checkpoints, so that they load strict
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Wanted
 from pmam_plugin.encoders.yamnet import pool_frequency
 
 # Of every block: kernel, expanded and output channels at width 1, squeeze-excitation, Hardswish instead of ReLU,
@@ -135,22 +135,15 @@ class FrameMobileNetEncoder(FrameEncoder):
         """One for every started four mel frames."""
         return (feature_frames[self.feature] + 3) // 4
 
-    def forward(
-        self,
-        features: Mapping[str, Tensor],
-        windows: Windows | None = None,
-        embed: Collection[str] = (),
-        tokens: bool = True,
-    ) -> EncoderOutput:
-        """Encode ``features[feature]``, ``(batch, 128, frames)``; see :class:`FrameEncoder`."""
-        self.check_layers(embed)
+    def encode(self, features: Mapping[str, Tensor], wanted: Wanted) -> EncoderOutput:
+        """See :class:`FrameEncoder`."""
         mel = features[self.feature]
         image = mel.unsqueeze(1).contiguous(memory_format=torch.channels_last)
         length = self.output_frames({self.feature: mel.shape[-1]})
         embeddings = {}
         for name, stage in zip(self.layers, self.features, strict=True):
             image = stage(image)
-            if name in embed:
+            if name in wanted.embed:
                 embeddings[name] = _frames(image, length)
         return EncoderOutput(_frames(image, length), embeddings=embeddings)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Windows
+from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Wanted
 from pmam_plugin.encoders.passt import SPECIAL_TOKENS, PaSST
 
 _CHANNELS = (16, 32, 64)
@@ -84,18 +84,11 @@ class FramePaSSTEncoder(FrameEncoder):
         """One for every started four mel frames."""
         return (feature_frames[self.feature] + 3) // 4
 
-    def forward(
-        self,
-        features: Mapping[str, Tensor],
-        windows: Windows | None = None,
-        embed: Collection[str] = (),
-        tokens: bool = True,
-    ) -> EncoderOutput:
-        """Encode ``features[feature]``, ``(batch, mel, frames)``; see :class:`FrameEncoder`. There are no windows."""
-        self.check_layers(embed)
-        wanted = {name: int(name.removeprefix("block_")) for name in embed}
-        hidden = self.transformer(features[self.feature], layers=set(wanted.values()))
+    def encode(self, features: Mapping[str, Tensor], wanted: Wanted) -> EncoderOutput:
+        """See :class:`FrameEncoder`."""
+        blocks = {name: int(name.removeprefix("block_")) for name in wanted.embed}
+        hidden = self.transformer(features[self.feature], layers=set(blocks.values()))
         assert hidden.final is not None
         frames = hidden.final[:, SPECIAL_TOKENS:]
-        embeddings = {name: self.transformer.norm(hidden.layers[block][:, 0]) for name, block in wanted.items()}
-        return EncoderOutput(frames, frames if tokens else None, embeddings)
+        embeddings = {name: self.transformer.norm(hidden.layers[block][:, 0]) for name, block in blocks.items()}
+        return EncoderOutput(frames, frames, embeddings)

@@ -19,10 +19,12 @@ ADAPTER = "default"
 
 def add_lora(
     module: nn.Module,
-    blocks: Sequence[int],
+    blocks: Sequence[int] = (),
     rank: int = 8,
     alpha: float = 1.0,
     targets: Sequence[str] = TARGETS,
+    pattern: str | None = None,
+    within: str | None = None,
 ) -> nn.Module:
     """Adapt linear layers of some Transformer blocks; the Transformer they belong to is frozen otherwise.
 
@@ -36,20 +38,35 @@ def add_lora(
         rank: of the update.
         alpha: its scale is ``alpha / rank``.
         targets: linear layers inside a block.
+        pattern: instead of blocks and targets, for networks of any make: the names, inside ``within``, of the linear
+            layers to adapt, a regular expression that has to match them whole.
+        within: name of the part of ``module`` that the pattern is about and that is frozen otherwise.
 
     Returns:
         ``module``, changed in place.
 
     Raises:
-        ValueError: there are adapters already, or a block or target does not exist.
+        ValueError: there are adapters already, or a block, target or part does not exist.
     """
     if any(isinstance(layer, PeftLinear) for layer in module.modules()):
         raise ValueError("this model has LoRA adapters already; merge them before adding others")
-    wanted = re.compile(rf"(?:^|.*\.)blocks\.({'|'.join(map(str, blocks))})\.({'|'.join(map(re.escape, targets))})")
-    names = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear) and wanted.fullmatch(name)]
-    owners = {re.sub(r"\.?blocks\.\d+\.[^.]+\.[^.]+$", "", name) for name in names}
-    if not names or len(names) != len(owners) * len(set(blocks)) * len(set(targets)):
-        raise ValueError(f"blocks {list(blocks)} with {', '.join(targets)} are not all there to adapt")
+    if (pattern is None) == (not blocks) or (pattern is None) != (within is None):
+        raise ValueError("either blocks are adapted, or what matches a pattern within a part")
+    layers = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    if pattern is not None and within is not None:
+        if within not in dict(module.named_modules()):
+            raise ValueError(f"the model has no part {within!r} to adapt")
+        wanted = re.compile(rf"{re.escape(within)}\.(?:{pattern})")
+        names, owners = [name for name in layers if wanted.fullmatch(name)], {within}
+        if not names:
+            raise ValueError(f"no linear layer in {within} matches {pattern!r}")
+    else:
+        numbers, ends = "|".join(map(str, blocks)), "|".join(map(re.escape, targets))
+        wanted = re.compile(rf"(?:^|.*\.)blocks\.({numbers})\.({ends})")
+        names = [name for name in layers if wanted.fullmatch(name)]
+        owners = {re.sub(r"\.?blocks\.\d+\.[^.]+\.[^.]+$", "", name) for name in names}
+        if not names or len(names) != len(owners) * len(set(blocks)) * len(set(targets)):
+            raise ValueError(f"blocks {list(blocks)} with {', '.join(targets)} are not all there to adapt")
     learning = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, bias="none")  # type: ignore[arg-type]
     config._register_custom_module({nn.Linear: AdaptedLinear})

@@ -107,3 +107,8 @@ def test_files_that_are_not_whole_are_refused_in_one_sentence(tmp_path, content,
     torch.save(content, tmp_path / "x.pt")
     with pytest.raises(InputError, match=rf"x\.pt: .*{message}"):
         import_beats(tmp_path / "x.pt")
+
+
+def test_without_the_published_file_a_sentence_says_where_it_is(tmp_path):
+    with pytest.raises(InputError, match=r"x\.pt: no such file; download it from https://github.com/microsoft/unilm"):
+        import_beats(tmp_path / "x.pt")
