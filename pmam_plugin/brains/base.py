@@ -15,6 +15,7 @@ import json
 import logging
 import re
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,7 +178,8 @@ class StageBrain(sb.Brain):
         seed: of the run.
         name: of the stage; part of every seed.
         run_opts: SpeechBrain's run options; ``max_grad_norm`` among them takes the place of the plan's. Beside them
-            ``micro_batch``: clips that pass through the networks at a time; None is all that a process has.
+            ``micro_batch``: clips that pass through the networks at a time; None is all that a process has; and
+            ``stage_minutes``: ends the stage with the last epoch that fits into them (in one process).
         recoverables: further objects that belong to a checkpoint.
     """
 
@@ -200,6 +202,7 @@ class StageBrain(sb.Brain):
         options = dict(run_opts or {})
         self.micro_batch: int | None = options.pop("micro_batch", None)
         self.plan, self.folder, self.seed, self.name = plan, folder, seed, name
+        self.minutes: float | None = options.pop("stage_minutes", None)
         self.bound = options.get("max_grad_norm", plan.max_grad_norm)
         self.groups = build_groups(modules.items(), plan.groups)
         self._at_rest = {
@@ -254,6 +257,7 @@ class StageBrain(sb.Brain):
     def on_fit_start(self) -> None:
         """Wrap, build the optimiser, resume; the log forgets epochs that the checkpoint does not know."""
         super().on_fit_start()
+        self._begin, self._epochs_before = time.monotonic(), self.epoch_counter.current
         log = self.folder / "train_log.txt"
         if if_main_process() and log.exists():
             lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -383,9 +387,19 @@ class StageBrain(sb.Brain):
 
     def _fit_train(self, train_set: Any, epoch: int, enable: bool) -> None:
         super()._fit_train(train_set, epoch, enable)
+        self._end_in_time(epoch)
         if not self._validation_due(epoch):
             # Only now is the Brain's step back at zero; a checkpoint from on_stage_end would resume in mid-air.
             self._finish_epoch(epoch, {})
+
+    def _end_in_time(self, epoch: int) -> None:
+        """Make this epoch the last where another one would not fit."""
+        if self.minutes is None or self.distributed_launch or epoch >= self.epoch_counter.limit:
+            return
+        spent = time.monotonic() - self._begin
+        if spent * (1 + 1 / max(1, epoch - self._epochs_before)) > 60 * self.minutes:
+            logger.warning("%s: ends with epoch %d of %d, for want of time", self.name, epoch, self.plan.epochs)
+            self.epoch_counter.limit = epoch
 
     def _fit_valid(self, valid_set: Any, epoch: int, enable: bool) -> None:
         if self._validation_due(epoch):
@@ -422,7 +436,7 @@ class StageBrain(sb.Brain):
         return {"validation_loss": loss}
 
     def _validation_due(self, epoch: int) -> bool:
-        return self._validates and (epoch % self.plan.validate_every == 0 or epoch == self.plan.epochs)
+        return self._validates and (epoch % self.plan.validate_every == 0 or epoch == self.epoch_counter.limit)
 
     def _finish_epoch(self, epoch: int, scores: Mapping[str, float]) -> None:
         losses = {"loss": self.history.curves["train_loss"][-1][1]}

@@ -66,6 +66,10 @@ def detect(
     scores: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write score tables, which pmam evaluate --scores reads.")
     ] = None,
+    counts: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="Also write how many events of each class begin in every hour recorded."),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(metavar="cpu|cuda|...", help="Where to compute; the GPU if there is one.")
     ] = None,
@@ -81,7 +85,7 @@ def detect(
     import pandas as pd
 
     from pmam_plugin.checkpoints.hub_folder import BUILTIN
-    from pmam_plugin.files import check_writable
+    from pmam_plugin.files import check_writable, write_text
     from pmam_plugin.inference import SoundEventDetector
     from pmam_plugin.tables.annotations import Annotations
     from pmam_plugin.tables.formats import format_named, write_annotations
@@ -91,7 +95,7 @@ def detect(
     if out is None and form is not None:
         raise InputError(f"--format {form}: has no effect without --out; name the file to write")
     chosen = None if out is None else "tsv" if out.is_dir() and form is None else format_named(form, out)
-    for path in (out, report):
+    for path in (out, report, counts):
         if path is not None and not (path is out and out.is_dir()):
             check_writable(path)
     files = find_recordings(inputs)
@@ -119,6 +123,11 @@ def detect(
     else:
         facts = {"model": model, "labels": list(detector.labels), "failed": run.errors}
         write_annotations(out, Annotations(events, dict(run.seconds)), chosen, facts, detections=True)
+    if counts is not None:
+        from pmam_plugin.report.day import hourly_counts
+
+        recorded = [(name, length, events[events["filename"] == name]) for name, length in run.seconds.items()]
+        write_text(counts, hourly_counts(recorded, detector.labels).to_csv(index=False))
     if unreported is not None:
         typer.echo(f"no report: {unreported}", err=True)
     run.summarise(len(events), failed=unreported is not None)

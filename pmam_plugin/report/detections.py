@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from pmam_plugin.report.day import hourly_counts, start_time
 from pmam_plugin.report.page import details, duration_text, escape, number, section, write_page
 from pmam_plugin.report.recording import AudioSource, Thresholds, recording_data
 
@@ -63,6 +64,7 @@ def write_detection_report(
         InputError: a recording cannot be read, or the page cannot be written.
     """
     shown: list[dict[str, Any]] = []
+    counted: list[tuple[str, float, pd.DataFrame]] = []
     left = EMBEDDED_SECONDS
     for recording in recordings:
         data = recording_data(
@@ -76,13 +78,18 @@ def write_detection_report(
             thresholds=recording.thresholds,
             page=path,
         )
+        begin = start_time(recording.name)
+        data["start"] = None if begin is None else begin.isoformat()
+        counted.append((recording.name, data["duration"], recording.events))
         if data["audio"] and "base64" in data["audio"]:
             left -= data["duration"]
         shown.append(data)
-    write_page(path, title, _summary(shown), _body(shown, provenance or {}, note), {"recordings": shown}, _SCRIPTS)
+    labels = list(dict.fromkeys(lane["label"] for data in shown for lane in data["lanes"]))
+    data_of_page = {"recordings": shown, "counts": hourly_counts(counted, labels).to_csv(index=False)}
+    write_page(path, title, _summary(shown), _body(shown, provenance or {}, note), data_of_page, _SCRIPTS)
 
 
-_SCRIPTS = ("player.js", "detections.js")
+_SCRIPTS = ("player.js", "days.js", "detections.js")
 
 
 def _fits(recording: DetectedRecording, seconds_left: float) -> bool:
@@ -118,10 +125,14 @@ def _body(shown: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any], not
         "event <kbd>+</kbd><kbd>−</kbd><kbd>0</kbd> zoom <kbd>Home</kbd><kbd>End</kbd></p>"
     )
     files = section("files", "Recordings", '<div id="file-list"></div>') if len(shown) > 1 else ""
+    days = ""
+    if any(data["start"] for data in shown) or any(data["duration"] >= 3600 for data in shown):
+        lead = "How many events begin in every hour. Press a number to hear the next of them."
+        days = section("days-section", "Hours", '<div id="days"></div>', lead)
     player = f'<section id="player-section" aria-label="Player"><div id="player"></div>{keys}</section>'
     table = section("events", "Events", '<div id="event-table"></div>')
     rows = "".join(
         f"<tr><th>{escape(key)}</th><td>{escape(number(value))}</td></tr>" for key, value in provenance.items()
     )
     about = details("How these detections were made", f'<table class="facts">{rows}</table>') if rows else ""
-    return warning + files + player + table + about
+    return warning + days + files + player + table + about

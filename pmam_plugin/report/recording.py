@@ -77,7 +77,7 @@ def score_curve(table: pd.DataFrame, label: str, duration: float, threshold: flo
         ``{"step": seconds per point, "top": the score at the top of the lane, "values": base64 bytes, 255 = top}``.
     """
     onsets, offsets = table["onset"].to_numpy(np.float64), table["offset"].to_numpy(np.float64)
-    values = np.nan_to_num(table[label].to_numpy(np.float64))
+    values = np.nan_to_num(table[label].to_numpy(np.float64), neginf=0.0)  # where there is no event at all
     if not len(values) or duration <= 0:
         return {"step": max(duration, 1.0), "top": 1.0, "values": ""}
     shortest = float(np.median(offsets - onsets))

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pmam_plugin.evaluation.mistakes import Mistake, Mistakes, OperatingCurve
 from pmam_plugin.evaluation.psds import MAX_RATE, PSDROC
+from pmam_plugin.postprocessing.per_class import PerClass
 from pmam_plugin.report.page import details, duration_text, escape, number, section, write_page
 from pmam_plugin.report.recording import Thresholds, recording_data
+from pmam_plugin.report.wrong import mistakes_data, mistakes_section, thresholds_data, thresholds_section
 
 _HEADLINES = {
     "psds1": "PSDS1",
@@ -25,7 +28,7 @@ _HEADLINES = {
     "segment_f1_micro": "segment F1, micro",
     "clip_f1_macro": "clip F1, macro",
 }
-_SCRIPTS = ("charts.js", "player.js", "training.js")
+_SCRIPTS = ("charts.js", "player.js", "mistakes.js", "training.js")
 
 
 @dataclass
@@ -82,6 +85,11 @@ class TrainingReport:
         metrics: as in ``metrics.json``: ``validation -> student | teacher -> {metric, metric_ci, per_class}``.
         psd_roc: name (``PSDS1``, ``PSDS2``) -> a curve, or ``{"fpr": false positives per hour, "tpr": true ratio}``.
         clips: examples from the test set.
+        mistakes: of the test set.
+        mistake_examples: some of them, each with the sound around it.
+        operating: recall and false alarms of every class over its thresholds.
+        thresholds: of the model, for all classes or per class.
+        hours: that the test set lasts.
         provenance: seed, version, data, ...: shown as a table.
     """
 
@@ -92,6 +100,11 @@ class TrainingReport:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     psd_roc: Mapping[str, PSDROC | Mapping[str, Sequence[float]]] = field(default_factory=dict)
     clips: Sequence[ClipExample] = ()
+    mistakes: Mistakes | None = None
+    mistake_examples: Sequence[tuple[Mistake, ClipExample]] = ()
+    operating: Mapping[str, OperatingCurve] = field(default_factory=dict)
+    thresholds: PerClass = 0.5
+    hours: float = 0.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -116,6 +129,8 @@ def write_training_report(path: str | os.PathLike[str], report: TrainingReport) 
         _roc(report.psd_roc),
         _classes(per_class),
         _labels(report.stages),
+        mistakes_section(report.mistakes),
+        thresholds_section(report.operating),
         _clips(report.clips),
         _prototypes(report.stages),
         _stages(report.stages),
@@ -128,7 +143,16 @@ def write_training_report(path: str | os.PathLike[str], report: TrainingReport) 
         "per_class": per_class,
         "learning": _learning(report.stages),
         "clips": [_clip_data(clip) for clip in report.clips],
+        "mistakes": mistakes_data(
+            report.mistakes, report.hours, [(found, _clip_data(clip)) for found, clip in report.mistake_examples]
+        ),
+        "thresholds": thresholds_data(
+            report.operating, report.mistakes.events if report.mistakes else {}, report.thresholds
+        ),
     }
+    shown = [*data["clips"], *(example["recording"] for example in (data["mistakes"] or {}).get("examples", []))]
+    labels = dict.fromkeys([lane["label"] for clip in shown for lane in clip["lanes"]])
+    data["colours"] = {label: number for number, label in enumerate([*labels, *report.operating])}
     write_page(path, report.title, _subtitle(report), "".join(parts), data, _SCRIPTS)
 
 

@@ -78,12 +78,14 @@ class Size:
         steps: updates of an epoch.
         pretrained: whether pre-training is tried.
         fits: whether all of it fits into the time.
+        minutes: that a fine-tuning may take: machines get slower while they are shared.
     """
 
     epochs: int
     steps: int
     pretrained: bool
     fits: bool
+    minutes: float
 
 
 def sized(free: float, update: float, epoch: float, epochs: int, steps: int, worth: bool) -> Size:
@@ -107,10 +109,11 @@ def sized(free: float, update: float, epoch: float, epochs: int, steps: int, wor
         for fewer in sorted({epochs, max(1, epochs // 2), min(epochs, _FEWEST_EPOCHS)}, reverse=True):
             updates = min(planned, int((free / runs - fewer * epoch) / update))
             if updates >= min(planned, _FEWEST_UPDATES):
-                return Size(fewer, max(1, updates // fewer), pretrained, True)
+                return Size(fewer, max(1, updates // fewer), pretrained, True, free / runs / 60)
     fewest = min(epochs, _FEWEST_EPOCHS)
     left = free - fewest * epoch
-    return Size(fewest, max(1, int(left / update) // fewest), False, left >= fewest * update)
+    steps, fits = max(1, int(left / update) // fewest), left >= fewest * update
+    return Size(fewest, steps, False, fits, max(free, fewest * (epoch + update)) / 60)
 
 
 class _Clock:
@@ -213,6 +216,7 @@ class _Run:
         if encoder is not None:
             self.settings["encoder_checkpoint"] = encoder
         self.encoded = EncodedWindows()
+        self.minutes: float | None = None
         self.context: RunContext
 
     def sketch(self) -> dict[str, Any]:
@@ -241,6 +245,8 @@ class _Run:
         options: dict[str, Any] = {"precision": hparams["precision"], "noprogressbar": self.quiet}
         if self.device:
             options["device"] = self.device
+        if self.minutes is not None:
+            options["stage_minutes"] = self.minutes
         self.context = RunContext(self.folder, self.seed, options, cache_audio=False, encoded=self.encoded)
         stages = without(hparams["stages"], hparams.get("skip_stages") or [])
         names = [stage.name for stage in stages]
@@ -255,6 +261,7 @@ class _Run:
         worth = seconds.get("unlabelled", 0.0) >= _WORTH * seconds["strong"]
         free = clock.left - _RESERVE * clock.total - self._scoring_seconds()
         size = sized(free, update, epoch, plan.epochs, int(plan.steps_per_epoch), worth)
+        self.minutes = size.minutes
         self.settings |= {"finetune_epochs": size.epochs, "finetune_steps": size.steps}
         if size.pretrained:
             share = size.epochs * size.steps / (plan.epochs * int(plan.steps_per_epoch))

@@ -14,14 +14,18 @@ from pmam_plugin import __version__
 from pmam_plugin.audio import read_audio
 from pmam_plugin.checkpoints import load_model
 from pmam_plugin.config import configurable
-from pmam_plugin.data import TRAINING_SUBSETS
+from pmam_plugin.data import TRAINING_SUBSETS, Clip
 from pmam_plugin.evaluation import psd_roc, read_metrics, read_scores
+from pmam_plugin.evaluation.mistakes import Mistake, Mistakes, find_mistakes, operating_curves
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.postprocessing import PostProcessing
 from pmam_plugin.report.training import ClipExample, StageRecord, TrainingReport, write_training_report
 from pmam_plugin.report.verdict import verdict
 from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.evaluate import GROUPS
+
+_SHOWN_OF_A_KIND = 3
+_MARGIN_SECONDS, _EXCERPT_SECONDS = 1.5, 10.0
 
 HEADLINES = ("psds1", "psds2", "psds1_mean", "event_f1_macro", "event_f1_micro", "segment_f1_macro", "clip_f1_macro")
 
@@ -34,13 +38,14 @@ class Report:
         model: the detector that was evaluated.
         title: of the page.
         clips: validation clips shown.
+        mistakes: excerpts of what it gets wrong, at most.
     """
 
     always, reports = False, True
     name, folder = "report", "stages/report"
 
-    def __init__(self, model: SoundEventModel, title: str, clips: int = 6) -> None:
-        self.model, self.title, self.clips = model, title, clips
+    def __init__(self, model: SoundEventModel, title: str, clips: int = 6, mistakes: int = 40) -> None:
+        self.model, self.title, self.clips, self.mistakes = model, title, clips, mistakes
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
@@ -60,6 +65,7 @@ class Report:
                 metrics=metrics,
                 psd_roc={} if scores is None else self._curves(context, scores),
                 clips=[] if scores is None else self._examples(context, scores, postprocessing),
+                **({} if scores is None else self._wrong(context, scores, postprocessing)),
                 provenance={
                     "pmam_plugin": __version__,
                     "torch": torch.__version__,
@@ -102,6 +108,67 @@ class Report:
                 )
             )
         return examples
+
+    def _wrong(
+        self, context: RunContext, scores: dict[str, pd.DataFrame], postprocessing: PostProcessing
+    ) -> dict[str, Any]:
+        """What the model gets wrong on the test set, and what other thresholds would bring."""
+        events, durations = context.data.events("test"), context.data.durations("test")
+        labels = list(self.model.labels)
+        detected = pd.concat([postprocessing.events(table, name) for name, table in scores.items()], ignore_index=True)
+        mistakes = find_mistakes(detected, events, labels)
+        clips = {clip.id: clip for clip in context.data.manifests["test"].clips}
+        examples = [
+            (mistake, _excerpt(mistake, clips[mistake.clip], scores[mistake.clip], detected, events, postprocessing))
+            for mistake in chosen_mistakes(mistakes, self.mistakes)
+        ]
+        return {
+            "mistakes": mistakes,
+            "mistake_examples": examples,
+            "operating": operating_curves(scores, events, durations, labels),
+            "thresholds": postprocessing.threshold,
+            "hours": sum(durations.values()) / 3600,
+        }
+
+
+def chosen_mistakes(mistakes: Mistakes, most: int) -> list[Mistake]:
+    """Those to listen to: of every class and kind up to three, the worst edges and the longest events first, spread
+    evenly where that is too many."""
+    groups: dict[tuple[str, str], list[Mistake]] = {}
+    for mistake in mistakes.found:
+        groups.setdefault((mistake.label, mistake.kind), []).append(mistake)
+    for group in groups.values():
+        group.sort(key=lambda mistake: (-mistake.seconds, mistake.onset - mistake.offset))
+    rounds = [group[place] for place in range(_SHOWN_OF_A_KIND) for group in groups.values() if place < len(group)]
+    return rounds[:most]
+
+
+def _excerpt(
+    mistake: Mistake,
+    clip: Clip,
+    scores: pd.DataFrame,
+    detected: pd.DataFrame,
+    truth: pd.DataFrame,
+    postprocessing: PostProcessing,
+) -> ClipExample:
+    """The sound around a mistake, with what is there and what was found."""
+    begin = max(0.0, mistake.onset - _MARGIN_SECONDS)
+    end = min(clip.seconds, mistake.offset + _MARGIN_SECONDS, begin + _EXCERPT_SECONDS)
+    wave = read_audio(clip.path, 16000, clip.start + begin, end - begin)
+
+    def within(table: pd.DataFrame) -> pd.DataFrame:
+        inside = table[(table["onset"] < end) & (table["offset"] > begin)]
+        return inside.assign(onset=(inside["onset"] - begin).clip(lower=0.0), offset=inside["offset"] - begin)
+
+    return ClipExample(
+        name=f"{clip.path.name}, from {begin:.1f} s",
+        wave=wave.numpy(),
+        sample_rate=16000,
+        truth=within(truth[truth.filename == mistake.clip]),
+        scores=within(scores),
+        detected=within(detected[detected.filename == mistake.clip]),
+        thresholds=postprocessing.threshold,
+    )
 
 
 def run_verdict(context: RunContext) -> str:

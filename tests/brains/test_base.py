@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import speechbrain as sb
 import torch
@@ -102,6 +104,14 @@ def test_validation_keeps_its_interval_and_the_last_epoch(tmp_path):
     brain, train, valid = make(tmp_path)
     brain.train(train, valid)
     assert [step for step, _ in brain.history.curves["validation_loss"]] == [10, 15]
+
+
+def test_a_stage_ends_with_the_last_epoch_that_fits_into_its_minutes_and_validates_it(tmp_path, monkeypatch):
+    seconds = itertools.count(step=40)
+    monkeypatch.setattr("pmam_plugin.brains.base.time.monotonic", lambda: next(seconds))
+    brain, train, valid = make(tmp_path, {"stage_minutes": 1.9}, epochs=9, validate_every=9)
+    brain.train(train, valid)
+    assert [step for step, _ in brain.history.curves["validation_loss"]] == [10]  # two epochs of 40 s, not three
 
 
 def test_without_selection_clips_the_last_weights_are_kept(tmp_path):

@@ -52,6 +52,20 @@ def test_a_folder_is_searched_in_depth_and_events_are_printed(folder, model, cap
     assert f"{len(table)} events in 3 recordings" in captured.err
 
 
+def test_events_are_counted_by_class_and_hour(folder, model, tmp_path, capsys):
+    (folder / "a.wav").rename(folder / "20240601_055959.wav")
+    assert run("detect", folder, "--model", model, "--counts", tmp_path / "counts.csv") == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out), sep="\t")
+    counts = pd.read_csv(tmp_path / "counts.csv")
+    assert counts.groupby("day").minutes_recorded.sum().round(2).to_dict() == {
+        "2024-06-01": 0.05,
+        "deep/b.flac": 0.04,
+        "deep/er/a.wav": 0.04,
+    }
+    assert counts[counts.day == "2024-06-01"].hour.tolist() == [5, 6]
+    assert int(counts.iloc[:, 3:].to_numpy().sum()) == len(table)
+
+
 def test_files_folders_and_globs_may_be_mixed(folder):
     found = find_recordings([str(folder / "a.wav"), str(folder / "deep"), str(folder / "**" / "*.flac")])
     assert list(found) == [folder / "a.wav", folder / "deep/b.flac", folder / "deep/er/a.wav"]

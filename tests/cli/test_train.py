@@ -89,16 +89,12 @@ def test_what_there_is_no_time_for_is_left_out_in_order():
     def tried(free, worth=True):
         return sized(free, update=0.1, epoch=1.0, epochs=12, steps=50, worth=worth)
 
-    assert tried(1000) == Size(12, 50, True, True)
-    assert tried(1000, worth=False) == Size(12, 50, False, True)
-    some = tried(150)  # five trainings of 30 s: 12 s for epochs, 18 s for updates
-    assert some == Size(12, 15, True, True)
-    assert not tried(60).pretrained
-    assert tried(60).fits
-    assert tried(17).epochs == 4
-    assert tried(17).fits
-    assert not tried(3).fits
-    assert tried(3).steps == 1
+    assert tried(1000) == Size(12, 50, True, True, minutes=1000 / 5 / 60)
+    assert tried(1000, worth=False) == Size(12, 50, False, True, minutes=1000 / 3 / 60)
+    assert tried(150) == Size(12, 15, True, True, minutes=0.5)  # five trainings: 12 s for epochs, 18 s for updates
+    assert tried(60) == Size(6, 23, False, True, minutes=60 / 3 / 60)
+    assert tried(17) == Size(4, 32, False, True, minutes=17 / 60)
+    assert (tried(3).fits, tried(3).steps) == (False, 1)
 
 
 def test_data_that_cannot_be_trained_on_are_refused_in_one_sentence(tmp_path, capsys):

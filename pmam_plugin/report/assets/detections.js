@@ -33,6 +33,7 @@ function tabulate(recording) {
   const events = eventsOf(recording);
   const shown = events.slice(0, 1000);
   const rows = shown.map((event) => make("tr", { style: `--c:${colour(colours[event.label])}` },
+    recording.start ? make("td", {}, clockTime(recording, event.onset)) : null,
     make("td", {}, make("button", { type: "button", class: "jump", onclick: () => current.seek(event.onset) }, clock(event.onset, 2))),
     make("td", {}, clock(event.offset, 2)),
     make("td", {}, make("i", { class: "dot" }), spaced(event.label)),
@@ -40,7 +41,7 @@ function tabulate(recording) {
   byId("event-table").replaceChildren(
     events.length
       ? make("table", { class: "events" },
-          make("thead", {}, make("tr", {}, ["onset", "offset", "class", "score"].map((name) => make("th", {}, name)))),
+          make("thead", {}, make("tr", {}, [...(recording.start ? ["clock"] : []), "onset", "offset", "class", "score"].map((name) => make("th", {}, name)))),
           make("tbody", {}, rows))
       : make("p", { class: "lead" }, "Nothing was detected in this recording."));
   if (events.length > shown.length) byId("event-table").append(make("p", { class: "lead" }, `… and ${events.length - shown.length} more.`));
@@ -57,5 +58,14 @@ function select(index) {
   }
 }
 
+/** To a moment of a recording, shown in a stretch of half a minute. */
+function jumpTo(index, onset) {
+  select(index);
+  current.show(onset - 10, onset + 20);
+  current.seek(onset);
+  byId("player-section").scrollIntoView({ block: "nearest" });
+}
+
+drawDays(jumpTo);
 listRecordings();
 if (report.recordings.length) select(0);

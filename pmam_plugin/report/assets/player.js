@@ -6,6 +6,20 @@ const players = [];
 const scoreText = (value) => (value >= 0.1 || value === 0 ? value.toFixed(2) : value.toPrecision(2));
 let keyboardPlayer = null;
 
+/** Events where a score curve lies above a threshold, as [onset, offset, highest score]. */
+function runsAbove({ step, top, values }, threshold, duration) {
+  const runs = [];
+  let open = null;
+  bytesOf(values).forEach((byte, i) => {
+    const score = (byte / 255) * top;
+    if (score <= threshold) { open = null; return; }
+    if (!open) runs.push((open = [i * step, 0, score]));
+    open[1] = Math.min(duration, (i + 1) * step);
+    open[2] = Math.max(open[2], score);
+  });
+  return runs;
+}
+
 class Player {
   /** host: element to fill; recording: see recording.py; options.colours: label -> palette number. */
   constructor(host, recording, options = {}) {
@@ -118,6 +132,17 @@ class Player {
       scaled ? make("small", { class: "scale", title: `This lane is as high as a score of ${lane.scores.top}` }, `${lane.scores.top}`) : null);
     this.laneViews.push({ lane, picture, label, height });
     return make("div", { class: "row lane", style: `--c:${colour(this.colourOf[lane.label] ?? 0)}`, "data-label": lane.label }, label, picture);
+  }
+
+  /** Another threshold of a class, and the events that follow from it; null takes what the page came with. */
+  setThreshold(label, value) {
+    const lane = this.recording.lanes.find((one) => one.label === label);
+    if (!lane || !lane.scores) return;
+    lane.given ||= { detected: lane.detected, threshold: lane.threshold };
+    const next = value === null ? lane.given : { threshold: value, detected: runsAbove(lane.scores, value, this.duration) };
+    if (next.threshold === lane.threshold && next.detected.length === lane.detected.length) return;
+    Object.assign(lane, next);
+    this.drawLanes();
   }
 
   // ---- behaviour ----

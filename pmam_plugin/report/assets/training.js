@@ -91,9 +91,7 @@ function drawLearning() {
 }
 
 function drawClips() {
-  const labels = [...new Set(report.clips.flatMap((clip) => clip.lanes.map((lane) => lane.label)))];
-  const colours = Object.fromEntries(labels.map((label, index) => [label, index]));
-  report.clips.forEach((clip, index) => new Player(byId(`clip-${index}`), clip, { colours }));
+  report.clips.forEach((clip, index) => new Player(byId(`clip-${index}`), clip, { colours: report.colours }));
 }
 
 drawCurves();
@@ -102,3 +100,5 @@ drawRoc();
 drawClasses();
 drawLearning();
 drawClips();
+drawMistakes();
+drawThresholds();
