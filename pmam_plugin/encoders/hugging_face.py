@@ -56,6 +56,8 @@ class TransformersEncoder(FrameEncoder):
             said, or a clip is longer than the model takes.
     """
 
+    model: Any
+
     def __init__(
         self,
         config: Mapping[str, Any],

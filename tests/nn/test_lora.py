@@ -125,3 +125,21 @@ def test_adding_twice_or_to_absent_blocks_is_refused() -> None:
         add_lora(Model(), [2, 3])
     with pytest.raises(ValueError, match="not all there"):
         add_lora(Model(), [1], targets=("attn.query",))
+
+
+def test_a_pattern_adapts_what_it_names_inside_a_part() -> None:
+    model = Model()
+    add_lora(model, rank=2, pattern=r"blocks\.[01]\.mlp\.fc1", within="transformer")
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    adapted = {name.split(".lora_")[0] for name in learning if ".lora_" in name}
+    assert adapted == {"transformer.blocks.0.mlp.fc1", "transformer.blocks.1.mlp.fc1"}
+    assert {"transformer.norm.weight", "head.weight"} <= learning
+    for arguments, message in (
+        ({"pattern": ".*", "within": "nowhere"}, "no part 'nowhere'"),
+        ({"pattern": "query", "within": "transformer"}, "no linear layer in transformer matches"),
+        ({"pattern": ".*"}, "either blocks"),
+        ({"blocks": [1], "pattern": ".*", "within": "transformer"}, "either blocks"),
+        ({}, "either blocks"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            add_lora(Model(), **arguments)
