@@ -44,7 +44,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data_folder", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("results/active_labelling"))
     parser.add_argument("--hparams", default="hparams/yamnet.yaml")
-    parser.add_argument("--encoder_checkpoint", default="builtin")
+    parser.add_argument("--encoder_checkpoint", default="builtin", help="empty for an experiment that takes none")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--share", type=float, default=0.1, help="of the strong clips that are labelled at first")
     parser.add_argument("--selection", type=float, default=0.15, help="share of the strong clips to select on")
@@ -146,7 +146,7 @@ class _Arm:
         settings = {
             "data_folder": str((self.folder / "corpus").resolve()),
             "output_folder": str((self.folder / "run").resolve()),
-            "encoder_checkpoint": self.options.encoder_checkpoint,
+            **({"encoder_checkpoint": encoder} if (encoder := self.options.encoder_checkpoint) else {}),
             "seed": str(self.seed),
             **dict(pair.split("=", 1) for pair in self.options.set),
         }
