@@ -190,11 +190,16 @@ def refuse_text(path: str | os.PathLike[str]) -> None:
     Raises:
         InputError: a pointer of Git LFS, a web page, or other text.
     """
-    with open(path, "rb") as file:
-        head = file.read(512)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith(b"version https://git-lfs"):
         raise InputError(f"{path}: is a pointer of Git LFS, not the weights; fetch them with 'git lfs pull'")
+    if not head:
+        raise InputError(f"{path}: the file is empty (0 bytes); download it again")
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise InputError(f"{path}: is a web page, not weights; download the file itself, not the page about it")
     if head.startswith((b"\x1f\x8b", b"BZh", b"7z\xbc\xaf", b"\xfd7zXZ")) or head[257:262] == b"ustar":
@@ -268,7 +273,10 @@ def _read_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from error
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict) or "type" not in config["model"]:
-        raise InputError(f"{path}: not the configuration of a model of this package (it needs a 'model' with a 'type')")
+        raise InputError(
+            f"{path}: not the configuration of a model of this package (it needs a 'model' with a 'type'); "
+            "give a folder that training or pmam import-checkpoint wrote"
+        )
     version = config.get("format_version")
     if version != FORMAT_VERSION:
         raise InputError(

@@ -42,10 +42,11 @@ _INERT_MODULES = (
     "pathlib",
     "numpy",
     "torch.torch_version",
-    "packaging.version",
+    "packaging",
     "pytorch_lightning",
     "lightning",
     "lightning_fabric",
+    "lightning_utilities",
     "omegaconf",
     "hydra",
     "ml_collections",
@@ -60,6 +61,23 @@ _INERT_MODULES = (
     "fairseq.dataclass",
     "transformers.training_args",
     "transformers.configuration_utils",
+    "transformers.trainer_utils",
+    "accelerate.utils.dataclasses",
+    "mmengine.config",
+    "ruamel.yaml",
+    "dotmap",
+    "attridict",
+    "torch.optim",
+    "typing",
+    "decimal",
+    "fractions",
+    "uuid",
+    "copyreg._reconstructor",
+    "builtins.object",
+    "builtins.frozenset",
+    "builtins.range",
+    "builtins.slice",
+    "builtins.Ellipsis",
 )
 
 
@@ -139,11 +157,15 @@ def read_checkpoint(path: str | os.PathLike[str], origin: str = "") -> dict[str,
     file = Path(path)
     if file.is_dir():
         raise InputError(f"{path}: is a folder; name the checkpoint file inside it")
-    if file.suffix == ".safetensors":
-        return dict(read_tensors(file))
     if not file.is_file():
         raise InputError(f"{path}: no such file; download {f'it from {origin}' if origin else 'the checkpoint'} first")
     refuse_text(file)
+    with file.open("rb") as opened:
+        head = opened.read(16)
+    if file.suffix == ".safetensors" or (head[8:10] == b'{"' and head[6:8] == b"\0\0"):
+        return dict(read_tensors(file))
+    if other := _other_kind(file, head):
+        raise InputError(f"{path}: is {other}")
     try:
         content = _without_foreign_code(file)
     except pickle.UnpicklingError as error:
@@ -154,6 +176,31 @@ def read_checkpoint(path: str | os.PathLike[str], origin: str = "") -> dict[str,
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds {type(content).__name__}, not a dictionary of tensors; give another file")
     return dict(content)
+
+
+def _other_kind(file: Path, head: bytes) -> str | None:
+    """What holds weights but is no checkpoint of PyTorch, and the cure."""
+    if head.startswith(b"\x89HDF"):
+        return "an HDF5 file, as Keras writes them; of these only YAMNet's is read, with --kind yamnet"
+    if head.startswith(b"\x93NUMPY"):
+        return "an array of NumPy, not a checkpoint of PyTorch; give another file"
+    if not any(head):
+        return "nothing but zeros where it begins; download it again"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return None
+    inside = {name.rpartition("/")[2] for name in names}
+    if "constants.pkl" in inside:
+        return "a program in TorchScript, which is not run; export its state_dict"
+    if "model.weights.h5" in inside:
+        return "a model of Keras 3; give the weights as the authors published them"
+    if "data.pkl" not in inside:
+        return (
+            f"a zip archive that holds {', '.join(names)[:80] or 'nothing'}; unpack it and name the checkpoint inside"
+        )
+    return None
 
 
 def _without_foreign_code(file: Path) -> Any:
@@ -167,10 +214,11 @@ def _without_foreign_code(file: Path) -> Any:
         except pickle.UnpicklingError as error:
             found = re.search(r"GLOBAL ([\w.]+)", str(error))
             name = found[1] if found else ""
-            harmless = any(name == module or name.startswith(f"{module}.") for module in _INERT_MODULES)
-            if not harmless or name in inert:
+            full = name if "." in name else f"builtins.{name}"
+            harmless = any(full == module or full.startswith(f"{module}.") for module in _INERT_MODULES)
+            if not harmless or full in inert:
                 raise
-            inert.append(name)
+            inert.append(full)
 
 
 def tensors_in(content: Mapping[str, Any]) -> dict[str, Tensor]:

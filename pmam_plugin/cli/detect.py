@@ -90,8 +90,6 @@ def detect(
     from pmam_plugin.tables.annotations import Annotations
     from pmam_plugin.tables.formats import format_named, write_annotations
 
-    if threshold is not None and threshold != threshold:
-        raise InputError("--threshold nan: is no number that scores can exceed; give one from 0 to 1")
     if out is None and form is not None:
         raise InputError(f"--format {form}: has no effect without --out; name the file to write")
     chosen = None if out is None else "tsv" if out.is_dir() and form is None else format_named(form, out)

@@ -1,7 +1,5 @@
 """Reading recordings of every kind, and refusing the broken ones."""
 
-import os
-
 import numpy as np
 import pytest
 import soundfile
@@ -75,123 +73,12 @@ def test_the_waveform_may_be_written_to(tmp_path):
     to_mono_resampled(np.broadcast_to(np.float32(0.5), (100,)), RATE, RATE).mul_(2.0)
 
 
-def missing(tmp_path):
-    return tmp_path / "absent.wav"
-
-
-def directory(tmp_path):
-    return tmp_path
-
-
-def zero_bytes(tmp_path):
-    (tmp_path / "a.wav").write_bytes(b"")
-    return tmp_path / "a.wav"
-
-
-def zero_samples(tmp_path):
-    soundfile.write(tmp_path / "a.wav", np.zeros(0), RATE)
-    return tmp_path / "a.wav"
-
-
-def text(tmp_path):
-    (tmp_path / "a.wav").write_text("filename\tonset\toffset\tevent_label\n" * 50)
-    return tmp_path / "a.wav"
-
-
-def random_bytes(tmp_path):
-    (tmp_path / "a.mp3").write_bytes(np.random.default_rng(0).bytes(5000))
-    return tmp_path / "a.mp3"
-
-
-def header_only(tmp_path):
-    soundfile.write(tmp_path / "a.wav", tone(), RATE)
-    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:44])
-    return tmp_path / "a.wav"
-
-
-def headerless(tmp_path):
-    (tmp_path / "a.raw").write_bytes(np.zeros(100, dtype=np.int16).tobytes())
-    return tmp_path / "a.raw"
-
-
-def pipe(tmp_path):
-    os.mkfifo(tmp_path / "a.wav")
-    return tmp_path / "a.wav"
-
-
-def name_too_long(tmp_path):
-    return tmp_path / ("a" * 300 + ".wav")
-
-
-def nan_in_one_channel(tmp_path):
-    samples = np.stack([tone(), tone()], axis=1)
-    samples[100, 1] = np.nan
-    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
-    return tmp_path / "a.wav"
-
-
-def cut(suffix):
-    def make(tmp_path):
-        path = tmp_path / f"a.{suffix}"
-        noise = np.random.default_rng(0).uniform(-0.5, 0.5, 5 * RATE)
-        soundfile.write(path, noise, RATE)
-        content = path.read_bytes()
-        path.write_bytes(content[: int(len(content) * 0.7)])
-        return path
-
-    make.__name__ = f"cut_{suffix}"
-    return make
-
-
-def with_value(value):
-    def make(tmp_path):
-        samples = tone()
-        samples[100] = value
-        soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
-        return tmp_path / "a.wav"
-
-    make.__name__ = f"with_{value}"
-    return make
-
-
-@pytest.mark.parametrize(
-    ("make", "says"),
-    [
-        (missing, "no such file"),
-        (directory, "folder"),
-        (zero_bytes, "empty"),
-        (zero_samples, "zero length"),
-        (text, "is a text file that begins with 'filename onset"),
-        (random_bytes, "cannot be decoded"),
-        (header_only, "ends before"),
-        (headerless, "nothing but zeros"),
-        (pipe, "no regular file"),
-        (name_too_long, "cannot be opened"),
-        (nan_in_one_channel, "NaN"),
-        (with_value(-1e30), "scale the recording down"),
-        (cut("wav"), "ends before"),
-        (cut("flac"), "cannot be decoded"),
-        (cut("ogg"), "ends before"),
-        (cut("mp3"), "ends before"),
-        (with_value(np.nan), "NaN"),
-        (with_value(np.inf), "NaN or infinite"),
-    ],
-    ids=lambda value: getattr(value, "__name__", None),
-)
-def test_a_broken_recording_is_refused_in_one_sentence_that_names_it(tmp_path, make, says):
-    path = make(tmp_path)
-    with pytest.raises(InputError, match=says) as caught:
-        read_audio(path, RATE)
-    message = str(caught.value)
-    assert message.startswith(str(path))
-    assert "\n" not in message
-    assert ";" in message  # the cure follows
-
-
-@pytest.mark.parametrize("make", [missing, directory, zero_bytes, text], ids=lambda make: make.__name__)
-def test_the_header_of_what_is_no_audio_is_refused_too(tmp_path, make):
+@pytest.mark.parametrize("content", [None, b"", b"filename\tonset\n" * 50])
+def test_the_header_of_what_is_no_audio_is_refused_too(tmp_path, content):
+    if content is not None:
+        (tmp_path / "a.wav").write_bytes(content)
     with pytest.raises(InputError):
-        audio_info(make(tmp_path))
+        audio_info(tmp_path / "a.wav")
 
 
 def test_a_wav_of_unknown_length_is_read_whole(tmp_path):

@@ -190,7 +190,7 @@ def test_missing_and_broken_files_are_named(folder, tmp_path):
     weights = (folder / "model.safetensors").read_bytes()
     for content in (b"", b"\x00" * 4, weights[:100], weights[:-10], b"\xff" * 1000):
         (folder / "model.safetensors").write_bytes(content)
-        with pytest.raises(InputError, match=r"model\.safetensors: not a whole safetensors file"):
+        with pytest.raises(InputError, match=r"model\.safetensors: (not a whole safetensors file|the file is empty)"):
             load_model(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"model\.safetensors: no such file"):
