@@ -137,7 +137,7 @@ def write_training_report(path: str | os.PathLike[str], report: TrainingReport) 
         _configuration(report.configuration),
         _facts_table(report.provenance),
     ]
-    data = {
+    data: dict[str, Any] = {
         "stages": [{"name": stage.name, "curves": stage.curves, "usage": _usage(stage)} for stage in report.stages],
         "psd_roc": {name: roc_curves(roc) for name, roc in report.psd_roc.items()},
         "per_class": per_class,

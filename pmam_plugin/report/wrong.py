@@ -60,7 +60,7 @@ def mistakes_data(
             {"label": label, "events": mistakes.events[label], "right": mistakes.right[label], "counts": counts[label]}
             for label in labels
         ],
-        "confusions": [[mistakes.confusions.get(there, {}).get(heard_as, 0) for heard_as in heard] for there in heard],
+        "confusions": [[mistakes.confusions[there][heard_as] for heard_as in heard] for there in heard],
         "examples": [
             {"label": mistake.label, "kind": mistake.kind, "text": _told(mistake), "recording": recording}
             for mistake, recording in examples

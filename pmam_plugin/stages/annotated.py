@@ -295,16 +295,21 @@ class _Run:
         self.settings["skip_stages"] = [*self.settings.get("skip_stages", []), *stages]
 
     def _probe(self) -> tuple[TrainingPlan, float, float]:
-        """The plan of the fine-tuning, the seconds of an update, and those of what else an epoch takes."""
+        """The plan of the fine-tuning, the seconds of an update, and those of what else an epoch takes.
+
+        Without validation, which is rare in a training and would drown the updates of so short a one.
+        """
         finetune: FineTune = self._built(self._text({}))["finetune"]
         place = self.folder / "stages" / "probe"
+        manifests = {name: found for name, found in self.context.data.manifests.items() if name != "selection"}
+        context = replace(self.context, prepared=replace(self.context.data, manifests=manifests), records=[])
         spent = []
-        for updates in _PROBE_UPDATES:  # the first run also imports, and encodes the selection recordings
+        for updates in _PROBE_UPDATES:  # the first run also imports
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
             short = rebuilt(finetune, plan=rebuilt(finetune.plan, epochs=1, steps_per_epoch=updates))
             begin = time.monotonic()
-            short.run(replace(self.context, artifacts=dict(self.context.artifacts), records=[]), place)
+            short.run(context, place)
             spent.append(time.monotonic() - begin)
         shutil.rmtree(place)
         _, some, many = _PROBE_UPDATES
@@ -312,9 +317,9 @@ class _Run:
         return finetune.plan, update, max(0.0, spent[1] - some * update)
 
     def _scoring_seconds(self) -> float:
-        """What scoring the test recordings will take."""
-        heard = sum(self.context.data.durations("test").values()) * _HEARD_TWICE
-        return heard / self.encoding_speed()
+        """What scoring the test and selection recordings will take."""
+        seconds = sum(sum(self.context.data.durations(name).values()) for name in ("selection", "test"))
+        return _HEARD_TWICE * seconds / self.encoding_speed()
 
     def _text(self, changes: Mapping[str, Any]) -> str:
         settings = {**self.settings, **changes}
