@@ -223,7 +223,10 @@ class StageBrain(sb.Brain):
         )
         super().__init__(
             modules=dict(modules),
-            opt_class=lambda _: torch.optim.AdamW(self.groups, betas=plan.betas, foreach=True),
+            # One pass over all parameters; other devices have no such kernel.
+            opt_class=lambda _: torch.optim.AdamW(
+                self.groups, betas=plan.betas, fused=self.device_type in ("cpu", "cuda", "mps")
+            ),
             hparams={},
             run_opts=options,
             checkpointer=checkpointer,

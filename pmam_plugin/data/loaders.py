@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,17 @@ from torch.utils.data import DataLoader
 from pmam_plugin.data.batch import collate
 from pmam_plugin.data.dataset import ClipDataset
 from pmam_plugin.data.sampler import SubsetBatchSampler
+
+
+def automatic_workers(device_type: str) -> int:
+    """Processes that read clips ahead for one process that trains, where nothing says how many.
+
+    Beside a GPU, the cores that it leaves over, up to eight. On a CPU the training itself keeps the cores busy, and
+    decoding takes little beside it: one for every four cores beyond the first four, so none on a laptop's two or four.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's
+    return max(0, min(8, (cores - 4) // 4 if device_type == "cpu" else cores - 1))
 
 
 def training_loader(

@@ -12,6 +12,8 @@ import torch
 
 from pmam_plugin.data import Prepared
 from pmam_plugin.data.cache import DEFAULT_GIGABYTES, default_cache_folder
+from pmam_plugin.data.loaders import automatic_workers
+from pmam_plugin.errors import InputError
 from pmam_plugin.inference.encoded import EncodedWindows
 from pmam_plugin.nn.precision import Precision, choose_precision
 
@@ -36,7 +38,7 @@ class RunContext:
         cache_audio: keep decoded, resampled training clips, so that later epochs and runs do not decode again: true or
             false, or the folder of the cache.
         cache_gigabytes: what the cache may grow to.
-        workers: processes that read clips ahead.
+        workers: processes that read clips ahead, or ``auto``: what suits the machine; what is read is the same.
         encoded: what a frozen encoder says of the windows that are scored.
         shared: folder of what several runs have in common (finished stages, embeddings); None shares nothing.
     """
@@ -50,7 +52,7 @@ class RunContext:
     records: list[StageRecord] = field(default_factory=list)
     cache_audio: bool | str = True
     cache_gigabytes: float = DEFAULT_GIGABYTES
-    workers: int = 0
+    workers: int | Literal["auto"] = 0
     shared: Path | None = None
     encoded: EncodedWindows = field(default_factory=EncodedWindows)
 
@@ -65,6 +67,11 @@ class RunContext:
                 logger.warning(chosen.warning)
             elif chosen.asked == "auto":
                 logger.info("%s: %s", name, chosen)
+
+        if self.workers != "auto" and (not isinstance(self.workers, int) or self.workers < 0):
+            raise InputError(f"num_workers is {self.workers!r}; give a number of processes, or auto")
+        self.readers = automatic_workers(self.device.type) if self.workers == "auto" else self.workers
+        logger.info("%d processes read clips ahead (num_workers: %s)", self.readers, self.workers)
 
     @property
     def audio_cache(self) -> Path | None:

@@ -105,7 +105,7 @@ def training_batches(context: RunContext, model: OnGrid, plan: TrainingPlan, nam
         present,
         fold_seed(context.seed, name, "order") % 2**31,
         plan.steps_per_epoch,
-        context.workers,
+        context.readers,
         rank,
         world,
     )
@@ -123,7 +123,7 @@ def validation_batches(
     longest = max((clip.seconds for clip in context.data.manifests["selection"]), default=0.0)
     stored = stored and (not whole or longest <= context.data.clip_seconds)
     dataset = clip_dataset(context, model, ["selection"], whole, stored)
-    return evaluation_loader(dataset, batch_clips, context.workers, None, *processes.share())
+    return evaluation_loader(dataset, batch_clips, context.readers, None, *processes.share())
 
 
 def _span(clips: int, parts: int) -> str:
@@ -164,7 +164,7 @@ def clip_batches(
     ]
     # Shares are cut before what is done is taken out: other processes may be writing already.
     indices = [index for index, clip in clips[rank::world] if clip not in skip]
-    loader = evaluation_loader(dataset, batch_clips, context.workers, indices)
+    loader = evaluation_loader(dataset, batch_clips, context.readers, indices)
     yield from tqdm(
         loader, desc=", ".join(dataset.indices), unit="batch", leave=False, disable=context.quiet or rank > 0
     )

@@ -105,7 +105,7 @@ def main(arguments: list[str]) -> int:
             run_opts,
             cache_audio=hparams.get("cache_audio", True),
             cache_gigabytes=float(hparams.get("cache_gigabytes", 20)),
-            workers=int(hparams.get("num_workers", 0)),
+            workers=hparams.get("num_workers", "auto"),
             shared=Path(os.environ["PMAM_SHARED_STAGES"]) if os.environ.get("PMAM_SHARED_STAGES") else None,
         )
         if not overwrite:

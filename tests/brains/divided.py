@@ -170,7 +170,9 @@ KINDS: dict[str, Callable[[Path, dict[str, Any]], StageBrain]] = {
 }
 
 
-def train(kind: str, folder: Path, micro_batch: int | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def train(
+    kind: str, folder: Path, micro_batch: int | None = None, workers: int = 0
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights and curves of a training by all processes together."""
     rank, world = processes.share()
     options = {"device": "cpu", "noprogressbar": True, "micro_batch": micro_batch}
@@ -182,8 +184,8 @@ def train(kind: str, folder: Path, micro_batch: int | None = None) -> tuple[dict
         frames = brain.student.output_frames(RATE)  # type: ignore[attr-defined]
     clips = Clips(frames)
     updates = int(brain.plan.steps_per_epoch)
-    loader = training_loader(clips, BATCH, 3, updates, rank=rank, world_size=world)
-    valid = evaluation_loader(clips, 2, 0, [0, 3, 5, 8, 12], rank, world) if updates > 1 else None
+    loader = training_loader(clips, BATCH, 3, updates, workers, rank, world)
+    valid = evaluation_loader(clips, 2, workers, [0, 3, 5, 8, 12], rank, world) if updates > 1 else None
     brain.train(loader, valid)
     state = {
         f"{name}.{key}": value.clone()

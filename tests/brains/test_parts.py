@@ -56,6 +56,12 @@ def test_a_batch_in_passes_gives_the_same_update(kind: str, folder: Path, alone:
     assert_same(train(kind, folder / kind / "passes", micro_batch=2), alone[kind])
 
 
+def test_who_reads_the_clips_changes_nothing(folder: Path, alone: dict[str, Trained]) -> None:
+    weights, curves = train("mean_teacher", folder / "mean_teacher" / "workers", workers=2)
+    assert all(torch.equal(weights[name], value) for name, value in alone["mean_teacher"][0].items())
+    assert curves == alone["mean_teacher"][1]
+
+
 @given(st.integers(1, 40), st.integers(0, 10), st.integers(1, 8))
 def test_every_row_is_one_processes_and_remainders_go_round(size: int, number: int, world: int) -> None:
     shares = [share_of(size, number, rank, world) for rank in range(world)]

@@ -119,7 +119,7 @@ def test_a_models_own_events_are_scored_by_the_published_protocol(monkeypatch, t
     data = SimpleNamespace(
         events=lambda _: events, durations=lambda _: dict.fromkeys(clips, 4.0), has_events=lambda name: name == "test"
     )
-    context = SimpleNamespace(data=data, seed=0, folder=tmp_path, device=torch.device("cpu"))
+    context = SimpleNamespace(data=data, seed=0, folder=tmp_path, device=torch.device("cpu"), encoded=None)
     scoring = Scoring(PostProcessing(threshold=0.59))
     stage = Evaluate(model, scoring, False, batch_clips=4, bootstrap=0, events="model", selection_metrics=["psds1"])
     monkeypatch.setattr(stage, "_candidates", lambda _: {"student": model})
