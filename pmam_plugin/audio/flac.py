@@ -50,8 +50,9 @@ def _ends(file: BinaryIO, size: int) -> Iterator[int]:
         while zeros > 0 and not any(block := bytes_at(file, max(0, zeros - 4096), min(zeros, 4096))):
             zeros -= len(block)
         zeros -= len(block) - len(block.rstrip(b"\0")) if zeros > 0 else 0
-        # A checksum may end in zeros, and stays the same with more of them behind it.
-        yield from range(zeros, min(zeros + 3, end + 1))
+        # A checksum may end in zeros, and stays the same with more or fewer of them behind it: so few are its own.
+        places = range(zeros, min(zeros + 3, end + 1))
+        yield from reversed(places) if end - zeros < 3 else places
         start = max(0, zeros - 128)
         tags = [
             *re.finditer(rb"(?<!APE)TAG|APETAGEX.{4}(.{4})", bytes_at(file, start, min(end - start, 160)), re.DOTALL)
