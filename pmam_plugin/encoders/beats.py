@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.atst_sed import pool_frames
-from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Wanted
+from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Wanted, at_least
 from pmam_plugin.nn.deep_norm import DeepNormBlock, DistanceBias, PositionConvolution
 from pmam_plugin.nn.interpolate import Grid, interpolate_frames
 from pmam_plugin.nn.pooling import FrequencyAttentionPool
@@ -90,7 +90,7 @@ class BEATs(nn.Module):
 
     def tokens(self, mel: Tensor) -> tuple[Tensor, int]:
         """Embedded patches ``(batch, time * frequency, dim)``, and how many lie above each other."""
-        mel = nn.functional.pad(mel, (0, max(0, PATCH - mel.shape[-1])), mode="replicate")
+        mel = at_least(mel, PATCH)
         patches = self.patch_embed(mel.transpose(1, 2).unsqueeze(1))
         tokens = self.patch_norm(patches.flatten(2).transpose(1, 2))
         return self.input_dropout(self.patch_projection(tokens)), patches.shape[-1]
