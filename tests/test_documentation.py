@@ -21,12 +21,12 @@ import torch
 import typer.main
 
 from pmam_plugin.cli import app
-from pmam_plugin.encoders import PaSST
 from tests.checkpoints.beats_files import SMALL, prefixed, published_tensors
 from tests.checkpoints.test_atst import sed_tensors
 from tests.checkpoints.test_yamnet import write_keras
 from tests.documentation import LANGUAGES, Block, Runner, blocks, commands, pages, prose, words
 from tests.hub_server import WRITE, FakeHub
+from tests.official_passt import OfficialPaSST
 from tests.support import ROOT
 from tests.upstream.corpora import event_corpus
 
@@ -90,7 +90,7 @@ def workspace(runner, hub, tmp_path_factory):
         (folder / "labelled" / f"{number}.txt").write_text("0.5\t1.5\tDog\n")
     for corpus in ("DESED", "my_corpus"):
         (folder / corpus).symlink_to("data/builtin")
-    passt = PaSST(depth=1, dim=64, heads=1).state_dict()
+    passt = OfficialPaSST(depth=1, dim=64, heads=1).state_dict()
     torch.save(dict(passt), folder / "passt-s-f128-p16-s10-ap.476-swa.pt")
     torch.save({"sed_teacher": sed_tensors(), "sed_student": sed_tensors()}, folder / "stage2.ckpt")
     write_keras(folder)

@@ -12,7 +12,7 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,8 +120,6 @@ class ImportReport:
         loaded: number of tensors copied into the model.
         renamed: foreign name -> name here, where they differ.
         skipped: foreign tensors that the model has no use for (heads of another task, the other network, ...).
-        missing: tensors of the model the file has none for (left as initialised; empty for a strict importer).
-        unexpected: foreign tensors nothing is known about (an importer refuses them unless it says otherwise).
     """
 
     source: str
@@ -129,8 +127,6 @@ class ImportReport:
     loaded: int
     renamed: Mapping[str, str] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """One line for logs and the command line."""
@@ -139,8 +135,6 @@ class ImportReport:
             f"{len(self.renamed)} of them renamed",
             f"{len(self.skipped)} skipped",
         ]
-        counts += [f"{len(self.missing)} missing"] * bool(self.missing)
-        counts += [f"{len(self.unexpected)} unexpected"] * bool(self.unexpected)
         return f"{self.source} ({self.layout}): {', '.join(counts)}"
 
 
@@ -254,22 +248,23 @@ def load_strictly(
     """
     expected = module.state_dict()
     patterns = [re.compile(pattern) for pattern in ignore]
+    kind = type(module).__name__
     missing = [n for n in expected if n not in tensors and not any(pattern.search(n) for pattern in patterns)]
     unexpected = [name for name in tensors if name not in expected]
-    kind = type(module).__name__
-    if missing:
-        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise InputError(f"{source}: lacks {missing[0]}{more} of {kind}; give another file")
-    if unexpected:
-        more = f" (and {len(unexpected) - 1} more)" if len(unexpected) > 1 else ""
-        raise InputError(f"{source}: {unexpected[0]}{more} does not belong to {kind}; give another file")
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise InputError(
-                f"{source}: {name} has shape {tuple(tensor.shape)}, {kind} needs {tuple(expected[name].shape)}; "
-                "build the model in the size of the checkpoint"
-            )
+    misshapen = [name for name in tensors if name in expected and tensors[name].shape != expected[name].shape]
+    faults = [f"lacks {_first_of(missing)} of {kind}"] * bool(missing)
+    faults += [f"{_first_of(unexpected)} does not belong to {kind}"] * bool(unexpected)
+    if misshapen:
+        found, wanted = (tuple(each[misshapen[0]].shape) for each in (tensors, expected))
+        faults.append(f"{_first_of(misshapen)} has shape {found}, {kind} needs {wanted}")
+    if faults:
+        cure = "give another file" if missing or unexpected else "build the model in the size of the checkpoint"
+        raise InputError(f"{source}: {'; '.join(faults)}; {cure}")
     module.load_state_dict(dict(tensors), strict=not patterns)
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
 
 
 def _refusal(message: str) -> str:

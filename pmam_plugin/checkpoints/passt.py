@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pmam_plugin.checkpoints.folder import read_tensors
-from pmam_plugin.checkpoints.foreign import ImportReport, read_checkpoint, tensors_in, under
+from pmam_plugin.checkpoints.foreign import ImportReport, load_strictly, read_checkpoint, tensors_in, under
 from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, model_folder
 from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
 from pmam_plugin.errors import InputError
@@ -30,11 +30,8 @@ def load_passt(encoder: PaSST | PaSSTEncoder, source: str | os.PathLike[str]) ->
         tensors = under(read_tensors(folder / WEIGHTS_NAME), "transformer.")
     else:
         tensors = tensors_in(read_checkpoint(source))
-    try:
-        skipped = backbone.load_official(tensors)
-    except InputError as error:
-        # The backbone names every tensor that is wrong; a stranger's file can be wrong in hundreds.
-        raise InputError(f"{source}: {_shortened(str(error))}") from error
+    skipped = [name for name in tensors if name.startswith(("head.", "head_dist."))]
+    load_strictly(backbone, {name: tensor for name, tensor in tensors.items() if name not in skipped}, source)
     return ImportReport(str(source), _LAYOUT, len(tensors) - len(skipped), skipped=tuple(skipped))
 
 
@@ -58,9 +55,3 @@ def import_passt(source: str | os.PathLike[str]) -> tuple[PaSSTEncoder, ImportRe
         time_patches=tensors["time_new_pos_embed"].shape[-1],
     )
     return encoder, load_passt(encoder, source)
-
-
-def _shortened(message: str, shown: int = 3) -> str:
-    faults = message.split("; ")
-    hidden = len(faults) - shown - 1  # the last part is the cure
-    return message if hidden <= 0 else "; ".join([*faults[:shown], f"{hidden} more", faults[-1]])

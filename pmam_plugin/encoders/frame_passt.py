@@ -30,7 +30,7 @@ class FramePaSST(PaSST):
     def __init__(
         self, depth: int = 12, dim: int = 768, heads: int = 12, mel_bins: int = 128, time_tokens: int = 250
     ) -> None:
-        super().__init__(depth, dim, heads, mel_bins, time_tokens, classes=0)
+        super().__init__(depth, dim, heads, mel_bins, time_tokens)
         first, second, third = _CHANNELS
         self.frequency_patches = 1
         self.freq_new_pos_embed = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, dim, 1, 1), std=0.02))

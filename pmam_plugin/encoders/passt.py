@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import Columns, EncoderOutput, FrameEncoder, Wanted, at_least
 from pmam_plugin.encoders.windows import encode_windows
-from pmam_plugin.errors import InputError
 from pmam_plugin.nn.interpolate import Grid, interpolate_frames
 from pmam_plugin.nn.pooling import FrequencyAttentionPool
 from pmam_plugin.nn.vit import Block
@@ -38,7 +37,7 @@ class PatchTokens:
 
 
 class PaSST(nn.Module):
-    """The backbone, with the parameter names of the official checkpoints.
+    """The backbone, with the parameter names of the official checkpoints, whose AudioSet heads it leaves out.
 
     Args:
         depth: number of blocks.
@@ -46,17 +45,10 @@ class PaSST(nn.Module):
         heads: attention heads.
         mel_bins: height of the spectrogram.
         time_patches: patches in time its position table is made for (99 patches: 10 s at 100 frames/s).
-        classes: outputs of the AudioSet heads; 0 leaves the heads out.
     """
 
     def __init__(
-        self,
-        depth: int = 12,
-        dim: int = 768,
-        heads: int = 12,
-        mel_bins: int = 128,
-        time_patches: int = 99,
-        classes: int = 527,
+        self, depth: int = 12, dim: int = 768, heads: int = 12, mel_bins: int = 128, time_patches: int = 99
     ) -> None:
         super().__init__()
         norm = partial(nn.LayerNorm, eps=1e-6)
@@ -71,11 +63,6 @@ class PaSST(nn.Module):
         blocks = [Block(dim, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm(dim)
-        self.head: nn.Module | None = None
-        self.head_dist: nn.Module | None = None
-        if classes:
-            self.head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, classes))
-            self.head_dist = nn.Linear(dim, classes)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -126,44 +113,6 @@ class PaSST(nn.Module):
         start = int(torch.randint(spare + 1, ())) if self.training and spare else 0
         return table[..., start : start + patches]
 
-    def classify(self, mel: Tensor) -> Tensor:
-        """AudioSet logits, ``(batch, classes)``: the mean of both special tokens through the first head."""
-        if self.head is None:
-            raise ValueError("this PaSST was built without its AudioSet heads (classes=0)")
-        final = self.forward(mel).final
-        assert final is not None
-        return self.head(final[:, :SPECIAL_TOKENS].mean(dim=1))
-
-    def load_official(self, state: Mapping[str, Tensor]) -> list[str]:
-        """Load a checkpoint of the official release (159 tensors) or a fine-tuned variant with the same names.
-
-        Args:
-            state: name -> tensor.
-
-        Returns:
-            The names that were left out: the AudioSet heads, where this model has none.
-
-        Raises:
-            InputError: tensors are missing, unexpected or of another shape; all of them are named.
-        """
-        headless = self.head is None
-        left_out = [name for name in state if headless and name.startswith(("head.", "head_dist."))]
-        wanted = self.state_dict()
-        given = {name: tensor for name, tensor in state.items() if name not in left_out}
-        problems = [f"{name} is missing" for name in wanted.keys() - given.keys()]
-        problems += [f"{name} is unexpected" for name in given.keys() - wanted.keys()]
-        problems += [
-            f"{name} has shape {tuple(given[name].shape)} instead of {tuple(wanted[name].shape)}"
-            for name in wanted.keys() & given.keys()
-            if given[name].shape != wanted[name].shape
-        ]
-        if problems:
-            raise InputError(
-                f"not a checkpoint of this PaSST: {'; '.join(sorted(problems))}; check the file and its variant"
-            )
-        self.load_state_dict(given)
-        return left_out
-
 
 @configurable
 class PaSSTEncoder(FrameEncoder):
@@ -212,7 +161,7 @@ class PaSSTEncoder(FrameEncoder):
         self.dim = self.token_dim = dim
         self.frame_rate = 100.0
         self.layers = ("stream", "normalised", *(f"block_{number}" for number in range(1, depth + 1)))
-        self.transformer = PaSST(depth, dim, heads, mel_bins, time_patches, classes=0)
+        self.transformer = PaSST(depth, dim, heads, mel_bins, time_patches)
         self.out_norm = nn.LayerNorm(dim)
         self.pool = FrequencyAttentionPool(dim, pooling_heads) if frequency_pooling == "attention" else None
         # The middle of a patch, less the place interpolation gives it anyway.

@@ -123,10 +123,6 @@ class SEDT(SoundEventModel):
         self.frame_head = nn.Linear(network.dim, len(self.labels)) if frame_head else None
         self.noised_content = nn.Embedding(len(self.labels), network.dim) if denoising else None
 
-    def predict_set(self, features: Mapping[str, Tensor], padding: Tensor | None = None) -> SetOutput:
-        """The set alone, without painting it on frames; arguments as :meth:`forward`."""
-        return self._predict(features, padding)[0]
-
     def forward(
         self,
         features: Mapping[str, Tensor],

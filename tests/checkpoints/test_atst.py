@@ -175,7 +175,6 @@ def test_a_detector_is_imported_from_every_place_it_may_lie_in(tmp_path, student
     torch.save(content, tmp_path / "x.ckpt")
     model, report = import_atst_sed(tmp_path / "x.ckpt", student=student)
     assert report.loaded == len(chosen) == len(model.state_dict())
-    assert report.missing == report.unexpected == ()
     for old, new in report.renamed.items():
         torch.testing.assert_close(model.state_dict()[new], chosen[old])
     assert model.labels[0] == "Alarm_bell_ringing"

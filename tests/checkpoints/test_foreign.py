@@ -191,5 +191,5 @@ def test_helpers_pick_tensors_by_kind_and_prefix():
 
 
 def test_a_report_reads_as_one_line():
-    report = ImportReport("x.pt", "bare", 3, {"a": "b"}, ("head",), unexpected=("c", "d"))
-    assert str(report) == "x.pt (bare): 3 tensors loaded, 1 of them renamed, 1 skipped, 2 unexpected"
+    report = ImportReport("x.pt", "bare", 3, {"a": "b"}, ("head",))
+    assert str(report) == "x.pt (bare): 3 tensors loaded, 1 of them renamed, 1 skipped"

@@ -5,9 +5,9 @@ import torch
 
 from pmam_plugin.checkpoints import load_model, load_module
 from pmam_plugin.encoders.atst import ATSTFrame
-from pmam_plugin.encoders.passt import PaSST
 from tests.checkpoints.test_atst import prefixed, sed_tensors
 from tests.cli.test_detect import run
+from tests.official_passt import OfficialPaSST
 
 
 def test_an_atst_frame_encoder_becomes_a_folder(tmp_path, capsys):
@@ -22,7 +22,7 @@ def test_an_atst_frame_encoder_becomes_a_folder(tmp_path, capsys):
 
 
 def test_a_passt_becomes_a_folder(tmp_path):
-    torch.save(dict(PaSST(depth=1, dim=64, heads=1).state_dict()), tmp_path / "x.pt")
+    torch.save(dict(OfficialPaSST(depth=1, dim=64, heads=1).state_dict()), tmp_path / "x.pt")
     assert run("import-checkpoint", "--kind", "passt", tmp_path / "x.pt", tmp_path / "out", "--half") == 0
     assert load_module(tmp_path / "out").config["architecture"] == "PaSSTEncoder"
 

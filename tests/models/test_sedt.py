@@ -50,7 +50,7 @@ def test_boxes_stay_in_the_unit_interval_whatever_the_weights() -> None:
     for parameter in model.network.interval_head.parameters():
         parameter.data.mul_(1000)
     with torch.no_grad():
-        boxes = model.predict_set(features()).layer_boxes
+        boxes = model(features()).output.layer_boxes
     assert ((boxes >= 0) & (boxes <= 1)).all()
 
 
@@ -106,7 +106,7 @@ def test_a_few_steps_on_one_batch_lower_every_loss(activation: str) -> None:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
     totals = []
     for _ in range(12):
-        losses = criterion(model.predict_set(given_features), targets)
+        losses = criterion(model(given_features).output, targets)
         optimizer.zero_grad()
         losses.total.backward()
         optimizer.step()
@@ -119,7 +119,7 @@ def test_a_few_steps_on_one_batch_lower_every_loss(activation: str) -> None:
 def test_a_batch_of_one_trains() -> None:
     # Defect D21 of the reference: its squeeze() makes the tags one-dimensional.
     model = tiny_sedt().train()
-    output = model.predict_set({"mel": features()["mel"][:1]})
+    output = model({"mel": features()["mel"][:1]}).output
     losses = SetCriterion()(output, EventTargets.from_events([([1], [[0.5, 0.5]])], 3))
     assert torch.isfinite(losses.total)
 
@@ -217,7 +217,7 @@ def test_the_full_size_model_has_the_published_shapes() -> None:
     assert sum(p.numel() for p in parameters.values()) - norms == 32_804_829
     assert trainable == 32_582_429
     with torch.no_grad():
-        output = model.predict_set(model.frontend(torch.randn(2, 160_000)))
+        output = model(model.frontend(torch.randn(2, 160_000))).output
     assert output.logits.shape == (2, 20, 11)
     assert output.boxes.shape == (2, 20, 2)
     assert output.tag_logits is not None

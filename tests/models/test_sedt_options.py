@@ -63,7 +63,7 @@ def test_sixteen_clips_can_be_learned_by_heart() -> None:
         targets = EventTargets.from_events([by_clip[clip] for clip in chosen], len(LABELS))
         optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 50) * (1 if step < 150 else 0.2)
         optimizer.zero_grad()
-        criterion(model.predict_set({"mel": features["mel"][chosen]}), targets).total.backward()
+        criterion(model({"mel": features["mel"][chosen]}).output, targets).total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     with torch.no_grad():
@@ -82,7 +82,7 @@ def mel(batch: int = 2) -> torch.Tensor:
 
 
 def test_boxes_begin_at_the_anchors_which_lie_all_over_the_clip() -> None:
-    boxes = modern().eval().predict_set({"mel": mel()}).layer_boxes
+    boxes = modern().eval()({"mel": mel()}).output.layer_boxes
     assert torch.allclose(boxes, boxes[0, 0], atol=1e-4)
     assert torch.allclose(boxes[0, 0, :, 0], (torch.arange(6) + 0.5) / 6, atol=1e-4)
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from pmam_plugin.demo.soundscapes import Counts, build_corpus
-from pmam_plugin.encoders import PaSST
+from tests.official_passt import OfficialPaSST
 from tests.recipes.tiny import run_recipe
 
 
@@ -18,7 +18,7 @@ def test_every_stage_of_the_paper_trains_at_full_size(tmp_path):
     counts = Counts(strong=1, weak=1, unlabelled=2, selection=1, validation=1)
     build_corpus(corpus, counts, seed=3, seconds=5.5, sample_rate=32000)
     torch.manual_seed(0)
-    official = PaSST().state_dict()
+    official = OfficialPaSST().state_dict()
     assert len(official) == 159
     torch.save(
         {name: tensor + 0.02 * torch.randn_like(tensor) for name, tensor in official.items()}, tmp_path / "passt.pt"
