@@ -81,6 +81,36 @@ class TrainingPlan:
     log_every: int = 10
 
 
+@dataclass(frozen=True)
+class StageRun:
+    """One stage of one run: what a stage and its Brain share.
+
+    Attributes:
+        name: of the stage; part of every seed.
+        plan: budget and optimiser.
+        folder: checkpoints, logs and best weights.
+        seed: of the run.
+        run_opts: SpeechBrain's run options; ``max_grad_norm`` among them takes the place of the plan's. Beside them
+            ``micro_batch``: clips that pass through the networks at a time; None is all that a process has; and
+            ``stage_minutes``: ends the stage with the last epoch that fits into them (in one process).
+    """
+
+    name: str
+    plan: TrainingPlan
+    folder: Path
+    seed: int
+    run_opts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def batch_clips(self) -> int:
+        """Clips of a batch of one process, where the data have all subsets of the plan."""
+        return sum(self.plan.batch.values())
+
+    def seed_weights(self) -> None:
+        """Make the weights that are drawn next follow from the run's seed and the stage alone."""
+        torch.manual_seed(fold_seed(self.seed, self.name, "weights"))
+
+
 @register_checkpoint_hooks
 class History:
     """Curves of a stage: name -> list of (optimiser step, value); part of the checkpoint, so resuming repeats no point.
@@ -173,13 +203,7 @@ class StageBrain(sb.Brain):
 
     Args:
         modules: what is trained; each is wrapped for distributed training.
-        plan: budget and optimiser.
-        folder: checkpoints, logs and best weights of this stage.
-        seed: of the run.
-        name: of the stage; part of every seed.
-        run_opts: SpeechBrain's run options; ``max_grad_norm`` among them takes the place of the plan's. Beside them
-            ``micro_batch``: clips that pass through the networks at a time; None is all that a process has; and
-            ``stage_minutes``: ends the stage with the last epoch that fits into them (in one process).
+        run: which stage, where, and with what budget.
         recoverables: further objects that belong to a checkpoint.
     """
 
@@ -191,17 +215,14 @@ class StageBrain(sb.Brain):
     def __init__(
         self,
         modules: Mapping[str, nn.Module],
-        plan: TrainingPlan,
-        folder: Path,
-        seed: int,
-        name: str,
-        run_opts: Mapping[str, Any] | None = None,
+        run: StageRun,
         recoverables: Mapping[str, Any] | None = None,
     ) -> None:
+        plan, folder = run.plan, run.folder
         folder.mkdir(parents=True, exist_ok=True)
-        options = dict(run_opts or {})
+        options = dict(run.run_opts)
         self.micro_batch: int | None = options.pop("micro_batch", None)
-        self.plan, self.folder, self.seed, self.name = plan, folder, seed, name
+        self.plan, self.folder, self.seed, self.name = plan, folder, run.seed, run.name
         self.minutes: float | None = options.pop("stage_minutes", None)
         self.bound = options.get("max_grad_norm", plan.max_grad_norm)
         self.groups = build_groups(modules.items(), plan.groups)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import speechbrain as sb
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.augment import draw_partners
-from pmam_plugin.brains.base import StageBrain, TrainingPlan
+from pmam_plugin.brains.base import StageBrain, StageRun
 from pmam_plugin.brains.parts import Division, Rows
 from pmam_plugin.brains.schedules import cosine_fall
 from pmam_plugin.data import Batch
@@ -52,6 +51,32 @@ class TwoViews:
         return TwoViews(*clips, self.predicted, len(clips[0]) / len(self.first))
 
 
+@dataclass(frozen=True)
+class ATSTFrameSettings:
+    """Of the pre-training, beside its budget.
+
+    Args:
+        momentum: share the teacher keeps of itself at the first update; rises to 1 along a cosine (0.9996; 0.997 for
+            the small model).
+        noise_share: largest share of the added clip in view 2; uniform from 0.
+        noise_domain: what is mixed in that proportion: ``features``, as the authors do (``ln(w e^x + (1 - w) e^y)`` of
+            the normalised decibels, which a soft clip lifts little), or ``power``, the mel power, as air does.
+        augmentation: of view 2, after the mixing.
+        final_weight_decay: weight decay at the end, reached along a cosine from that of each group; None keeps it.
+    """
+
+    momentum: float = 0.9996
+    noise_share: float = 0.4
+    noise_domain: Literal["features", "power"] = "features"
+    augmentation: Augmentation | None = None
+    final_weight_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse another domain."""
+        if self.noise_domain not in ("features", "power"):
+            raise ValueError(f"noise_domain is features or power, not {self.noise_domain!r}")
+
+
 class ATSTFrameBrain(StageBrain):
     """Trains an encoder to say of its hidden tokens what an averaged teacher makes of them in another view.
 
@@ -62,14 +87,8 @@ class ATSTFrameBrain(StageBrain):
     Args:
         model: student and teacher.
         frontend: front ends, one of which the encoder reads.
-        plan, folder, seed, name, run_opts: see :class:`StageBrain`.
-        momentum: share the teacher keeps of itself at the first update; rises to 1 along a cosine (0.9996; 0.997 for
-            the small model).
-        noise_share: largest share of the added clip in view 2; uniform from 0.
-        noise_domain: what is mixed in that proportion: ``features``, as the authors do (``ln(w e^x + (1 - w) e^y)`` of
-            the normalised decibels, which a soft clip lifts little), or ``power``, the mel power, as air does.
-        augmentation: of view 2, after the mixing.
-        final_weight_decay: weight decay at the end, reached along a cosine from that of each group; None keeps it.
+        run: see :class:`StageBrain`.
+        settings: of views, teacher and weight decay.
     """
 
     averaged = ("teacher.",)  # it takes its own batch statistics
@@ -78,25 +97,14 @@ class ATSTFrameBrain(StageBrain):
         self,
         model: ATSTFramePretraining,
         frontend: FrontEnds,
-        plan: TrainingPlan,
-        folder: Path,
-        seed: int,
-        name: str,
-        run_opts: Mapping[str, Any] | None = None,
-        momentum: float = 0.9996,
-        noise_share: float = 0.4,
-        augmentation: Augmentation | None = None,
-        final_weight_decay: float | None = None,
-        noise_domain: Literal["features", "power"] = "features",
+        run: StageRun,
+        settings: ATSTFrameSettings | None = None,
     ) -> None:
-        if noise_domain not in ("features", "power"):
-            raise ValueError(f"noise_domain is features or power, not {noise_domain!r}")
-        super().__init__({"model": model}, plan, folder, seed, name, run_opts)
+        super().__init__({"model": model}, run)
         self.model = model
         self.front_end = frontend.named()[model.encoder.feature].to(self.device)
         self._initial_decays = [group["weight_decay"] for group in self.groups]
-        self.momentum, self.noise_share = momentum, noise_share
-        self.augmentation, self.final_weight_decay, self.noise_domain = augmentation, final_weight_decay, noise_domain
+        self.settings = settings or ATSTFrameSettings()
 
     def candidates(self) -> dict[str, nn.Module]:
         """Student and teacher in one; the last weights are kept: the loss is lowest where all embeddings are alike."""
@@ -105,12 +113,12 @@ class ATSTFrameBrain(StageBrain):
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
         """Also set the weight decay of this step."""
         super().on_fit_batch_start(batch, should_step)
-        if self.final_weight_decay is not None:
+        final = self.settings.final_weight_decay
+        if final is not None:
             remaining = cosine_fall(self._progress())
             for group, initial in zip(self.optimizer.param_groups, self._initial_decays, strict=True):
                 if initial:
-                    change = initial - self.final_weight_decay
-                    group["weight_decay"] = self.final_weight_decay + change * remaining
+                    group["weight_decay"] = final + (initial - final) * remaining
 
     def prepare(self, batch: Batch, division: Division) -> TwoViews:
         """Both views of the whole batch, and what the student does not see of them."""
@@ -130,16 +138,16 @@ class ATSTFrameBrain(StageBrain):
     def views(self, power: Tensor) -> tuple[Tensor, Tensor]:
         """Features of view 1 and of view 2 of linear mel spectrograms, each ``(batch, mel, frames)``."""
         first = self.front_end.scale(power)
-        weights = (1 - self.noise_share * torch.rand(len(power)))[:, None, None].to(first)
+        weights = (1 - self.settings.noise_share * torch.rand(len(power)))[:, None, None].to(first)
         partners = draw_partners(torch.zeros(len(power), dtype=torch.long)).to(first.device)
-        if self.noise_domain == "power":
+        if self.settings.noise_domain == "power":
             mixed = self.front_end.scale(torch.lerp(power[partners], power, weights))
         else:
             mixed = torch.logaddexp(first + weights.log(), first[partners] + (1 - weights).log())
         name = self.model.encoder.feature
         second = {name: mixed}
-        if self.augmentation is not None:
-            second, _ = self.augmentation(second, {})
+        if self.settings.augmentation is not None:
+            second, _ = self.settings.augmentation(second, {})
         return first, second[name]
 
     def compute_objectives(self, predictions: BYOLOutput, batch: TwoViews, stage: sb.Stage) -> Tensor:
@@ -151,7 +159,7 @@ class ATSTFrameBrain(StageBrain):
 
     def after_update(self) -> None:
         """The teacher follows, ever more slowly."""
-        self.model.update_teacher(1 - (1 - self.momentum) * cosine_fall(self._progress()))
+        self.model.update_teacher(1 - (1 - self.settings.momentum) * cosine_fall(self._progress()))
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
         """Also warn where the embeddings have collapsed."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import speechbrain as sb
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pmam_plugin import processes
-from pmam_plugin.brains.base import StageBrain, TrainingPlan, fold_seed
+from pmam_plugin.brains.base import StageBrain, StageRun, fold_seed
 from pmam_plugin.brains.parts import Division, Rows
 from pmam_plugin.data import Batch
 from pmam_plugin.losses.prototype import prototype_presence
@@ -66,7 +65,7 @@ class MaskedBrain(StageBrain):
         prototypes: component means in the space of the model's prediction, ``(prototypes, dim)``.
         posteriors: pseudo-labels of every clip that is trained or validated on.
         augmentation: moves features and posteriors together.
-        plan, folder, seed, name, run_opts: see :class:`StageBrain`.
+        run: see :class:`StageBrain`.
         tag_weight: of the clip-level branch.
         minimum_share: a prototype is present in a clip from this share of its frames on; 0 is the reference's one
             frame.
@@ -79,15 +78,11 @@ class MaskedBrain(StageBrain):
         prototypes: Tensor,
         posteriors: ArrayStore,
         augmentation: Augmentation | None,
-        plan: TrainingPlan,
-        folder: Path,
-        seed: int,
-        name: str,
-        run_opts: Mapping[str, Any] | None = None,
+        run: StageRun,
         tag_weight: float = 0.1,
         minimum_share: float = 0.02,
     ) -> None:
-        super().__init__({"model": model}, plan, folder, seed, name, run_opts)
+        super().__init__({"model": model}, run)
         self.model, self.loss, self.posteriors = model, loss, posteriors
         self.prototypes = prototypes.to(self.device)
         self.augmentation, self.tag_weight, self.minimum_share = augmentation, tag_weight, minimum_share

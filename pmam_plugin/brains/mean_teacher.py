@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from pmam_plugin import processes
 from pmam_plugin.augment import MixPlan
-from pmam_plugin.brains.base import StageBrain, TrainingPlan, fold_seed
+from pmam_plugin.brains.base import StageBrain, StageRun, fold_seed
 from pmam_plugin.brains.frozen import frozen_parts, rest
 from pmam_plugin.brains.objectives import Objective, StepState
 from pmam_plugin.brains.parts import Division, Rows
@@ -76,7 +75,7 @@ class MeanTeacherBrain(StageBrain):
         views: how a batch becomes what student and teacher see.
         objectives: loss terms, summed.
         score: selection metric from the scores tables of the selection clips.
-        plan, folder, seed, name, run_opts: see :class:`StageBrain`.
+        run: see :class:`StageBrain`.
         scoring: of both in validation, the one that the run is evaluated with.
         teacher_windows: sliding windows for the teacher in training.
         encoded: keeps what a frozen encoder says of the selection clips, for all validations.
@@ -93,11 +92,7 @@ class MeanTeacherBrain(StageBrain):
         views: Views,
         objectives: Sequence[Objective],
         score: SelectionScore,
-        plan: TrainingPlan,
-        folder: Path,
-        seed: int,
-        name: str,
-        run_opts: Mapping[str, Any] | None = None,
+        run: StageRun,
         scoring: Scoring | None = None,
         teacher_windows: Windows | None = None,
         recalibrate: int = 0,
@@ -110,7 +105,7 @@ class MeanTeacherBrain(StageBrain):
         for objective in objectives:
             modules |= getattr(objective, "trainables", dict)()
             recoverables |= getattr(objective, "recoverables", dict)()
-        super().__init__(modules, plan, folder, seed, name, run_opts, recoverables)
+        super().__init__(modules, run, recoverables)
         self.student, self.teacher = student, teacher
         self._heads = nn.ModuleDict(
             {name: part for name, part in (modules | recoverables).items() if name not in _MODELS}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pmam_plugin import processes
-from pmam_plugin.brains.base import StageBrain, TrainingPlan
+from pmam_plugin.brains.base import StageBrain, StageRun
 from pmam_plugin.brains.parts import WHOLE, Division, Rows
 from pmam_plugin.data import Batch
 from pmam_plugin.losses.event_targets import EventTotal
@@ -48,20 +47,16 @@ class TaggerBrain(StageBrain):
     Args:
         model: backbone and tagging head.
         augmentation: moves features and tags together.
-        plan, folder, seed, name, run_opts: see :class:`StageBrain`.
+        run: see :class:`StageBrain`.
     """
 
     def __init__(
         self,
         model: AudioTagger,
         augmentation: Augmentation | None,
-        plan: TrainingPlan,
-        folder: Path,
-        seed: int,
-        name: str,
-        run_opts: Mapping[str, Any] | None = None,
+        run: StageRun,
     ) -> None:
-        super().__init__({"model": model}, plan, folder, seed, name, run_opts)
+        super().__init__({"model": model}, run)
         self.model, self.augmentation = model, augmentation
         self._seen: list[tuple[Tensor, Tensor]] = []
 
@@ -148,7 +143,7 @@ class PatchBrain(StageBrain):
         model: the pretext task around the network.
         criterion: set criterion; class 0 is "patch".
         augmentation: of the features, before patches are cut.
-        plan, folder, seed, name, run_opts: see :class:`StageBrain`.
+        run: see :class:`StageBrain`.
     """
 
     def __init__(
@@ -156,13 +151,9 @@ class PatchBrain(StageBrain):
         model: SPSEDT,
         criterion: SetCriterion,
         augmentation: Augmentation | None,
-        plan: TrainingPlan,
-        folder: Path,
-        seed: int,
-        name: str,
-        run_opts: Mapping[str, Any] | None = None,
+        run: StageRun,
     ) -> None:
-        super().__init__({"model": model}, plan, folder, seed, name, run_opts)
+        super().__init__({"model": model}, run)
         self.model, self.criterion, self.augmentation = model, criterion, augmentation
         self._overlaps: list[float] = []
 

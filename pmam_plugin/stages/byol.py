@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
-from pmam_plugin.brains.base import TrainingPlan, fold_seed, save_tensors
-from pmam_plugin.brains.byol import ATSTFrameBrain, Augmentation
+from pmam_plugin.brains.base import StageRun, TrainingPlan, save_tensors
+from pmam_plugin.brains.byol import ATSTFrameBrain, ATSTFrameSettings
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders import ATSTFrame
 from pmam_plugin.models import ATSTFrameMasking, ATSTFramePretraining, Backbone
@@ -30,7 +29,7 @@ class PretrainATSTFrame:
         plan: budget and optimiser; the published rate is 8e-5 per 256 clips.
         masking: which tokens the student does not see.
         hidden, output_dim: of projector and predictor.
-        momentum, noise_share, augmentation, final_weight_decay, noise_domain: see :class:`ATSTFrameBrain`.
+        settings: of :class:`~pmam_plugin.brains.byol.ATSTFrameSettings`.
     """
 
     always = False
@@ -43,16 +42,11 @@ class PretrainATSTFrame:
         masking: ATSTFrameMasking | None = None,
         hidden: int = 4096,
         output_dim: int = 256,
-        momentum: float = 0.9996,
-        noise_share: float = 0.4,
-        augmentation: Augmentation | None = None,
-        final_weight_decay: float | None = None,
-        noise_domain: Literal["features", "power"] = "features",
+        **settings: Any,
     ) -> None:
         self.backbone, self.plan, self.masking = backbone, plan, masking
         self.hidden, self.output_dim = hidden, output_dim
-        self.momentum, self.noise_share = momentum, noise_share
-        self.augmentation, self.final_weight_decay, self.noise_domain = augmentation, final_weight_decay, noise_domain
+        self.settings = ATSTFrameSettings(**settings)
 
     def check(self, context: RunContext) -> None:
         """See :class:`pmam_plugin.stages.context.Stage`."""
@@ -60,26 +54,14 @@ class PretrainATSTFrame:
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
-        torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
+        run = StageRun(self.name, self.plan, folder, context.seed, context.run_opts)
+        run.seed_weights()
         backbone = copy_with_artifact(self.backbone, context)
         encoder = next((part for part in backbone.encoder.modules() if isinstance(part, ATSTFrame)), None)
         if encoder is None:
             raise ValueError("the backbone holds no ATSTFrame to pre-train")
         model = ATSTFramePretraining(encoder, self.masking, self.hidden, self.output_dim)
-        brain = ATSTFrameBrain(
-            model,
-            backbone.frontend,
-            self.plan,
-            folder,
-            context.seed,
-            self.name,
-            context.run_opts,
-            self.momentum,
-            self.noise_share,
-            self.augmentation,
-            self.final_weight_decay,
-            self.noise_domain,
-        )
+        brain = ATSTFrameBrain(model, backbone.frontend, run, self.settings)
         brain.train(training_batches(context, backbone, self.plan, self.name))
         ddp_barrier()
         model.load_state_dict(brain.best.load("model"))

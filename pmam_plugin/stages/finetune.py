@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from safetensors.torch import load_file
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
-from pmam_plugin.brains.base import TrainingPlan, fold_seed, save_tensors
+from pmam_plugin.brains.base import StageRun, TrainingPlan, save_tensors
 from pmam_plugin.brains.mean_teacher import MeanTeacherBrain
 from pmam_plugin.brains.objectives import Objective
 from pmam_plugin.brains.set_loss import SetLoss
@@ -90,7 +89,8 @@ class FineTune:
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
-        torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
+        run = StageRun(self.name, self.plan, folder, context.seed, context.run_opts)
+        run.seed_weights()
         student = copy.deepcopy(self.model)
         if "student" in context.artifacts:
             student.load_state_dict(load_file(context.artifacts["student"]))
@@ -103,11 +103,7 @@ class FineTune:
             self.views,
             copy.deepcopy(self.objectives),
             self._score(context),
-            self.plan,
-            folder,
-            context.seed,
-            self.name,
-            context.run_opts,
+            run,
             self.scoring,
             self.teacher_windows,
             self.recalibrate,
@@ -116,10 +112,10 @@ class FineTune:
         )
         if "heads" in context.artifacts:
             brain.load_heads(load_file(context.artifacts["heads"]))
-        clips, stored = sum(self.plan.batch.values()), self.views.domain == "embeddings"
+        stored = self.views.domain == "embeddings"
         brain.train(
             training_batches(context, student, self.plan, self.name, stored),
-            validation_batches(context, student, clips) if context.data.has_events("selection") else None,
+            validation_batches(context, student, run.batch_clips) if context.data.has_events("selection") else None,
         )
         ddp_barrier()
         return self._finish(brain, folder)

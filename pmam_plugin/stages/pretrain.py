@@ -11,7 +11,7 @@ import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from torch import nn
 
-from pmam_plugin.brains.base import TrainingPlan, fold_seed, save_tensors
+from pmam_plugin.brains.base import StageRun, TrainingPlan, save_tensors
 from pmam_plugin.brains.masked import Augmentation, MaskedBrain
 from pmam_plugin.config import configurable
 from pmam_plugin.models import Backbone, MaskedModel, PredictionHead, TagHead
@@ -76,25 +76,21 @@ class Pretrain:
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
         prototypes = PrototypeSet.load(context.artifacts["prototypes"])
-        model = self._build(context, prototypes)
+        run = StageRun(self.name, self.plan, folder, context.seed, context.run_opts)
+        model = self._build(context, run, prototypes)
         brain = MaskedBrain(
             model,
             self.loss,
             torch.as_tensor(prototypes.means, dtype=torch.float32),
             ArrayStore.open(context.artifacts["posteriors"]),
             self.augmentation,
-            self.plan,
-            folder,
-            context.seed,
-            self.name,
-            context.run_opts,
+            run,
             self.tag_weight,
             self.minimum_share,
         )
-        clips = sum(self.plan.batch.values())
         brain.train(
             training_batches(context, model.backbone, self.plan, self.name, self.stored),
-            validation_batches(context, model.backbone, clips, whole=False, stored=self.stored),
+            validation_batches(context, model.backbone, run.batch_clips, whole=False, stored=self.stored),
         )
         ddp_barrier()
         model.load_state_dict(brain.best.load("model"))
@@ -105,8 +101,8 @@ class Pretrain:
         notes = {"updates": brain.optimizer_step, "best_validation_loss": -brain.best.scores["model"]}
         return StageResult({"backbone": path}, notes, brain.history.curves)
 
-    def _build(self, context: RunContext, prototypes: PrototypeSet) -> MaskedModel:
-        torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
+    def _build(self, context: RunContext, run: StageRun, prototypes: PrototypeSet) -> MaskedModel:
+        run.seed_weights()
         backbone = copy_with_artifact(self.backbone, context, _ITERATION if self.restart else None)
         if self.lora is not None:
             add_lora(backbone, **self.lora)

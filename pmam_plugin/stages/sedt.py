@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
-from pmam_plugin.brains.base import StageBrain, TrainingPlan, fold_seed, save_tensors
+from pmam_plugin.brains.base import StageBrain, StageRun, TrainingPlan, save_tensors
 from pmam_plugin.brains.sedt import Augmentation, PatchBrain, TaggerBrain
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
@@ -55,11 +54,12 @@ class PretrainTagger:
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
-        torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
+        run = StageRun(self.name, self.plan, folder, context.seed, context.run_opts)
+        run.seed_weights()
         model = copy_with_artifact(self.model, context)
         model.network.backbone.thaw()
         tagger = AudioTagger(model.frontend, model.network.backbone, model.labels, self.hidden, self.pooling)
-        brain = TaggerBrain(tagger, self.augmentation, self.plan, folder, context.seed, self.name, context.run_opts)
+        brain = TaggerBrain(tagger, self.augmentation, run)
         return _train(brain, model, context, folder, "mean_average_precision")
 
 
@@ -106,7 +106,8 @@ class PretrainPatches:
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
-        torch.manual_seed(fold_seed(context.seed, self.name, "weights"))
+        run = StageRun(self.name, self.plan, folder, context.seed, context.run_opts)
+        run.seed_weights()
         model = copy_with_artifact(self.model, context)
         pretext = SPSEDT(
             model.frontend,
@@ -119,9 +120,7 @@ class PretrainPatches:
             self.legacy_double_query,
             self.patches_are_content,
         )
-        brain = PatchBrain(
-            pretext, self.criterion, self.augmentation, self.plan, folder, context.seed, self.name, context.run_opts
-        )
+        brain = PatchBrain(pretext, self.criterion, self.augmentation, run)
         return _train(brain, model, context, folder, "patch_iou")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pmam_plugin import processes
 from pmam_plugin.augment import ConditionalMixup, FilterAugment, FrameShift, Mixup
 from pmam_plugin.brains import MaskedBrain, MeanTeacherBrain, TrainingPlan
-from pmam_plugin.brains.base import StageBrain
+from pmam_plugin.brains.base import StageBrain, StageRun
 from pmam_plugin.brains.objectives import Consistency, EmbeddingContrast, MixedPseudoLabels, Supervised
 from pmam_plugin.brains.optimisation import ParameterGroup
 from pmam_plugin.brains.schedules import Ramp
@@ -113,7 +113,7 @@ def mean_teacher(folder: Path, options: dict[str, Any]) -> StageBrain:
         student=FilterAugment(minimum_bins=2, probability=0.7),
     )
     return MeanTeacherBrain(
-        student, EMATeacher(student, 0.5), views, objectives, score, plan(), folder, 1, "finetune", options
+        student, EMATeacher(student, 0.5), views, objectives, score, StageRun("finetune", plan(), folder, 1, options)
     )
 
 
@@ -131,7 +131,7 @@ def masked(folder: Path, options: dict[str, Any]) -> StageBrain:
     prototypes = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
     augmentation = Mixup(10.0, 0.5, 0.9)
     return MaskedBrain(
-        model, PrototypeBCE(), prototypes, store, augmentation, plan(), folder, 1, "pretrain", options, 0.0
+        model, PrototypeBCE(), prototypes, store, augmentation, StageRun("pretrain", plan(), folder, 1, options), 0.0
     )
 
 
@@ -142,7 +142,7 @@ def sedt(folder: Path, options: dict[str, Any]) -> StageBrain:
     objectives = [SetLoss(SetCriterion()), PseudoEvents(SetCriterion(), Ramp(1.0, shape="none"), threshold=0.3)]
     views = Views(mixing=Mixup(10.0, 0.5, 0.9), domain="power")
     return MeanTeacherBrain(
-        student, EMATeacher(student, 0.5), views, objectives, score, plan(1), folder, 1, "sedt", options
+        student, EMATeacher(student, 0.5), views, objectives, score, StageRun("sedt", plan(1), folder, 1, options)
     )
 
 
@@ -150,7 +150,7 @@ def tagger(folder: Path, options: dict[str, Any]) -> StageBrain:
     """Tagging, with unlabelled clips in the batch."""
     torch.manual_seed(0)
     model = AudioTagger(FrontEnds(mel=SEDTMel()), tiny_network().backbone, ("a", "b", "c"), 8)
-    return TaggerBrain(model, Mixup(10.0, 0.5, 0.9), plan(1), folder, 1, "tagger", options)
+    return TaggerBrain(model, Mixup(10.0, 0.5, 0.9), StageRun("tagger", plan(1), folder, 1, options))
 
 
 def patches(folder: Path, options: dict[str, Any]) -> StageBrain:
@@ -158,7 +158,7 @@ def patches(folder: Path, options: dict[str, Any]) -> StageBrain:
     torch.manual_seed(0)
     network = tiny_network(dropout=0.0)
     model = SPSEDT(FrontEnds(mel=SEDTMel()), network, PatchSampler(patches=3), 32, 0.0, SECONDS)
-    return PatchBrain(model, SetCriterion(), None, plan(1), folder, 1, "patches", options)
+    return PatchBrain(model, SetCriterion(), None, StageRun("patches", plan(1), folder, 1, options))
 
 
 KINDS: dict[str, Callable[[Path, dict[str, Any]], StageBrain]] = {

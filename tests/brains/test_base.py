@@ -7,7 +7,7 @@ from speechbrain.dataio.dataloader import SaveableDataLoader
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import nn
 
-from pmam_plugin.brains.base import StageBrain, TrainingPlan, fold_seed
+from pmam_plugin.brains.base import StageBrain, StageRun, TrainingPlan, fold_seed
 from pmam_plugin.brains.optimisation import ParameterGroup
 from pmam_plugin.brains.schedules import ExponentialDown
 from pmam_plugin.data import SubsetBatchSampler
@@ -61,7 +61,7 @@ def make(folder, run_opts=None, **changes):
     settings = {"epochs": 3, "batch": {"strong": 4}, "groups": [ParameterGroup("", 1e-2)], "validate_every": 2}
     plan = TrainingPlan(**(settings | {"schedule": ExponentialDown(1, -1.0, warmup_epochs=1)} | changes))
     options = {"device": "cpu", "noprogressbar": True, **(run_opts or {})}
-    brain = Toy({"model": model}, plan, folder, seed=3, name="toy", run_opts=options)
+    brain = Toy({"model": model}, StageRun("toy", plan, folder, 3, options))
     data = torch.arange(60.0).reshape(20, 3) / 60
     sampler = SubsetBatchSampler({"strong": list(range(20))}, {"strong": 4}, seed=1)
     loader = SaveableDataLoader(data, batch_sampler=sampler, generator=torch.Generator())

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pmam_plugin.augment import FrequencyWarp
-from pmam_plugin.brains.base import TrainingPlan
-from pmam_plugin.brains.byol import ATSTFrameBrain
+from pmam_plugin.brains.base import StageRun, TrainingPlan
+from pmam_plugin.brains.byol import ATSTFrameBrain, ATSTFrameSettings
 from pmam_plugin.brains.optimisation import ParameterGroup
 from pmam_plugin.data import Batch
 from pmam_plugin.encoders import ATSTFrame
@@ -35,14 +35,8 @@ def brain(tmp_path):
     return ATSTFrameBrain(
         model,
         FrontEnds(atst=ATSTMel()),
-        plan,
-        tmp_path,
-        seed=1,
-        name="pretrain_atst",
-        run_opts={"device": "cpu", "noprogressbar": True},
-        momentum=0.5,
-        augmentation=FrequencyWarp(probability=1.0),
-        final_weight_decay=0.4,
+        StageRun("pretrain_atst", plan, tmp_path, 1, {"device": "cpu", "noprogressbar": True}),
+        ATSTFrameSettings(momentum=0.5, augmentation=FrequencyWarp(probability=1.0), final_weight_decay=0.4),
     )
 
 
@@ -89,11 +83,12 @@ def test_a_soft_clip_lifts_the_second_view_as_the_authors_mix(brain):
     waves = torch.randn(2, 16000)
     waves[0, 8000:] *= 1e-3  # all but silent where its partner sounds
     waves[1] *= 0.1
-    brain.augmentation, lifts = None, {}
-    for brain.noise_domain in ("features", "power"):
+    lifts = {}
+    for domain in ("features", "power"):
+        brain.settings = ATSTFrameSettings(noise_domain=domain)
         torch.manual_seed(2)
         first, second = brain.views(brain.front_end.power(waves))
-        lifts[brain.noise_domain] = float((second - first)[0, :, 60:].mean()) * (50.6842 + 79.6482) / 2
+        lifts[domain] = float((second - first)[0, :, 60:].mean()) * (50.6842 + 79.6482) / 2
         torch.manual_seed(2)
         weight = 1 - 0.4 * float(torch.rand(2)[0])
     expected = (weight + (1 - weight) * (first[1] - first[0])[:, 60:].exp()).log().mean() * (50.6842 + 79.6482) / 2
