@@ -1,19 +1,19 @@
-"""A headless Chromium, driven through chromedriver's plain HTTP interface (W3C WebDriver) with the standard library."""
+"""A headless Chromium, driven by selenium and Debian's chromedriver."""
 
 from __future__ import annotations
 
 import base64
 import json
 import shutil
-import subprocess
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.common.exceptions import TimeoutException
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.wait import WebDriverWait
 
 _FLAGS = (
     "--headless=new",
@@ -39,42 +39,30 @@ class Browser:
         if chromium is None or driver is None:
             pytest.skip("no headless Chromium here: apt-get install chromium chromium-driver")
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        self._process = subprocess.Popen(
-            [driver, "--port=0", "--log-level=SEVERE"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        try:
-            self._root = f"http://127.0.0.1:{self._port()}"
-            options = {
-                "binary": chromium,
-                "args": [*_FLAGS, f"--user-data-dir={self._profile.name}", f"--window-size={width},{height}"],
-            }
-            logs = {"browser": "ALL", "performance": "ALL"}
-            wanted = {"alwaysMatch": {"goog:chromeOptions": options, "goog:loggingPrefs": logs}}
-            answer = self._call("POST", "/session", {"capabilities": wanted})
-            self._root += f"/session/{answer['sessionId']}"
-            self._call("POST", "/url", {"url": "data:,"})
-            self.requests()  # those of the page a new window shows
-        except BaseException:
-            self._stop()
-            raise
+        options = ChromeOptions()
+        options.binary_location = chromium
+        for flag in (*_FLAGS, f"--user-data-dir={self._profile.name}", f"--window-size={width},{height}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        # Both programs are named, so that selenium looks for neither on the network.
+        self._driver = Chrome(options, Service(driver))
+        self._driver.get("data:,")
+        self.requests()  # those of the page a new window shows
 
     def open(self, page: Path) -> None:
         """Load a page and wait until its scripts have run."""
-        self._call("POST", "/url", {"url": page.resolve().as_uri()})
+        self._driver.get(page.resolve().as_uri())
 
     def run(self, script: str, *arguments: Any) -> Any:
         """The value of a script's ``return`` (a promise is awaited)."""
-        return self._call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
+        return self._driver.execute_script(script, *arguments)
 
     def wait(self, condition: str, seconds: float = 10.0) -> None:
         """Poll a JavaScript expression until it is true."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            value = self.run(f"return Boolean({condition})")
-            if value:
-                return
-            time.sleep(0.05)
-        raise AssertionError(f"not within {seconds} s: {condition}; console: {self.console()}")
+        try:
+            WebDriverWait(self._driver, seconds, 0.05).until(lambda _: self.run(f"return Boolean({condition})"))
+        except TimeoutException:
+            raise AssertionError(f"not within {seconds} s: {condition}; console: {self.console()}") from None
 
     def box(self, selector: str) -> dict[str, float]:
         """Where the first matching element stands in the window (x, y, width, height in CSS pixels)."""
@@ -83,74 +71,38 @@ class Browser:
         )
 
     def press(self, key: str) -> None:
-        """A real key press on whatever has the focus; names of special keys as in W3C WebDriver ('\\ue00c')."""
-        strokes = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
-        self._call("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]})
+        """A real key press on whatever has the focus; special keys as in selenium's ``Keys``."""
+        ActionChains(self._driver).send_keys(key).perform()
 
     def click(self, x: float, y: float) -> None:
         """A real click at a place of the window."""
-        moves = [
-            {"type": "pointerMove", "duration": 0, "x": round(x), "y": round(y)},
-            {"type": "pointerDown", "button": 0},
-            {"type": "pointerUp", "button": 0},
-        ]
-        pointer = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": moves}
-        self._call("POST", "/actions", {"actions": [pointer]})
+        actions = ActionChains(self._driver, duration=0)
+        actions.w3c_actions.pointer_action.move_to_location(round(x), round(y)).click()
+        actions.perform()
 
     def emulate(self, width: int, height: int, dark: bool = False, mobile: bool = False, scale: float = 1.0) -> None:
         """Another screen and colour scheme."""
         screen = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile}
-        self._devtools("Emulation.setDeviceMetricsOverride", screen)
+        self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self._devtools("Emulation.setEmulatedMedia", {"features": scheme})
+        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
 
     def screenshot(self, path: Path, whole: bool = False) -> None:
         """What the window (or the whole page) shows, as PNG."""
-        answer = self._devtools("Page.captureScreenshot", {"captureBeyondViewport": whole, "format": "png"})
-        path.write_bytes(base64.b64decode(answer["data"]))
+        wanted = {"captureBeyondViewport": whole, "format": "png"}
+        path.write_bytes(base64.b64decode(self._driver.execute_cdp_cmd("Page.captureScreenshot", wanted)["data"]))
 
     def console(self) -> list[str]:
         """Warnings and errors logged since the last call."""
-        entries = self._call("POST", "/se/log", {"type": "browser"})
-        return [entry["message"] for entry in entries if entry["level"] in ("WARNING", "SEVERE")]
+        return [e["message"] for e in self._driver.get_log("browser") if e["level"] in ("WARNING", "SEVERE")]
 
     def requests(self) -> list[str]:
         """Addresses requested since the last call."""
-        messages = [
-            json.loads(entry["message"])["message"] for entry in self._call("POST", "/se/log", {"type": "performance"})
-        ]
+        messages = [json.loads(entry["message"])["message"] for entry in self._driver.get_log("performance")]
         sent = [message for message in messages if message["method"] == "Network.requestWillBeSent"]
         return [message["params"]["request"]["url"] for message in sent]
 
     def close(self) -> None:
         """End the browser."""
-        try:
-            self._call("DELETE", "", None)
-        finally:
-            self._stop()
-
-    def _devtools(self, command: str, parameters: dict[str, Any]) -> Any:
-        return self._call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
-
-    def _port(self) -> int:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if "started successfully on port" in line:
-                return int(line.rstrip(" .\n").rsplit(" ", 1)[1])
-        raise RuntimeError("chromedriver did not start")
-
-    def _call(self, method: str, path: str, body: Any) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._root + path, data, {"Content-Type": "application/json"}, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.load(answer)["value"]
-        except urllib.error.HTTPError as error:
-            raise AssertionError(json.load(error)["value"]["message"]) from error
-
-    def _stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=10)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._driver.quit()
         self._profile.cleanup()

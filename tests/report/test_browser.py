@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from selenium.webdriver import Keys
 
 from pmam_plugin.report import DetectedRecording, detections, write_detection_report
 from tests.report import samples
 from tests.support_browser import Browser
 
-RIGHT, END, HOME = "\ue014", "\ue010", "\ue011"
+RIGHT, END, HOME = Keys.RIGHT, Keys.END, Keys.HOME
 
 
 @pytest.fixture(scope="module")
