@@ -252,8 +252,11 @@ def load_strictly(
     missing = [n for n in expected if n not in tensors and not any(pattern.search(n) for pattern in patterns)]
     unexpected = [name for name in tensors if name not in expected]
     misshapen = [name for name in tensors if name in expected and tensors[name].shape != expected[name].shape]
-    faults = [f"lacks {_first_of(missing)} of {kind}"] * bool(missing)
-    faults += [f"{_first_of(unexpected)} does not belong to {kind}"] * bool(unexpected)
+    faults = []
+    if missing:
+        faults.append(f"lacks {_first_of(missing)} of {kind}")
+    if unexpected:
+        faults.append(f"{_first_of(unexpected)} does not belong to {kind}")
     if misshapen:
         found, wanted = (tuple(each[misshapen[0]].shape) for each in (tensors, expected))
         faults.append(f"{_first_of(misshapen)} has shape {found}, {kind} needs {wanted}")
