@@ -35,12 +35,15 @@ def test_a_detector_learns_on_stored_embeddings_and_leaves_with_its_encoder(corp
     assert (tmp_path / "model" / "model.safetensors").stat().st_size < 10e6
 
 
-@pytest.mark.parametrize("yaml", ["yamnet_v2", "sedt_yamnet"])
-def test_other_methods_start_from_it_too(corpus, tmp_path, yaml):
-    epochs = {"finetune_1_epochs": "1", "finetune_epochs": None} if yaml == "sedt_yamnet" else {}
-    done = experiment(
-        f"hparams/{yaml}.yaml", corpus, tmp_path, encoder_checkpoint=corpus.parent / "yamnet.h5", **epochs
-    )
+@pytest.mark.parametrize(
+    ("yaml", "few"),
+    [
+        ("yamnet_v2", {"second_epochs": "1"}),
+        ("sedt_yamnet", {"finetune_1_epochs": "1", "finetune_epochs": None, "patch_epochs": "1", "patch_steps": "1"}),
+    ],
+)
+def test_other_methods_start_from_it_too(corpus, tmp_path, yaml, few):
+    done = experiment(f"hparams/{yaml}.yaml", corpus, tmp_path, encoder_checkpoint=corpus.parent / "yamnet.h5", **few)
     assert done.returncode == 0, done.stderr[-3000:]
     assert load_model(tmp_path / "model").model.sample_rate == 16000
 
