@@ -69,7 +69,8 @@ def test_it_starts_from_the_published_file_and_ends_with_a_detector(name, tmp_pa
     assert model.frame_rate == (25.0 if name == "pmam_beats" else 15.625)
     trained = load_file(tmp_path / "run" / "stages" / "load_weights" / "backbone.safetensors")
     place = "encoder.transformer.transformer." if name == "pmam_beats" else "encoder.atst.transformer."
-    name_of = f"{place}blocks.0.mlp.fc1.weight"
-    torch.testing.assert_close(trained[name_of], published["encoder.layers.0.fc1.weight"])
-    now = model.backbone.state_dict()[name_of]
-    assert torch.equal(now, trained[name_of]) == (name == "beats"), "frozen there, fine-tuned here"
+    published_mlp = published["encoder.layers.0.fc1.weight"]
+    torch.testing.assert_close(trained[f"{place}blocks.0.mlp.fc1.weight"], published_mlp)
+    top = f"{place}blocks.8.attn.qkv.weight"
+    now = model.backbone.state_dict()[top]
+    assert torch.equal(now, trained[top]) == (name == "beats"), "frozen there, adapted here"
