@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 _PATH_KEY = re.compile(r"--\w*(folder|path|file|dir|checkpoint|tsv)")
+_TAG = re.compile("!(ref|copy|new:|name:|module:|apply:|tuple|PLACEHOLDER)")
 
 
 def quote_paths(arguments: Sequence[str]) -> list[str]:
@@ -31,7 +32,7 @@ def quote_paths(arguments: Sequence[str]) -> list[str]:
 
 
 def _quoted(value: str) -> str:
-    if value in ("", "null", "~") or value.startswith("!") or re.fullmatch(r"'.*'|\".*\"", value, re.DOTALL):
+    if value in ("", "null", "~") or _TAG.match(value) or re.fullmatch(r"'.*'|\".*\"", value, re.DOTALL):
         return value
     # SpeechBrain takes arguments apart at every equals sign.
     return json.dumps(value, ensure_ascii=False).replace("=", r"\x3d")

@@ -12,6 +12,7 @@ PATHS = [
     "a: b",
     "take #2",
     "@home",
+    "!important",
     "it's",
     "[x]",
     "{y}",
