@@ -232,11 +232,15 @@ def aligned(
     reference = Reference.from_tables(events, durations, labels)
     named = match_clips(tables, reference.clips)
     tables = {named.get(clip, clip): table for clip, table in tables.items()}
-    for names, others, fault in (
-        (reference.clips, tables, "have a duration but no scores; score them too or take them out of the durations"),
-        (tables, set(reference.clips), "have scores but no duration; add them to the durations"),
+    for names, counterparts, fault in (
+        (
+            set(reference.clips),
+            set(tables),
+            "have a duration but no scores; score them too or take them out of the durations",
+        ),
+        (set(tables), set(reference.clips), "have scores but no duration; add them to the durations"),
     ):
-        lacking = sorted(set(names) - set(others))
+        lacking = sorted(names - counterparts)
         if lacking:
             raise InputError(f"{len(lacking)} clip(s) such as {lacking[0]} {fault}")
     _warn_of_lengths(tables, reference)
