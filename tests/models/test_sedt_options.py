@@ -117,10 +117,10 @@ def test_noised_events_are_seen_by_nobody_but_their_group() -> None:
             part.p = 0.0  # dropout
         if isinstance(part, torch.nn.MultiheadAttention):
             part.dropout = 0.0
-    plain = model.eval()._predict(mel(4), None)[0]
+    plain = model.eval()._predict({"mel": mel(4)}, None)[0]
     assert plain.denoising is None
     model.train()
-    noised = model._predict(mel(4), None, targets)[0]
+    noised = model._predict({"mel": mel(4)}, None, targets)[0]
     assert noised.denoising is not None
     assert noised.denoising.boxes.shape == (4, 2 * targets.labels.shape[1], 2)
     torch.testing.assert_close(noised.layer_logits, plain.layer_logits, atol=1e-4, rtol=1e-4)
