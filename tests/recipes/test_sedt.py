@@ -121,7 +121,9 @@ def test_the_others_run_by_the_same_command(name, corpus, tmp_path):
 
 def test_imagenet_weights_that_cannot_be_had_are_one_sentence(corpus, tmp_path):
     sizes = {"resnet": "resnet10t", "dim": "16", "encoder_layers": "1", "decoder_layers": "1"}
-    done = run("sedt", corpus, tmp_path, **sizes, checkpoint=tmp_path / "none.safetensors")
+    done = run(
+        "sedt", corpus, tmp_path, **sizes, batch="{strong: 1, weak: 1}", checkpoint=tmp_path / "none.safetensors"
+    )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "none.safetensors" in done.stderr.splitlines()[-1]
