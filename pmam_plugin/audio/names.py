@@ -7,6 +7,7 @@ event files, score folders and caches all know clips by this name.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import unicodedata
@@ -16,53 +17,39 @@ from pathlib import Path
 
 from pmam_plugin.errors import InputError
 
-_FAMILIAR = (
-    "wav",
-    "wave",
-    "bwf",
-    "rf64",
-    "w64",
-    "flac",
-    "ogg",
-    "oga",
-    "opus",
-    "mp3",
-    "mp2",
-    "mpga",
-    "aif",
-    "aiff",
-    "aifc",
-)
-_SELDOM = (
-    "au",
-    "snd",
-    "caf",
-    "voc",
-    "sph",
-    "nist",
-    "avr",
-    "paf",
-    "pvf",
-    "svx",
-    "8svx",
-    "iff",
-    "ircam",
-    "sf",
-    "sds",
-    "wve",
-)
-AUDIO_ENDINGS = frozenset((*_FAMILIAR, *_SELDOM, "xi"))
+logger = logging.getLogger(__name__)
+
+AUDIO_ENDINGS = frozenset(
+    (
+        "wav", "wave", "bwf", "rf64", "w64", "flac", "ogg", "oga", "opus", "mp3", "mp2", "mpga", "aif", "aiff", "aifc",
+        "au", "snd", "caf", "voc", "sph", "nist", "avr", "paf", "pvf", "svx", "8svx", "iff", "ircam", "sf", "sds",
+        "wve", "xi",
+    )
+)  # fmt: skip
 """Endings of the recordings that folders are searched for: what libsndfile reads. Its remaining formats (``.mat``,
 ``.htk``, ``.sd2``, ``.mpc``) are read when a file is named, but in most folders these endings mean something else."""
 
 FOREIGN_ENDINGS = frozenset(
-    ("m4a", "m4b", "aac", "wma", "amr", "3ga", "ac3", "ape", "wv", "tta", "mka", "weba", "dsf", "dff", "ra", "spx")
-)
+    (
+        "m4a", "m4b", "m4p", "m4r", "aac", "aax", "wma", "amr", "awb", "3ga", "qcp", "ac3", "ec3", "eac3", "dts", "ape",
+        "wv", "tta", "tak", "shn", "mpc", "mp1", "mka", "weba", "dsf", "dff", "ra", "spx", "gsm", "oma", "at3",
+        # dictating machines; recorders of animals
+        "dss", "ds2", "dvf", "msv", "wac", "sud", "dsg",
+    )
+)  # fmt: skip
 """Sound that must be converted first. Folders are searched for it too, so that it is refused and not overlooked."""
 
+_VIDEO_ENDINGS = frozenset(
+    (
+        "mp4", "m4v", "mkv", "webm", "mov", "avi", "3gp", "3g2", "flv", "f4v", "wmv", "asf", "mpg", "mpeg",
+        "mts", "m2ts", "vob", "ogv", "rm", "mxf",
+    )
+)  # fmt: skip
+_ARRIVING_ENDINGS = frozenset(("part", "partial", "filepart", "crdownload", "download", "tmp", "icloud"))
+_PACKED_ENDINGS = frozenset(("gz", "bz2", "xz", "zip", "zst", "7z", "rar"))
+_HEARD_ENDINGS = AUDIO_ENDINGS | FOREIGN_ENDINGS
 # Tables name the video that a clip was taken from.
-_VIDEO_ENDINGS = frozenset(("mp4", "m4v", "mkv", "webm", "mov", "avi", "3gp", "flv", "wmv", "mpg", "mpeg", "ogv"))
-_NAMED_ENDINGS = AUDIO_ENDINGS | FOREIGN_ENDINGS | _VIDEO_ENDINGS
+_NAMED_ENDINGS = _HEARD_ENDINGS | _VIDEO_ENDINGS
 
 # What Macs, Windows and network storage leave in folders. Names with a leading dot are hidden anyway.
 _SYSTEM_FOLDERS = frozenset({"__macosx", "$recycle.bin", "system volume information", "recycler", "@eadir", "#recycle"})
@@ -154,6 +141,9 @@ def is_hidden(path: str | os.PathLike[str]) -> bool:
 def find_audio(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """All recordings below a folder, links followed, hidden and system files left out.
 
+    Videos, and recordings that are packed or still arriving, are not read and not lost in silence: how many there are
+    is logged, except those whose sound lies beside them.
+
     Returns:
         Relative path with forward slashes -> path, sorted. A link that leads nowhere is among them, and so is sound of
         :data:`FOREIGN_ENDINGS`: reading it says what is wrong.
@@ -162,6 +152,7 @@ def find_audio(folder: str | os.PathLike[str]) -> dict[str, Path]:
         InputError: a folder cannot be looked into.
     """
     found: dict[str, Path] = {}
+    others: list[str] = []
     visited: set[str] = set()
     for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         if os.path.realpath(parent) in visited:
@@ -170,10 +161,38 @@ def find_audio(folder: str | os.PathLike[str]) -> dict[str, Path]:
         visited.add(os.path.realpath(parent))
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         for name in names:
+            path = Path(parent, name)
             if not is_hidden(name) and has_audio_ending(name):
-                path = Path(parent, name)
                 found[path.relative_to(folder).as_posix()] = path
+            elif _passed_over(name):
+                others.append(path.relative_to(folder).as_posix())
+    _tell_passed_over(folder, others, set(map(clip_name, found)))
     return dict(sorted(found.items()))
+
+
+def _passed_over(name: str) -> tuple[str, str] | None:
+    """What a file is that holds sound and is not read, and the cure; None for all other files."""
+    stem, _, ending = name.lower().rpartition(".")
+    # A cloud's placeholder for a file that is elsewhere is hidden: .a.wav.icloud.
+    if is_hidden(name) and ending != "icloud":
+        return None
+    if ending in _VIDEO_ENDINGS:
+        return "videos", "write their sound beside them, as with ffmpeg -i clip.mp4 clip.wav"
+    if ending in _ARRIVING_ENDINGS and has_audio_ending(stem):
+        return "recordings that have not arrived wholly", "wait for them, or fetch them again"
+    if ending in _PACKED_ENDINGS and has_audio_ending(stem):
+        return "packed recordings", "unpack them"
+    return None
+
+
+def _tell_passed_over(folder: str | os.PathLike[str], names: Iterable[str], heard: set[str]) -> None:
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for name in sorted(names):
+        kind = _passed_over(name.rpartition("/")[2])
+        if kind is not None and clip_name(name) not in heard:
+            kinds.setdefault(kind, []).append(name)
+    for (what, cure), those in kinds.items():
+        logger.warning("%s: %s are passed over: %d, %s for one; %s", folder, what, len(those), those[0], cure)
 
 
 def _refuse(error: OSError) -> None:
@@ -182,7 +201,7 @@ def _refuse(error: OSError) -> None:
 
 def has_audio_ending(filename: str | os.PathLike[str]) -> bool:
     """Whether a file name ends as recordings do, in any case."""
-    return os.fspath(filename).rpartition(".")[2].lower() in AUDIO_ENDINGS | FOREIGN_ENDINGS
+    return os.fspath(filename).rpartition(".")[2].lower() in _HEARD_ENDINGS
 
 
 def expand_pattern(pattern: str) -> list[Path]:

@@ -106,6 +106,17 @@ def test_hidden_and_system_files_are_no_recordings(tmp_path):
     assert [path.name for path in expand_pattern(f"{tmp_path}/.*.wav")] == ["._a.wav"]
 
 
+def test_sound_that_is_not_read_is_told_once_for_each_kind_unless_its_wav_lies_beside_it(tmp_path, caplog):
+    files(tmp_path, "a.wav", "a.mp4", "b.MOV", "x/c.mkv", "d.wav.part", ".e.wav.icloud", "f.flac.gz", "g.DSS", "h.zip")
+    assert list(find_audio(tmp_path)) == ["a.wav", "g.DSS"]
+    cures = "wait for them, or fetch them again", "write their sound beside them, as with ffmpeg -i clip.mp4 clip.wav"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}: recordings that have not arrived wholly are passed over: 2, .e.wav.icloud for one; {cures[0]}",
+        f"{tmp_path}: videos are passed over: 2, b.MOV for one; {cures[1]}",
+        f"{tmp_path}: packed recordings are passed over: 1, f.flac.gz for one; unpack them",
+    ]
+
+
 def test_links_are_followed_once_and_links_to_nowhere_are_kept(tmp_path):
     files(tmp_path, "set/a.wav", "other/b.wav")
     (tmp_path / "set/loop").symlink_to(tmp_path / "set")
