@@ -26,6 +26,7 @@ from pmam_plugin.checkpoints.hub_folder import (
     Fetching,
     fetch_model,
     model_folder,
+    require_model,
 )
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
@@ -266,8 +267,9 @@ def plain_card(config: Mapping[str, Any]) -> str:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
+    require_model(path.parent, path.parent)
     if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: no such model folder")
+        raise InputError(f"{path.parent}: no such model folder; check the name")
     try:
         config = read_json(path)
     except OSError as error:

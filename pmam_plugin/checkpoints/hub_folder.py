@@ -17,6 +17,10 @@ CARD_NAME = "README.md"
 BUILTIN = "builtin"
 """Names the small model that comes with the package (``make builtin-model`` trains it anew)."""
 _BUILTIN_FOLDER = Path(__file__).resolve().parent / BUILTIN
+_ARCHIVES = frozenset((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"))
+_WEIGHTS = frozenset(
+    (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".h5", ".hdf5", ".keras", ".safetensors", ".onnx", ".tflite")
+)
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
@@ -33,6 +37,30 @@ def model_folder(source: str | os.PathLike[str]) -> Path:
     """The folder that ``source`` (a folder, or a file inside it) means."""
     path = Path(source)
     return path.parent if path.name in (CONFIG_NAME, WEIGHTS_NAME) and not path.is_dir() else path
+
+
+def require_model(folder: Path, name: str | os.PathLike[str]) -> None:
+    """Name what stands in the place of a model folder for what it is.
+
+    Args:
+        folder: as from :func:`model_folder`.
+        name: what messages call it.
+
+    Raises:
+        InputError: a file, or a folder without a configuration; what is not there at all is let through.
+    """
+    made = "give a folder that training or pmam import-checkpoint wrote"
+    if folder.is_dir() and not (folder / CONFIG_NAME).is_file():
+        inside = sorted((*folder.glob(f"*/{CONFIG_NAME}"), *folder.glob(f"*/*/{CONFIG_NAME}")))
+        cure = f"give {inside[0].parent} inside it" if inside else made
+        raise InputError(f"{name}: holds no {CONFIG_NAME}, so it is no model folder; {cure}")
+    if os.path.lexists(folder) and not folder.is_dir():
+        kind = folder.suffix.lower()
+        if not folder.exists():
+            raise InputError(f"{name}: is a link that leads nowhere; check what it should lead to")
+        if kind in _ARCHIVES:
+            raise InputError(f"{name}: is an archive, not a model folder; unpack it and give the folder inside")
+        raise InputError(f"{name}: is a file{' of weights' * (kind in _WEIGHTS)}, not a model folder; {made}")
 
 
 def fetch_model(
@@ -68,6 +96,7 @@ def fetch_model(
         raise InputError("this installation holds no built-in model; name a model folder or a Hub id")
     if not name:
         raise InputError("the name of the model is empty; give a model folder or a Hub id (org/name)")
+    require_model(folder, name)
     if folder.is_dir():
         for companion in companions:
             if not (folder / companion).is_file():

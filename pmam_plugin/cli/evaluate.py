@@ -103,6 +103,7 @@ def evaluate(
         raise InputError(f"--threshold {threshold}: is no number that scores can exceed; give one such as 0.5")
     if json is not None:
         check_writable(json)
+    exceeded = _thresholds(model) if model is not None else 0.5 if threshold is None else threshold
     truth, seconds = read_events(ground_truth), read_durations(durations)
     with _progress() as progress:
         if events is not None:
@@ -114,7 +115,7 @@ def evaluate(
                 tables.read_scores(scores, progress),
                 truth,
                 seconds,
-                threshold=_thresholds(model) if model is not None else 0.5 if threshold is None else threshold,
+                threshold=exceeded,
                 bootstrap=bootstrap,
                 seed=seed,
                 progress=progress,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pmam_plugin.errors import InputError
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -30,6 +32,8 @@ def prototypes(
     from pmam_plugin.explorer import collect, write_prototype_report
     from pmam_plugin.files import check_writable
 
+    if not run_folder.is_dir():
+        raise InputError(f"{run_folder}: no such folder; give the output folder of a training run")
     page = out or run_folder / "prototypes.html"
     check_writable(page)
     console = Console(stderr=True)

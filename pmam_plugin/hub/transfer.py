@@ -112,7 +112,9 @@ def pull(
     """
     check_id(repository)
     target = Path(destination)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.is_file():
+        raise InputError(f"{target}: is a file; choose another destination, an empty or a new folder")
+    if target.exists() and any(target.iterdir()):
         raise InputError(f"{target}: is not empty; choose another destination, or remove it first")
     source = fetch_model(repository, revision, **fetching)
     load_module(source)
