@@ -15,7 +15,7 @@ import pandas as pd
 
 from pmam_plugin.audio.names import clip_name, has_audio_ending
 from pmam_plugin.errors import InputError
-from pmam_plugin.tables.reading import parse_number
+from pmam_plugin.tables.reading import joins, parse_number
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +87,16 @@ class Annotations:
                 raise InputError(
                     f"{where}: ends at {entry.offset:g} s, before it begins at {entry.onset:g} s; correct them"
                 )
-            rows.append(entry._replace(label=entry.label.strip())[1:])
-        events = pd.DataFrame(rows, columns=list(COLUMNS))
+            rows.append(entry._replace(label=entry.label.strip()))
+        labels = {str(row.label) for row in rows}
+        joined = {label for label in labels if joins(label, labels)}
+        for row in rows:
+            if row.label in joined:
+                raise InputError(
+                    f"{path}, {row.place}: {row.label!r} joins classes that also stand by themselves; write an entry "
+                    "for each, or rename the class"
+                )
+        events = pd.DataFrame([row[1:] for row in rows], columns=list(COLUMNS))
         known.update(seconds or {})  # a reader may have learnt them on the way
         for name, length in known.items():
             if length is not None and not 0 <= length < math.inf:

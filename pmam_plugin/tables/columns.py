@@ -106,6 +106,7 @@ def read_table(path: Path, label_column: str | None = None) -> Annotations:
         )
     wanted = list(dict.fromkeys([column.name for each in by_role.values() for column in each] + tiers))
     table = Table.read(path, wanted)
+    table.refuse_unclear_commas(*(c.name for role in ("onset", "offset", "duration") for c in by_role[role]))
     return Annotations.collect(path, _entries(table, by_role, tiers))
 
 

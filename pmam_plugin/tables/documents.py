@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 # Label Studio puts eight digits before the name of a file that was uploaded.
 _UPLOADED = re.compile(r"^(.*/)?[0-9a-f]{8}-(?=[^/]+$)")
 
+_AUDIO_KEYS = frozenset(("audio", "url", "file", "audio_url", "sound", "wav"))
+
 
 def read_document(path: Path) -> Any:
     """JSON of a file.
@@ -82,6 +84,12 @@ def own_text(annotations: Annotations, facts: Mapping[str, Any] | None = None) -
             row["score"] = event.score
         recordings[event.filename]["events"].append(row)
     return json.dumps({**(facts or {}), "recordings": list(recordings.values())}, indent=2, ensure_ascii=False) + "\n"
+
+
+def is_label_studio(content: Any) -> bool:
+    """Whether a document has tasks of Label Studio in it, or is the export of a project without any."""
+    tasks = content if isinstance(content, list) else [content]
+    return not tasks or any(isinstance(task, dict) and (_AUDIO_KEYS | {"data"}) & task.keys() for task in tasks)
 
 
 def read_label_studio(path: Path) -> Annotations:
@@ -160,7 +168,7 @@ def label_studio_text(annotations: Annotations) -> str:
 def _task(path: Path, where: str, task: dict[str, Any]) -> tuple[str, list[Any], bool]:
     """Recording, regions, and whether they are predictions."""
     data = task["data"] if isinstance(task.get("data"), dict) else task
-    names = [value for key, value in data.items() if key in ("audio", "url", "file", "audio_url", "sound", "wav")]
+    names = [value for key, value in data.items() if key in _AUDIO_KEYS]
     if len(names) != 1 or not isinstance(names[0], str) or not names[0]:
         raise InputError(f"{path}, {where}: names no audio; its data should have the key audio")
     name = _recording(names[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from os import PathLike
 from unicodedata import normalize
 
@@ -15,7 +15,7 @@ import pandas as pd
 from pmam_plugin.audio.names import clip_name
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
-from pmam_plugin.tables.reading import Table, join_names, split_names
+from pmam_plugin.tables.reading import Table, join_names, joins, split_names
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +50,13 @@ def read_events(path: str | PathLike[str], labels: Collection[str] | None = None
     empty = [not any(cells) for cells in zip(label, table.columns["onset"], table.columns["offset"])]
     absent = [all(cell.lower() in _ABSENT for cell in cells) for cells in zip(label, table.columns["onset"])]
     table.refuse(absent, "onset", "is no time; leave all cells but the filename empty where a clip has no events")
+    table.refuse_unclear_commas("onset", "offset")
     onset, offset = (table.numbers(column, unless=empty) for column in ("onset", "offset"))
     table.refuse([not name and not free for name, free in zip(label, empty)], "event_label", "is empty; name the class")
     table.refuse(onset < 0, "onset", "lies before the clip; write 0 or more")
     table.refuse(offset < onset, "offset", "lies before the onset; exchange or correct them")
     label = [normalize("NFC", name) for name in label]
+    _refuse_joined(table, "event_label", [(name,) for name in label], labels, "write a row for each")
     if labels is not None:
         allowed = {normalize("NFC", name) for name in labels}
         unknown = [not free and name not in allowed for name, free in zip(label, empty)]
@@ -94,6 +96,7 @@ def read_weak(path: str | PathLike[str], labels: Collection[str] | None = None) 
         "is a list as Python prints it; separate the classes by commas alone",
     )
     split = [split_names(normalize("NFC", cell)) for cell in cells]
+    _refuse_joined(table, "event_labels", split, labels, "separate them by commas")
     if labels is not None:
         allowed = {normalize("NFC", name) for name in labels}
         unknown = [not allowed.issuperset(names) for names in split]
@@ -115,6 +118,7 @@ def read_durations(path: str | PathLike[str]) -> dict[str, float]:
     table.refuse_repeated("filename", [clip_name(name) for name in table.columns["filename"]])
     if not table.lines:
         raise InputError(f"{path}: names no recording; write a row for every recording of the set")
+    table.refuse_unclear_commas("duration")
     duration = table.numbers("duration")
     table.refuse(duration <= 0, "duration", "is not positive; measure the recording again")
     return dict(zip(table.columns["filename"], duration.tolist()))
@@ -164,14 +168,20 @@ def fit_events(
 
 
 def warn_of_look_alikes(labels: Iterable[str], name: str) -> None:
-    """Log classes whose names differ in nothing but case and spaces, and count as two all the same.
+    """Log classes whose names differ in nothing but case and spaces, and count as two all the same, and those that are
+    others with a separator between.
 
     Args:
         labels: all of them.
         name: where they stand, for the log.
     """
     known: dict[str, str] = {}
-    for label in sorted(set(labels)):
+    classes = set(labels)
+    for label in sorted(classes):
+        if joins(label, classes, ";|,/+&"):
+            logger.warning(
+                "%s: %r counts as a class of its own; label each class for itself if it means them", name, label
+            )
         other = known.setdefault(re.sub(r"[\s_-]+", "_", label.casefold()), label)
         if other != label:
             logger.warning("%s: %r and %r count as two classes; spell them alike if they are one", name, other, label)
@@ -207,6 +217,21 @@ def write_weak(path: str | PathLike[str], labels: Mapping[str, Collection[str]])
     )
     with atomic_path(path) as temporary:
         table.to_csv(temporary, sep="\t", index=False)
+
+
+def _refuse_joined(
+    table: Table, column: str, names: Sequence[Sequence[str]], labels: Collection[str] | None, cure: str
+) -> None:
+    """Refuse names that are known classes with a separator between; warn of others that hold one."""
+    classes = set(labels or ()).union(*names)
+    joined = {name for name in classes if joins(name, classes)}
+    fault = f"joins classes that also stand by themselves; {cure}, or rename the class"
+    table.refuse([not joined.isdisjoint(row) for row in names], column, fault)
+    held = {name for name in classes if re.search("[;|]", name)}
+    if held and labels is None:
+        line, name = next((line, n) for line, row in zip(table.lines, names) for n in row if n in held)
+        which = f"{name!r} counts as one class, as do {len(held)} names with ; or | in all"
+        logger.warning("%s, line %d: %s; if they are several, %s", table.path, line, which, cure)
 
 
 def _refuse_nameless(table: Table) -> None:

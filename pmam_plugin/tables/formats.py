@@ -93,7 +93,10 @@ def format_of(path: Path) -> str:
         return "textgrid"
     if text.lstrip()[:1] in ("[", "{"):
         content = documents.read_document(path)
-        return "json" if isinstance(content, dict) and "recordings" in content else "label-studio"
+        if isinstance(content, dict) and "recordings" in content:
+            return "json"
+        if documents.is_label_studio(content):
+            return "label-studio"
     first = next((line for line in text_lines(path) if line.strip()), "")
     if re.match(r"(SPEAKER|SPKR-INFO)\s|;;", first) or path.suffix.lower() == ".rttm":
         return "rttm"

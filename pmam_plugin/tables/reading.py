@@ -2,7 +2,7 @@
 
 Tables are separated by tabs (DESED's form), semicolons or commas; the header decides, whose names may stand in any
 case and order, beside others. Quotation marks are read as CSV has them: around a whole field, doubled inside. A decimal
-comma is a decimal point where commas do not separate.
+comma is a decimal point where commas do not separate and cannot count thousands.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -29,6 +29,8 @@ _BYTE_ORDER_MARKS = (
 _LONGEST_SHOWN = 100
 _SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 # What spreadsheets and others write where a text table is wanted, by its first bytes.
 _NO_TABLES = (
     (b"PK\x03\x04", "is a spreadsheet or a zip archive; save the sheet as CSV or TSV in UTF-8"),
@@ -116,6 +118,19 @@ class Table:
         )
         return values
 
+    def refuse_unclear_commas(self, *columns: str) -> None:
+        """Raise InputError where the commas of numbers may count thousands: points stand beside them in these columns,
+        or three digits come after each of them."""
+        if self.separator == ",":
+            return
+        cells = [cell for column in columns for cell in self.columns[column]]
+        commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
+        pointed = any("." in cell and _NUMBER.fullmatch(cell) for cell in cells)
+        if pointed or all(_THOUSANDS.fullmatch(cell) for cell in commas):
+            fault = "may count thousands or have a decimal comma; write seconds with a decimal point"
+            for column in columns:
+                self.refuse([_COMMA.fullmatch(cell) is not None for cell in self.columns[column]], column, fault)
+
     def refuse(self, bad: Sequence[bool] | np.ndarray, column: str, fault: str) -> None:
         """Raise InputError for the first row where ``bad`` is true."""
         rows = np.flatnonzero(np.asarray(bad, dtype=bool))
@@ -186,6 +201,12 @@ def split_names(cell: str) -> tuple[str, ...]:
         ValueError: a quotation mark is not closed.
     """
     return tuple(name for name in _split(cell, ",") if name)
+
+
+def joins(name: str, classes: Collection[str], separators: str = ";|,") -> bool:
+    """Whether a class name is nothing but other known classes with separators between."""
+    parts = [part.strip() for part in re.split(f"[{separators}]", name)]
+    return len(parts) > 1 and all(part in classes and part != name for part in parts)
 
 
 def join_names(names: Sequence[str]) -> str:
