@@ -125,7 +125,7 @@ def test_no_run_option_of_the_docs_is_left_out():
         command for page in pages for command in re.findall(r"recipes/DESED/train\.py(?:.*\\\n)*.*", page.read_text())
     ]
     named = {name for command in commands for name in re.findall(r"--([a-z_]+)", command)}
-    keys = {key for path in (ROOT / "hparams").glob("*.yaml") for key in re.findall(r"(?m)^(\w+):", path.read_text())}
+    keys = {key for path in (ROOT / "hparams").rglob("*.yaml") for key in re.findall(r"(?m)^(\w+):", path.read_text())}
     assert len(named) > 8
     assert (
         named - keys - {name for name, _ in GIVEN.values()} - KEYS.keys() - {"nproc_per_node", "overwrite", "any_key"}
