@@ -20,7 +20,9 @@ class LabelEncoder:
 
     An event covers the frames from its onset frame up to, not including, its offset frame. The offset is rounded up;
     the onset is rounded to the nearest frame, ties to even (PMAM), or down (ATST-SED and the DCASE baseline). An event
-    shorter than a frame keeps the frame it lies in, and whatever lies outside the clip is cut off.
+    shorter than a frame keeps the frame it lies in, and whatever lies outside the clip is cut off. A soft label is the
+    target of all frames that it covers (it says how likely the class is heard in any of them, not in how many); of
+    several, the highest counts.
 
     Args:
         labels: class names in output order.
@@ -59,21 +61,21 @@ class LabelEncoder:
         """Activity of every class in every frame.
 
         Args:
-            events: table of one clip with the columns ``onset``, ``offset`` (s) and ``event_label``; rows whose three
-                cells are empty (a clip without events) count as none.
+            events: table of one clip with the columns ``onset``, ``offset`` (s), ``event_label`` and perhaps
+                ``soft_label`` in [0, 1]; rows whose three cells are empty (a clip without events) count as none.
 
         Returns:
-            float32 zeros and ones, ``(frames, classes)``.
+            float32 zeros and ones (or soft labels), ``(frames, classes)``.
 
         Raises:
             InputError: a column is missing, a label unknown, a time missing, or an offset not after its onset.
         """
-        onsets, offsets, classes = self._columns(events)
+        onsets, offsets, classes, soft = self._columns(events)
         activity = np.zeros((self.frames, len(self.labels)), dtype=np.float32)
         stops = np.ceil(offsets * self.frame_rate - _BORDER_TOLERANCE).astype(int)
         starts = np.minimum(self._onset_frames(onsets), stops - 1).clip(min=0)
-        for start, stop, label in zip(starts, stops.clip(max=self.frames), classes):
-            activity[start:stop, label] = 1.0
+        for start, stop, label, value in zip(starts, stops.clip(max=self.frames), classes, soft):
+            activity[start:stop, label] = np.maximum(activity[start:stop, label], value)
         return activity
 
     def encode_weak(self, labels: Iterable[str]) -> np.ndarray:
@@ -99,7 +101,7 @@ class LabelEncoder:
             return np.floor(positions + _BORDER_TOLERANCE).astype(int)
         return np.round(positions).astype(int)
 
-    def _columns(self, events: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    def _columns(self, events: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, list[int], np.ndarray]:
         missing = [name for name in ("onset", "offset", "event_label") if name not in events]
         if missing:
             raise InputError(f"the event table lacks the column {missing[0]!r}; it has {list(events.columns)}")
@@ -116,7 +118,8 @@ class LabelEncoder:
                     f"row {row} of the event table ({labels[row]}) runs from {onsets[row]} s to {offsets[row]} s; "
                     "give an offset after the onset"
                 )
-        return onsets[kept], offsets[kept], [self._class_of(labels[row]) for row in kept]
+        soft = events["soft_label"].to_numpy(np.float32) if "soft_label" in events else np.ones(len(labels), np.float32)
+        return onsets[kept], offsets[kept], [self._class_of(labels[row]) for row in kept], soft[kept]
 
     def _class_of(self, label: str) -> int:
         try:

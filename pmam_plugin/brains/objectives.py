@@ -34,7 +34,8 @@ class StepState:
         student: predictions on the student's view, of the clips ``rows``.
         teacher: predictions on the teacher's view of the same clips, without gradient; None without a teacher.
         targets: of the whole batch: mixed labels ``strong`` ``(batch, frames, classes)``, ``weak`` ``(batch,
-            classes)``; of mixtures also what :func:`~pmam_plugin.brains.views.partners_of` says.
+            classes)``; of several corpora also ``annotated`` ``(batch, classes)``; of mixtures what
+            :func:`~pmam_plugin.brains.views.partners_of` says.
         batch: the clips, with ``has_strong`` and ``has_weak``.
         padding: true where a frame is padding, ``(batch, frames)``.
         plan: how clips were mixed; None where they were not.
@@ -101,6 +102,8 @@ class Objective(Protocol):
 class Supervised:
     """``BCE(frames) on strong clips + clip_weight BCE(clips) + tag_weight BCE(tags) on weak clips``.
 
+    Of clips of several corpora each teaches the classes that its corpus annotates, and no others.
+
     Args:
         clip_weight: of the pooled clip scores.
         tag_weight: of the tag branch, where the model has one.
@@ -134,6 +137,9 @@ class Supervised:
         if self.ignore_partner:
             in_frames = in_frames * ~self._only_in_partner(state, "strong", "partner_level")
             in_clips = in_clips * ~self._only_in_partner(state, "weak", "partner_clip_level")
+        if "annotated" in state.targets:
+            in_frames = in_frames * state.targets["annotated"].unsqueeze(1)
+            in_clips = in_clips * state.targets["annotated"]
         rows, strong, weak_targets = state.rows, state.targets["strong"], state.targets["weak"]
         in_frames, in_clips = in_frames.expand_as(strong), in_clips.expand_as(weak_targets)
         losses = {"strong_bce": supervised_bce(state.student.frames, strong[rows], in_frames, rows)}

@@ -109,7 +109,8 @@ def whole_batch(batch: Any, number: int, micro_batch: int | None) -> tuple[Any, 
     ids = [clip for share in shares for clip in share.ids]
     labels = {
         name: torch.cat([getattr(share, name) for share in shares])[order]
-        for name in ("seconds", "strong", "weak", "has_strong", "has_weak", "group")
+        for name in ("seconds", "strong", "weak", "has_strong", "has_weak", "group", "annotated")
+        if getattr(batch, name) is not None
     }
     own = {item.name: getattr(batch, item.name) for item in fields(batch)}
     return SharedBatch(**{**own, **labels, "ids": [ids[row] for row in order], "division": division}), division

@@ -68,8 +68,9 @@ class Views:
     def __call__(self, frontend: FrontEnds, batch: Batch) -> tuple[Features, Features, Targets, MixPlan | None]:
         """Student features, teacher features, targets of the student's view, and the mixing plan.
 
-        The targets are ``strong``, ``weak`` and ``padding``, moved and mixed as the sound is, and, where clips are
-        mixed, what :func:`partners_of` says of the partners.
+        The targets are ``strong``, ``weak`` and ``padding``, moved and mixed as the sound is; of clips of several
+        corpora also ``annotated``, the classes that their labels speak of, which for a composition are those that both
+        corpora annotate; and, where clips are mixed, what :func:`partners_of` says of the partners.
         """
         stored = batch.embeddings is not None
         if stored != (self.domain == "embeddings"):
@@ -79,6 +80,8 @@ class Views:
         targets = {"strong": batch.strong, "weak": batch.weak, "padding": batch.padding(batch.strong.shape[1])}
         if self.shift is not None:
             mels, targets = self.shift(mels, targets)
+        if batch.annotated is not None:  # after the shift, which would take it for padding
+            targets["annotated"] = batch.annotated
         plan = None if self.mixing is None else self.mixing.draw(self._groups(batch))
         student = teacher = scale(mels)
         if plan is not None:
@@ -114,12 +117,12 @@ def partners_of(plan: MixPlan, frontend: FrontEnds, mels: Mapping[str, Tensor], 
         plan: of the mixture.
         frontend: made ``mels``; the level is read off its first stream.
         mels: linear mel spectrograms of the clips, unmixed, ``(batch, mel, frames)`` each.
-        targets: ``strong`` and ``weak`` of the same clips.
+        targets: ``strong`` and ``weak`` of the same clips, and ``annotated`` where they come from several corpora.
 
     Returns:
-        ``partner_strong`` and ``partner_weak``: labels of each clip's partner; ``partner_level``: how loud the partner
-        is in the mixture beside the clip itself, dB, ``(batch, frames of the labels)``; ``partner_clip_level``: the
-        same over the whole clip, ``(batch,)``.
+        ``partner_strong`` and ``partner_weak``: labels of each clip's partner, 1 for a class that its corpus does not
+        annotate, since it may sound; ``partner_level``: how loud the partner is in the mixture beside the clip itself,
+        dB, ``(batch, frames of the labels)``; ``partner_clip_level``: the same over the whole clip, ``(batch,)``.
     """
     name, front_end = next(iter(frontend.named().items()))
     energy = mels[name].abs().pow(2 / front_end.exponent).sum(dim=1)
@@ -132,9 +135,10 @@ def partners_of(plan: MixPlan, frontend: FrontEnds, mels: Mapping[str, Tensor], 
         ratio = (values[partners] + silence) / (values + silence)
         return 10 * (ratio * share.view(-1, *[1] * (values.ndim - 1))).log10()
 
+    known = targets.get("annotated", torch.ones_like(targets["weak"], dtype=torch.bool))[partners]
     return {
-        "partner_strong": targets["strong"][partners],
-        "partner_weak": targets["weak"][partners],
+        "partner_strong": torch.where(known.unsqueeze(1), targets["strong"][partners], 1.0),
+        "partner_weak": torch.where(known, targets["weak"][partners], 1.0),
         "partner_level": level(frames),
         "partner_clip_level": level(energy.mean(dim=1)),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from pmam_plugin.data.manifest import (
     Clip,
     Event,
     Manifest,
+    heard_events,
     unique_ids,
 )
 from pmam_plugin.data.recordings import Recording, Stamp, examine
@@ -30,6 +31,8 @@ from pmam_plugin.tables import clip_events, read_events, read_weak
 logger = logging.getLogger(__name__)
 
 Files = Mapping[str, Path]
+Place = tuple[str, str]
+"""A corpus (without a name where there is one) and a role: training subset, ``selection`` or ``test``."""
 
 # Resampling leaves clips of 10.01 s; they count as 10 s.
 _LENGTH_TOLERANCE_SECONDS = 0.1
@@ -63,8 +66,8 @@ class Assembly:
 
     def build(
         self,
-        sources: Mapping[str, Source],
-        files: Mapping[str, Files],
+        sources: Mapping[Place, Source],
+        files: Mapping[Place, Files],
         hold_out: float,
         seed: int,
         labelled: Mapping[str, float] | None = None,
@@ -73,9 +76,9 @@ class Assembly:
         """Manifests of every subset that has clips.
 
         Args:
-            sources: role (subset, ``selection`` or ``test``) -> set.
-            files: role -> its audio files.
-            hold_out: share of the clips held out as selection set when ``sources`` has none; 0 holds out nothing.
+            sources: the sets to read.
+            files: their audio files.
+            hold_out: share of a corpus's clips held out as selection set where it has none; 0 holds out nothing.
             seed: decides which are held out, and which keep their labels.
             labelled: training subset -> share of its clips that keep their labels.
             most_clips: training subset -> how many of its clips are kept.
@@ -83,13 +86,32 @@ class Assembly:
         Raises:
             InputError: see :func:`pmam_plugin.data.prepare`.
         """
-        matched = {role: self._match(role, source, files[role]) for role, source in sources.items()}
+        matched = {place: self._match(place, source, files[place]) for place, source in sources.items()}
         recordings = self._examine([path for pairs in matched.values() for path in pairs])
-        clips = {role: self._clips(role, sources[role], matched[role], recordings) for role in sources}
-        self.report["selection"] = sources["selection"].name if "selection" in sources else "none"
-        if "selection" not in sources and hold_out:
-            self._hold_out(clips, hold_out, seed)
+        clips: dict[str, list[Clip]] = {}
+        selections = []
+        corpora = list(dict.fromkeys(corpus for corpus, _ in sources))
+        for corpus in corpora:
+            own = {
+                place[1]: self._clips(place, source, matched[place], recordings)
+                for place, source in sources.items()
+                if place[0] == corpus
+            }
+            chosen = sources[corpus, "selection"].name if "selection" in own else "none"
+            if "selection" not in own and hold_out:
+                # Among several, one that only knows tags would leave figures of events nothing to be taken on.
+                kinds = TRAINING_SUBSETS if len(corpora) == 1 else ("strong", "synthetic")
+                chosen = _hold_out(own, kinds, hold_out, seed)
+            selections.append(f"{corpus}: {chosen}" if corpus else chosen)
+            for role, found in own.items():
+                clips.setdefault(role, []).extend(found)
+        self.report["selection"] = ", ".join(selections)
         self._separate(clips)
+        for role in ("selection", "test"):
+            clips[role] = [
+                clip if clip.events is None else replace(clip, events=heard_events(clip.events))
+                for clip in clips.get(role, ())
+            ]
         for subset, share in sorted((labelled or {}).items()):
             self._forget_labels(clips, subset, share, seed)
         for subset, most in sorted((most_clips or {}).items()):
@@ -101,10 +123,10 @@ class Assembly:
         self._summarise(manifests)
         return manifests
 
-    def _match(self, role: str, source: Source, files: Files) -> dict[Path, Any]:
+    def _match(self, place: Place, source: Source, files: Files) -> dict[Path, Any]:
         """Audio file -> annotation of one set; files without annotation and the reverse are counted."""
         if source.table is None:
-            self._note(role, source, files, listed=len(files), missing=[], unlisted=0)
+            self._note(place, source, files, listed=len(files), missing=[], unlisted=0)
             return dict.fromkeys(files.values())
         exact: dict[str, list[Path]] = {}
         by_clip: dict[str, list[Path]] = {}
@@ -133,10 +155,11 @@ class Assembly:
                 f"{source.folder}: none of the {listed} clips of {source.table} is there; "
                 "put the recordings under the names in the table"
             )
-        self._note(role, source, files, listed, missing, len(files) - len(pairs))
+        self._note(place, source, files, listed, missing, len(files) - len(pairs))
         return pairs
 
-    def _note(self, role: str, source: Source, files: Files, listed: int, missing: list[str], unlisted: int) -> None:
+    def _note(self, place: Place, source: Source, files: Files, listed: int, missing: list[str], unlisted: int) -> None:
+        role = _named(place)
         self.report["subsets"][role] = {
             "folder": source.folder.relative_to(self.root).as_posix(),
             "files": len(files),
@@ -176,16 +199,17 @@ class Assembly:
         return recordings
 
     def _clips(
-        self, role: str, source: Source, matched: Mapping[Path, Any], recordings: Mapping[Path, Recording]
+        self, place: Place, source: Source, matched: Mapping[Path, Any], recordings: Mapping[Path, Recording]
     ) -> list[Clip]:
+        corpus, role = place
         usable = {path: annotation for path, annotation in matched.items() if not recordings[path].problem}
-        self.report["subsets"][role]["unreadable"] = len(matched) - len(usable)
+        self.report["subsets"][_named(place)]["unreadable"] = len(matched) - len(usable)
         if source.kind == "strong":
             seconds = {str(path): recordings[path].seconds for path in usable}
-            usable = _within(usable, seconds, role)
+            usable = _within(usable, seconds, _named(place))
         clips, cut = [], 0
         for path, annotation in usable.items():
-            whole = _whole_clip(source, recordings[path], self.stamps.get(path, Stamp()), annotation)
+            whole = _whole_clip(corpus, source, recordings[path], self.stamps.get(path, Stamp()), annotation)
             if role not in TRAINING_SUBSETS:
                 clips.append(self._tolerated(whole))
             elif source.kind == "weak":
@@ -194,21 +218,13 @@ class Assembly:
             else:
                 clips.extend(windows_of(whole, self.clip_seconds))
         if cut:
-            logger.warning("%s: %d recordings are cut to their first %g s", role, cut, self.clip_seconds)
-            self.report["subsets"][role]["cut"] = cut
+            logger.warning("%s: %d recordings are cut to their first %g s", _named(place), cut, self.clip_seconds)
+            self.report["subsets"][_named(place)]["cut"] = cut
         return clips
 
     def _tolerated(self, clip: Clip) -> Clip:
         slightly_longer = self.clip_seconds < clip.seconds <= self.clip_seconds + _LENGTH_TOLERANCE_SECONDS
         return next(windows_of(clip, self.clip_seconds)) if slightly_longer else clip
-
-    def _hold_out(self, clips: dict[str, list[Clip]], share: float, seed: int) -> None:
-        """Move a part of the best labelled training subset to ``selection``."""
-        for subset in TRAINING_SUBSETS:
-            if len(clips.get(subset, ())) > 1:
-                clips[subset], clips["selection"] = split_clips(clips[subset], share, seed)
-                self.report["selection"] = f"held out of {subset}"
-                return
 
     def _forget_labels(self, clips: dict[str, list[Clip]], subset: str, share: float, seed: int) -> None:
         """Make unlabelled clips of all but a share of a subset's, about equal in their shares of every class."""
@@ -244,7 +260,7 @@ class Assembly:
         trained: set[str] = set()
         heard: set[str] = set()
         for name, manifest in manifests.items():
-            counts = Counter(event.label for clip in manifest for event in clip.events or ())
+            counts = Counter(event.label for clip in manifest for event in clip.events or () if event.heard)
             counts.update(label for clip in manifest if clip.events is None for label in clip.labels or ())
             (trained if name in TRAINING_SUBSETS else heard).update(counts)
             self.report["subsets"].setdefault(name, {}).update(
@@ -274,7 +290,11 @@ def windows_of(clip: Clip, seconds: float) -> Iterator[Clip]:
         events = None
         if clip.events is not None:
             events = tuple(
-                Event(round(max(0.0, event.onset - begin), 6), round(min(end, event.offset) - begin, 6), event.label)
+                replace(
+                    event,
+                    onset=round(max(0.0, event.onset - begin), 6),
+                    offset=round(min(end, event.offset) - begin, 6),
+                )
                 for event in clip.events
                 if event.onset < end and event.offset > begin
             )
@@ -284,7 +304,7 @@ def windows_of(clip: Clip, seconds: float) -> Iterator[Clip]:
             start=clip.start + begin,
             seconds=end - begin,
             events=events,
-            labels=clip.labels if events is None else tuple(sorted({event.label for event in events})),
+            labels=clip.labels if events is None else _labels_of(events),
         )
 
 
@@ -327,17 +347,28 @@ def _within(
     return {path: cut.get(str(path), joined.iloc[:0]) for path in annotations}
 
 
-def _whole_clip(source: Source, recording: Recording, stamp: Stamp, annotation: Any) -> Clip:
+def _hold_out(clips: dict[str, list[Clip]], kinds: Sequence[str], share: float, seed: int) -> str:
+    """Move a part of the first of those subsets that there is to ``selection``, and say which."""
+    for subset in kinds:
+        if len(clips.get(subset, ())) > 1:
+            clips[subset], clips["selection"] = split_clips(clips[subset], share, seed)
+            return f"held out of {subset}"
+    return "none"
+
+
+def _whole_clip(corpus: str, source: Source, recording: Recording, stamp: Stamp, annotation: Any) -> Clip:
     events, labels = None, None
     if source.kind == "strong":
         rows = annotation.dropna(subset="event_label")
-        events = tuple(sorted(map(Event, rows["onset"], rows["offset"], rows["event_label"]), key=_by_time))
-        labels = tuple(sorted({event.label for event in events}))
+        soft = rows["soft_label"] if "soft_label" in rows else np.ones(len(rows))
+        found = map(Event, rows["onset"], rows["offset"], rows["event_label"], soft)
+        events = tuple(sorted((event for event in found if event.soft > 0), key=_by_time))
+        labels = _labels_of(events)
     elif source.kind == "weak":
         labels = tuple(sorted(set(annotation)))
     relative = recording.path.relative_to(source.folder)
     return Clip(
-        id=clip_name(relative),
+        id=clip_name(Path(corpus) / relative),
         path=recording.path,
         seconds=recording.seconds,
         sample_rate=recording.sample_rate,
@@ -346,6 +377,14 @@ def _whole_clip(source: Source, recording: Recording, stamp: Stamp, annotation: 
         events=events,
         labels=labels,
     )
+
+
+def _labels_of(events: Iterable[Event]) -> tuple[str, ...]:
+    return tuple(sorted({event.label for event in events if event.heard}))
+
+
+def _named(place: Place) -> str:
+    return "/".join(filter(None, place))
 
 
 def _by_time(event: Event) -> tuple[float, float, str]:

@@ -28,6 +28,7 @@ class Item:
         group: position of the clip's subset in :data:`pmam_plugin.data.SUBSETS`.
         sample_rate: of ``wave``, in Hz.
         embeddings: stored ones, ``(dim, frames)``; ``wave`` is then silent. None where the sound itself is there.
+        annotated: the classes that its corpus annotates, ``(classes,)`` bool; None where there is one corpus.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Item:
     group: int
     sample_rate: int
     embeddings: Tensor | None = None
+    annotated: Tensor | None = None
 
 
 @dataclass
@@ -57,6 +59,8 @@ class Batch:
         group: position of each clip's subset in :data:`pmam_plugin.data.SUBSETS`, ``(batch,)`` int64.
         sample_rate: of ``waves``, in Hz.
         embeddings: what stands in place of the sound, ``(batch, dim, frames)``, or None.
+        annotated: the classes that each clip's corpus annotates, ``(batch, classes)`` bool: of the others its labels
+            say nothing. None where all clips come from one corpus.
     """
 
     ids: list[str]
@@ -69,6 +73,7 @@ class Batch:
     group: Tensor
     sample_rate: int
     embeddings: Tensor | None = None
+    annotated: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -102,7 +107,7 @@ class Batch:
         return position >= torch.tensor(valid, device=self.waves.device).unsqueeze(1)
 
     def _with(self, move: Callable[[Tensor], Tensor]) -> Batch:
-        names = ("waves", "strong", "weak", "has_strong", "has_weak", "group", "embeddings")
+        names = ("waves", "strong", "weak", "has_strong", "has_weak", "group", "embeddings", "annotated")
         moved: dict[str, Any] = {name: move(getattr(self, name)) for name in names if getattr(self, name) is not None}
         return replace(self, **moved)
 
@@ -120,5 +125,12 @@ def collate(items: Sequence[Item]) -> Batch:
         has_weak=torch.tensor([item.has_weak for item in items]),
         group=torch.tensor([item.group for item in items]),
         sample_rate=items[0].sample_rate,
-        embeddings=None if items[0].embeddings is None else torch.stack([item.embeddings for item in items]),  # type: ignore[misc]
+        embeddings=_stacked([item.embeddings for item in items]),
+        annotated=_stacked([item.annotated for item in items]),
     )
+
+
+def _stacked(values: Sequence[Tensor | None]) -> Tensor | None:
+    """All or none of the items have it."""
+    there = [value for value in values if value is not None]
+    return torch.stack(there) if there else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from os import PathLike
 from typing import Any, Protocol
 
@@ -45,6 +45,7 @@ class ClipDataset(Dataset[Item]):
         cache_gigabytes: what that folder may grow to.
         embeddings: ``(frames, dim)`` of every clip, read in place of its sound.
         whole: do not cut recordings that are longer; labels still end where the encoder's grid does.
+        annotated: of several corpora, the classes that each annotates (:attr:`~pmam_plugin.data.Prepared.annotated`).
 
     Attributes:
         indices: subset name -> the numbers of its clips.
@@ -60,6 +61,7 @@ class ClipDataset(Dataset[Item]):
         whole: bool = False,
         cache_gigabytes: float = DEFAULT_GIGABYTES,
         embeddings: Stored | None = None,
+        annotated: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         unknown = [name for name in manifests if name not in SUBSETS]
         if unknown:
@@ -77,6 +79,11 @@ class ClipDataset(Dataset[Item]):
         if cache is not None:
             self._cache = WaveformCache(cache, sample_rate, self.samples, cache_gigabytes)
         self._embeddings = embeddings
+        labels = () if encoder is None else encoder.labels
+        self._annotated = {
+            corpus: torch.tensor([label in classes for label in labels], dtype=torch.bool)
+            for corpus, classes in (annotated or {}).items()
+        }
         self._warn_of_low_rates()
 
     def __len__(self) -> int:
@@ -102,6 +109,7 @@ class ClipDataset(Dataset[Item]):
             group=SUBSETS.index(subset),
             sample_rate=self.sample_rate,
             embeddings=None if self._embeddings is None else torch.from_numpy(self._embeddings[clip.id]).T,
+            annotated=self._annotated[clip.id.partition("/")[0]] if self._annotated else None,
         )
 
     def clips(self, subset: str) -> tuple[Clip, ...]:
@@ -124,10 +132,12 @@ class ClipDataset(Dataset[Item]):
             return torch.zeros(frames, classes), torch.from_numpy(weak)
         if index not in self._targets:
             table = pd.DataFrame(
-                [(event.onset, event.offset, event.label) for event in clip.events],
-                columns=["onset", "offset", "event_label"],
+                [(event.onset, event.offset, event.label, event.soft) for event in clip.events],
+                columns=["onset", "offset", "event_label", "soft_label"],
             )
             strong = _encoded(clip, self.encoder.encode_strong, table)
+            if any(event.soft < 1 for event in clip.events):  # bits would not hold it
+                return torch.from_numpy(strong), torch.from_numpy(strong.max(axis=0))
             self._targets[index] = np.packbits(strong > 0), strong.shape
         packed, shape = self._targets[index]
         strong = np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape).astype(np.float32)

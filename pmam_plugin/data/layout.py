@@ -1,12 +1,14 @@
 """Where DESED, and corpora laid out like it, keep audio and annotations.
 
 Audio lies in ``audio/train``, ``audio/validation`` and ``audio/eval``, tables in ``metadata`` or, as some mirrors have
-it, beside them. Folder names may end in the sample rate of a resampled copy (``weak_16k``). A folder without ``audio``
-inside it is a plain pile of recordings and taken as unlabelled.
+it, beside them. Folder names may end in the sample rate of a resampled copy (``weak_16k``). A folder whose folders are
+laid out so holds several corpora; any other without ``audio`` inside it is a plain pile of recordings and taken as
+unlabelled.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from pmam_plugin.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["strong", "weak", "none"]
 
@@ -77,6 +81,23 @@ class Source:
 def is_plain_folder(data_folder: Path) -> bool:
     """Whether this is a pile of recordings rather than a corpus with ``audio`` and ``metadata``."""
     return not (data_folder / "audio").is_dir()
+
+
+def find_corpora(data_folder: Path) -> dict[str, Path]:
+    """Folders of the corpora in a data folder, by their names; one corpus has no name.
+
+    Several are the folders within that hold ``audio``, if one of them holds ``metadata`` beside it.
+    """
+    if not is_plain_folder(data_folder):
+        return {"": data_folder}
+    inside = sorted(path for path in data_folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    corpora = {path.name: path for path in inside if not is_plain_folder(path)}
+    if not any((path / "metadata").is_dir() for path in corpora.values()):
+        return {"": data_folder}
+    for path in inside:
+        if path.name not in corpora:
+            logger.warning("%s: has no audio/ as the corpora beside it have; left out", path)
+    return corpora
 
 
 def find_source(data_folder: Path, name: str) -> Source | None:

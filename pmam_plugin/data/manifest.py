@@ -7,7 +7,7 @@ place of the data folder, so that ``DynamicItemDataset.from_json(path, replaceme
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,30 @@ SUBSETS = (*TRAINING_SUBSETS, "selection", "test")
 
 PLACEHOLDER = "{data_root}/"
 
+HEARD = 0.5
+"""A class counts as heard from this soft label on, as in the figures of DCASE's task with soft labels."""
+
 
 @dataclass(frozen=True)
 class Event:
-    """One annotated event; times in seconds from the start of its clip."""
+    """One annotated event.
+
+    Attributes:
+        onset: seconds from the start of its clip.
+        offset: likewise.
+        label: its class.
+        soft: how much of it is heard, in (0, 1]: the share of annotators where labels are soft.
+    """
 
     onset: float
     offset: float
     label: str
+    soft: float = 1.0
+
+    @property
+    def heard(self) -> bool:
+        """Whether figures count it as an event, see :data:`HEARD`."""
+        return self.soft >= HEARD
 
 
 @dataclass(frozen=True)
@@ -118,6 +134,27 @@ class Manifest:
         return {clip.id: clip.seconds for clip in self.clips}
 
 
+def merge_events(events: Iterable[Event]) -> tuple[Event, ...]:
+    """Join events of one class, equally soft, that overlap or touch; sorted by onset."""
+    merged: dict[tuple[str, float], list[Event]] = {}
+    for event in sorted(events, key=lambda event: (event.onset, event.offset)):
+        of_class = merged.setdefault((event.label, event.soft), [])
+        if of_class and event.onset <= of_class[-1].offset:
+            last = of_class.pop()
+            event = replace(last, offset=max(last.offset, event.offset))
+        of_class.append(event)
+    joined = (event for of_class in merged.values() for event in of_class)
+    return tuple(sorted(joined, key=lambda event: (event.onset, event.offset, event.label)))
+
+
+def heard_events(events: Iterable[Event]) -> tuple[Event, ...]:
+    """What figures are taken on: events without soft labels, those of which at least :data:`HEARD` are joined."""
+    events = tuple(events)
+    if all(event.soft == 1 for event in events):
+        return events
+    return merge_events(replace(event, soft=1.0) for event in events if event.heard)
+
+
 def unique_ids(groups: Iterable[tuple[str, list[Clip]]]) -> dict[str, list[Clip]]:
     """Give clips of the same name in several subsets different ids: ``name``, then ``name@subset``.
 
@@ -159,7 +196,9 @@ def _entry(clip: Clip, root: Path) -> dict[str, Any]:
     if clip.labels is not None:
         entry["labels"] = list(clip.labels)
     if clip.events is not None:
-        entry["events"] = [[event.onset, event.offset, event.label] for event in clip.events]
+        entry["events"] = [
+            [event.onset, event.offset, event.label, *([event.soft] if event.soft < 1 else [])] for event in clip.events
+        ]
     return entry
 
 
@@ -179,7 +218,9 @@ def _clip(path: Path, name: str, entry: Mapping[str, Any], root: Path) -> Clip:
             sample_rate=int(entry.get("sample_rate", 0)),
             size=int(entry.get("bytes", 0)),
             content=str(entry.get("content", "")),
-            events=None if events is None else tuple(Event(float(a), float(b), str(c)) for a, b, c in events),
+            events=None
+            if events is None
+            else tuple(Event(float(a), float(b), str(c), *map(float, soft)) for a, b, c, *soft in events),
             labels=None if labels is None else tuple(map(str, labels)),
         )
     except (KeyError, TypeError, ValueError) as error:

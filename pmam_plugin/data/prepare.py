@@ -15,11 +15,12 @@ import pandas as pd
 
 from pmam_plugin.audio.names import find_audio
 from pmam_plugin.data.assembly import Assembly
-from pmam_plugin.data.classes import find_classes
+from pmam_plugin.data.classes import annotated_classes, merged_classes
 from pmam_plugin.data.layout import (
     PLACES,
     Source,
     expected_folders,
+    find_corpora,
     find_source,
     require_table,
 )
@@ -58,6 +59,12 @@ class Prepared:
         return {name: len(manifest) for name, manifest in self.manifests.items()}
 
     @property
+    def annotated(self) -> dict[str, list[str]]:
+        """The classes that each of several corpora annotates, by the name that the ids of its clips begin with; empty
+        where there is one."""
+        return dict(self.report.get("annotated", {}))
+
+    @property
     def description(self) -> str:
         """One line on the data: subsets with their sizes, and the number of classes."""
         subsets = ", ".join(f"{name} {count}" for name, count in self.counts.items())
@@ -70,7 +77,12 @@ class Prepared:
             for name in subsets
             for clip in self.manifests.get(name, ())
         ]
-        return hashlib.sha256(repr((self.labels, self.clip_seconds, clips)).encode()).hexdigest()[:32]
+        known = (self.labels, self.clip_seconds, clips, *([self.annotated] if self.annotated else []))
+        return hashlib.sha256(repr(known).encode()).hexdigest()[:32]
+
+    def classes_of(self, clip: str) -> Sequence[str]:
+        """The classes that the corpus of a clip annotates, by the clip's id."""
+        return self.annotated[clip.partition("/")[0]] if self.annotated else self.labels
 
     def has_events(self, subset: str) -> bool:
         """Whether all clips of a subset have strong labels, and any of them an event: what figures are taken from."""
@@ -122,18 +134,21 @@ def prepare(
     the selection or test set are left out of training: DESED has 35 of them. Recordings longer than ``clip_seconds``
     become several training clips, with every event up to half as long whole in one of them; of a weakly labelled one
     only the first ``clip_seconds`` are used, since its labels may not hold in a part. Selection and test clips stay
-    whole.
+    whole; of soft labels, those of at least one half are their events.
+
+    Several corpora are prepared as one: the ids of their clips begin with the folder's name, classes of one name are
+    one class, and what a corpus does not annotate is not taken for absent (:attr:`Prepared.annotated`).
 
     Args:
-        data_folder: of a corpus laid out as DESED (``audio/``, ``metadata/``), or a plain folder of recordings, which
-            are then unlabelled clips.
+        data_folder: of a corpus laid out as DESED (``audio/``, ``metadata/``), or of a folder of each of several; or a
+            plain folder of recordings, which are then unlabelled clips.
         save_folder: where the manifests go.
         subsets: of the training subsets ``strong``, ``synthetic``, ``weak`` and ``unlabelled``, those wanted; one that
             the folder does not have is left out.
         selection: the set that models are selected on: ``synthetic_validation``, ``validation``, ``public``,
             ``hold_out`` (a part of the strong clips) or ``none``; or several in order of preference, of which the first
             that the data have is taken. ``hold_out`` among them takes a part of the synthetic, weak or unlabelled
-            clips where there is nothing else.
+            clips where there is nothing else. Each of several corpora has its own, but one without events has none.
         test: the set that figures are reported on: ``validation``, ``public``, ``synthetic_validation`` or ``none``.
         hold_out: share of the clips held out.
         seed: decides which are held out.
@@ -177,15 +192,18 @@ def prepare(
         **({"labelled": dict(labelled)} if labelled else {}),
         **({"most_clips": dict(most_clips)} if most_clips else {}),
     }
-    sources = _sources(root, subsets, preferred, test)
-    files = {role: find_audio(source.folder) for role, source in sources.items()}
-    labels = find_classes(root)
+    corpora = find_corpora(root)
+    sources = _sources(root, corpora, subsets, preferred, test)
+    files = {place: find_audio(source.folder) for place, source in sources.items()}
+    annotated = annotated_classes(root)
+    labels = merged_classes(root, annotated)
     known = load_stamps(save / "recordings.json", root)
     paths = list(dict.fromkeys(path for found in files.values() for path in found.values()))
     stamps = stamp_files(paths, check == "decode", known)
     if stamps != known:
         save_stamps(save / "recordings.json", root, stamps)
-    fingerprint = _fingerprint(root, {**options, "labels": labels}, sources, files, stamps)
+    options |= {"labels": labels, **({"annotated": annotated} if len(corpora) > 1 else {})}
+    fingerprint = _fingerprint(root, options, sources, files, stamps)
     if (save / "prepared.json").exists() and read_json(save / "prepared.json").get("fingerprint") == fingerprint:
         try:
             return load_prepared(root, save)
@@ -194,7 +212,8 @@ def prepare(
     assembly = Assembly(root, clip_seconds, max_unreadable, check == "decode", stamps)
     share = hold_out if "hold_out" in preferred else 0.0
     manifests = assembly.build(sources, files, share, seed, labelled, most_clips)
-    return _save(root, save, manifests, {**assembly.report, "labels": labels}, fingerprint, clip_seconds)
+    report = assembly.report | {name: options[name] for name in ("labels", "annotated") if name in options}
+    return _save(root, save, manifests, report, fingerprint, clip_seconds)
 
 
 def load_prepared(data_folder: str | PathLike[str], save_folder: str | PathLike[str]) -> Prepared:
@@ -225,30 +244,37 @@ def load_prepared(data_folder: str | PathLike[str], save_folder: str | PathLike[
         ) from error
 
 
-def _sources(root: Path, subsets: Sequence[str], selection: Sequence[str], test: str) -> dict[str, Source]:
-    """Role (subset, ``selection`` or ``test``) -> set."""
+def _sources(
+    root: Path, corpora: Mapping[str, Path], subsets: Sequence[str], selection: Sequence[str], test: str
+) -> dict[tuple[str, str], Source]:
+    """Corpus and role (subset, ``selection`` or ``test``) -> set."""
     wanted = {subset: subset for subset in TRAINING_SUBSETS if subset in subsets}
     if test != "none":
         wanted["test"] = test
-    sources = {role: source for role, name in wanted.items() if (source := find_source(root, name)) is not None}
-    for name in selection:
-        if name == "none" or (name == "hold_out" and "strong" in sources):
-            break
-        source = None if name == "hold_out" else find_source(root, name)
-        if source is not None:
-            sources["selection"] = source
-            break
-    if not any(role in TRAINING_SUBSETS for role in sources):
+    sources: dict[tuple[str, str], Source] = {}
+    for corpus, folder in corpora.items():
+        for role, name in wanted.items():
+            if (source := find_source(folder, name)) is not None:
+                sources[corpus, role] = source
+        for name in selection:
+            if name == "none" or (name == "hold_out" and (corpus, "strong") in sources):
+                break
+            source = None if name == "hold_out" else find_source(folder, name)
+            if source is not None:
+                sources[corpus, "selection"] = source
+                break
+    roles = {role for _, role in sources}
+    if not any(role in TRAINING_SUBSETS for role in roles):
         raise InputError(
             f"{root}: no training data; expected recordings in {expected_folders([s for s in wanted if s in PLACES])}"
         )
-    if "selection" not in sources and not {"none", "hold_out"} & set(selection):
+    if "selection" not in roles and not {"none", "hold_out"} & set(selection):
         raise InputError(
             f"{root}: the selection set {' or '.join(selection)} is not there; expected {expected_folders(selection)}"
         )
     for source in sources.values():
         require_table(source)
-    for role in wanted.keys() - sources.keys():
+    for role in wanted.keys() - roles:
         logger.warning("%s: no %s set (looked for %s)", root, role, expected_folders([wanted[role]]))
     return sources
 
@@ -283,15 +309,15 @@ def _check_options(
 def _fingerprint(
     root: Path,
     options: dict[str, Any],
-    sources: Mapping[str, Source],
-    files: Mapping[str, Mapping[str, Path]],
+    sources: Mapping[tuple[str, str], Source],
+    files: Mapping[tuple[str, str], Mapping[str, Path]],
     stamps: Mapping[Path, Stamp],
 ) -> str:
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
-    for role, source in sources.items():
-        place = (role, source.name, source.kind, source.folder.relative_to(root).as_posix())
-        digest.update(json.dumps(place).encode())
-        digest.update(json.dumps([(name, stamps[path].content) for name, path in files[role].items()]).encode())
+    for place, source in sources.items():
+        where = (place[1], source.name, source.kind, source.folder.relative_to(root).as_posix())
+        digest.update(json.dumps(where).encode())
+        digest.update(json.dumps([(name, stamps[path].content) for name, path in files[place].items()]).encode())
         if source.table is not None:
             digest.update(source.table.read_bytes())
     return digest.hexdigest()[:32]

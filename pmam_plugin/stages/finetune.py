@@ -79,7 +79,13 @@ class FineTune:
         subsets = ", ".join(name for name, count in self.plan.batch.items() if count)
         if not any(clip.labels is not None for clip in clips):
             raise InputError(f"{self.name}: no clip of {subsets} has labels; label some, or change the batch")
-        if not any(clip.events for clip in clips) and any(isinstance(term, SetLoss) for term in self.objectives):
+        sets = any(isinstance(term, SetLoss) for term in self.objectives)
+        if sets and (context.data.annotated or any(event.soft < 1 for clip in clips for event in clip.events or ())):
+            raise InputError(
+                f"{self.name}: a set of events cannot be learned from soft labels, nor from several corpora that know "
+                "different classes; train a model of frames on them, such as crnn.yaml's"
+            )
+        if not any(clip.events for clip in clips) and sets:
             raise InputError(
                 f"{self.name}: no clip of {subsets} has events with onset and offset, without which no set of events "
                 "is learned; add some, or name another subset in the batch"

@@ -61,6 +61,7 @@ def clip_dataset(
         whole=whole,
         cache_gigabytes=context.cache_gigabytes,
         embeddings=ArrayStore.open(context.artifacts["embeddings"]) if stored else None,
+        annotated=data.annotated,
     )
 
 

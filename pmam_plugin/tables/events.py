@@ -32,7 +32,8 @@ def read_events(path: str | PathLike[str], labels: Collection[str] | None = None
     """Read events or detections.
 
     Args:
-        path: table with the columns ``filename, onset, offset, event_label`` and perhaps ``score``.
+        path: table with the columns ``filename, onset, offset, event_label`` and perhaps ``score``, of a detection, or
+            ``soft_label``: how much of a class is heard, in [0, 1].
         labels: the allowed classes; any when not given.
 
     Returns:
@@ -42,9 +43,10 @@ def read_events(path: str | PathLike[str], labels: Collection[str] | None = None
 
     Raises:
         InputError: the file is absent or no such table; a row is too short or too long, half filled, holds a time that
-            is no number, begins before 0 s, has its offset before its onset, or names an unknown class.
+            is no number, begins before 0 s, has its offset before its onset, names an unknown class, or has a soft
+            label outside of [0, 1].
     """
-    table = Table.read(path, EVENT_COLUMNS, optional=("score",))
+    table = Table.read(path, EVENT_COLUMNS, optional=("score", "soft_label"))
     _refuse_nameless(table)
     label = table.columns["event_label"]
     empty = [not any(cells) for cells in zip(label, table.columns["onset"], table.columns["offset"])]
@@ -66,6 +68,10 @@ def read_events(path: str | PathLike[str], labels: Collection[str] | None = None
     events.attrs["source"] = str(path)
     if "score" in table.columns:
         events["score"] = table.numbers("score", unless=[not cell for cell in table.columns["score"]])
+    if "soft_label" in table.columns:
+        soft = table.numbers("soft_label", unless=empty)
+        table.refuse((soft < 0) | (soft > 1), "soft_label", "is no share; write a number from 0 to 1")
+        events["soft_label"] = soft
     return events
 
 
@@ -192,12 +198,12 @@ def write_events(path: str | PathLike[str], events: pd.DataFrame) -> None:
 
     Args:
         path: the file.
-        events: columns ``filename, onset, offset, event_label`` and perhaps ``score``.
+        events: columns ``filename, onset, offset, event_label`` and perhaps ``score`` and ``soft_label``.
 
     Raises:
         InputError: the file cannot be written.
     """
-    columns = [*EVENT_COLUMNS, *(["score"] if "score" in events else [])]
+    columns = [*EVENT_COLUMNS, *(name for name in ("score", "soft_label") if name in events)]
     with atomic_path(path) as temporary:
         events[columns].round(6).to_csv(temporary, sep="\t", index=False)
 

@@ -185,3 +185,39 @@ def test_one_coin_can_decide_for_both_views_while_each_draws_its_own_warp():
 def test_unknown_domains_are_refused():
     with pytest.raises(ValueError, match="power, features or embeddings"):
         Views(domain="waveform")
+
+
+@pytest.mark.parametrize("kind", ["composition", "perturbation"])
+def test_soft_seconds_and_the_classes_of_two_corpora_survive_shift_and_mixing(kind):
+    """Clip 0 comes from a corpus that knows the classes 0 and 2, clip 1 from one that knows 1 and 2."""
+    torch.manual_seed(3)
+    frontend, batch = FrontEnds(mel=LogMel()).eval(), clicks()
+    batch.strong[0, :, 0] *= 0.3  # the click of clip 0 is what 30 % have heard
+    batch.annotated = torch.ones(6, 6, dtype=torch.bool)
+    batch.annotated[0, 1] = batch.annotated[1, 0] = False
+
+    class Fixed:
+        def draw(self, groups):
+            target = 0.75 if kind == "composition" else 1.0
+            changed = torch.tensor([True, True, False, False, False, False])
+            one = torch.ones(6)
+            return MixPlan(
+                torch.where(changed, 0.75, one), torch.where(changed, target, one), torch.tensor([1, 0, 2, 3, 4, 5])
+            )
+
+    shift = FrameShift(0.4, SECONDS, {**frontend.frame_rates, "strong": LABEL_RATE})
+    student, _, targets, _ = Views(shift, Fixed(), "power")(frontend, batch)
+    soft = targets["strong"][0, :, 0]
+    assert float(soft.max()) == pytest.approx(0.3 * (0.75 if kind == "composition" else 1.0))
+    assert int((soft > 0).sum()) == 2, "of 80 ms"
+    moved = labelled(targets["strong"], 0, 0)
+    assert moved == pytest.approx(heard(frontend.named()["mel"], student["mel"], 0, 0), abs=0.025)
+    assert moved != pytest.approx(ONSETS[0] + CLICK / 2, abs=0.025), "the draw has moved it"
+    known = targets["annotated"]
+    if kind == "composition":  # a mixture says of a class what both corpora say of it
+        assert known[:2, :3].tolist() == [[False, False, True]] * 2
+    else:  # the target is that of the clip; what the partner's labels do not tell may be heard
+        assert known[:2, :3].tolist() == [[True, False, True], [False, True, True]]
+        assert bool((targets["partner_strong"][0, :, 0] == 1).all())
+        assert float(targets["partner_strong"][0, :, 2].max()) == 0
+    assert bool(known[2:].all())

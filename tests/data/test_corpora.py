@@ -12,8 +12,7 @@ from pmam_plugin.cli import app
 from pmam_plugin.data import class_list, prepare
 from pmam_plugin.data.corpora import CORPORA, write_corpus
 from pmam_plugin.data.corpora.audioset import clip_key
-from pmam_plugin.data.corpora.base import merge_events
-from pmam_plugin.data.manifest import Event
+from pmam_plugin.data.manifest import Event, merge_events
 from pmam_plugin.errors import InputError
 
 
@@ -117,7 +116,7 @@ SOFT = "development_annotation/soft_labels_x"
 MAKERS = {
     "urban-sed": (urban, ["dog_bark", "siren"], {"strong": 3, "selection": 3, "test": 3}),
     "audioset-strong": (audioset, ["Dishes, pots, and pans", "Dog"], {"strong": 2, "test": 1}),
-    "maestro-real": (maestro, ["people talking"], {"strong": 4, "test": 1}),
+    "maestro-real": (maestro, ["cutlery and dishes", "people talking"], {"strong": 4, "test": 1}),
     "tut-sound-events": (tut, ["car"], {"strong": 1, "test": 1}),
     "urbansound8k": (urbansound, ["dog_bark"], {"weak": 2}),
     "esc50": (esc, ["dog", "rain"], {"weak": 4}),
@@ -176,11 +175,20 @@ def test_audioset_clips_are_found_under_every_downloaders_name(tmp_path):
     assert found.parts["test"][0].events == (Event(0.0, 1.5, "Dishes, pots, and pans"),)
 
 
-def test_soft_labels_count_from_the_threshold_on(tmp_path):
+def test_soft_labels_train_as_they_are_and_are_events_from_a_half_on(tmp_path):
     maestro(tmp_path / "source")
-    assert CORPORA["maestro-real"](tmp_path / "source").parts["strong"][0].events == (Event(0, 2, "people talking"),)
-    strict = CORPORA["maestro-real"](tmp_path / "source", threshold=0.6).parts["strong"][0]
-    assert strict.events == (Event(0, 1, "people talking"),)
+    names = {"people talking": "Speech", "cutlery and dishes": "Speech"}
+    out = lay_out("maestro-real", tmp_path / "source", tmp_path / "out", names)
+    assert rows_of(out / "metadata/validation/validation.tsv") == [
+        ["cafe_restaurant/cafe_restaurant_05.wav", "0.0", "2.0", "Speech"]
+    ]
+    rows = rows_of(out / "metadata/train/audioset_strong.tsv")[:4]
+    assert [row[1:] for row in rows] == [
+        ["0.0", "1.0", "Speech", "0.7"],
+        ["1.0", "2.0", "Speech", "0.5"],
+        ["1.0", "2.0", "Speech", "0.2"],
+        ["2.0", "3.0", "Speech", "0.49"],
+    ]
 
 
 def test_a_fold_held_out_is_in_no_set(tmp_path):

@@ -55,6 +55,24 @@ def test_items_carry_what_is_known_of_their_subset(prepared, encoder):
     assert SUBSETS[unlabelled.group] == "unlabelled"
 
 
+def test_a_soft_label_is_the_target_of_its_frames_and_a_corpus_tells_its_classes(prepared, encoder):
+    events = (Event(0.0, 0.5, "Cat", 0.3), Event(0.25, 0.75, "Cat", 0.6), Event(0.5, 1.0, "Dog", 1.0))
+    known, other = (
+        replace(clip, id=f"{corpus}/{clip.id}", events=events)
+        for clip, corpus in zip(prepared.manifests["strong"].clips, ("mine", "yours"))
+    )
+    manifest = Manifest("strong", (known, other))
+    classes = {"mine": ["Cat", "Dog"], "yours": ["Dog", "Bird"]}
+    dataset = ClipDataset({"strong": manifest}, encoder, RATE, 1.0, annotated=classes)
+    for _ in range(2):  # packed labels of the first reading would be ones
+        item = dataset[0]
+        assert item.strong[:, 0].tolist() == pytest.approx([0.3] * 5 + [0.6] * 10 + [0.0] * 5)
+        assert item.weak.tolist() == pytest.approx([0.6, 1.0])
+    batch = collate([dataset[0], dataset[1]]).to("cpu")
+    assert batch.annotated.tolist() == [[True, True], [False, True]]
+    assert ClipDataset({"strong": manifest}, encoder, RATE, 1.0)[0].annotated is None
+
+
 def test_a_batch_stacks_clips_and_marks_padding(prepared, encoder):
     dataset = ClipDataset(prepared.manifests, encoder, RATE, 1.0)
     batch = next(iter(DataLoader(dataset, batch_size=len(dataset), collate_fn=collate))).to("cpu")

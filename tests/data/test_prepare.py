@@ -472,3 +472,49 @@ def test_recordings_that_are_odd_but_whole_are_used_and_reported(corpus, tmp_pat
     assert (data.report["odd"], data.report["unreadable"]) == (1, 0)
     assert "1 recordings are odd but whole" in caplog.text
     assert {clip.id: clip.seconds for clip in data.manifests["unlabelled"]}["u2"] == 1.0
+
+
+def test_several_corpora_are_one_whose_clips_know_which_classes_they_speak_of(tmp_path, caplog):
+    root = tmp_path / "corpora"
+    tiny_corpus(root / "home")
+    for number in range(10):
+        noise(root / f"street/audio/train/strong_label_real/cafe/s{number}.wav", seconds=3.0, seed=400 + number)
+        noise(root / f"street/audio/train/weak/w{number}.wav", seed=500 + number)
+    rows = [
+        (f"cafe/s{number}.wav", second, second + 1, name, soft)
+        for number in range(10)
+        for second, name, soft in ((0, "Dog", 0.3), (1, "Dog", 0.8), (2, "Dog", 0.5), (2, "Tram", 0.1), (1, "Tram", 0))
+    ]
+    table(root / "street/metadata/train/strong.tsv", EVENTS[:-1] + "\tsoft_label\n", rows)
+    table(root / "street/metadata/train/weak.tsv", "filename\tevent_labels\n", [("w1.wav", "Tram")])
+    (root / "notes").mkdir()
+    data = prepare_tiny(root, tmp_path / "out", hold_out=0.2)
+    assert data == prepare_tiny(root, tmp_path / "out", skip_prep=True)
+    assert "notes: has no audio/" in caplog.text
+    assert class_list(root) == list(data.labels) == ["Cat", "Dog", "Tram"]
+    assert data.annotated == {"home": ["Cat", "Dog"], "street": ["Dog", "Tram"]}
+    assert data.classes_of("street/cafe/s1_0.000_1.000") == ["Dog", "Tram"]
+    assert data.counts == {"strong": 8 + 24, "weak": 4 + 1, "unlabelled": 5, "selection": 2 + 6, "test": 3}
+    assert data.report["selection"] == "home: held out of strong, street: held out of strong"
+    assert data.report["subsets"]["street/weak"]["unlisted"] == 9
+    clips = {clip.id: clip for clip in data.manifests["strong"]}
+    second = {name.rpartition("_")[2]: clip for name, clip in clips.items() if name.startswith("street/")}
+    assert [(event.label, event.soft) for event in second["1.000"].events] == [("Dog", 0.3)]
+    assert [(event.label, event.soft) for event in second["3.000"].events] == [("Dog", 0.5), ("Tram", 0.1)]
+    assert (second["1.000"].labels, second["3.000"].labels) == ((), ("Dog",)), "0.3 is not heard, 0.5 is"
+    held = data.events("selection")
+    held = held[held.filename.str.startswith("street/")].dropna()
+    assert set(held.event_label) == {"Dog"}
+    assert len(held) == 4, "two recordings with two seconds each that half of the annotators heard"
+    before = data.digest("strong")
+    table(root / "street/metadata/validation/validation.tsv", EVENTS, [("x.wav", 0, 1, "Tram")])
+    (root / "street/metadata/train/strong.tsv").write_text(
+        (root / "street/metadata/train/strong.tsv").read_text().replace("0.3", "0.4")
+    )
+    assert prepare_tiny(root, tmp_path / "out", hold_out=0.2).digest("strong") != before
+
+
+def test_a_soft_label_is_a_share(tmp_path):
+    path = table(tmp_path / "soft.tsv", EVENTS[:-1] + "\tsoft_label\n", [("a.wav", 0, 1, "Dog", 1.5)])
+    with pytest.raises(InputError, match=r"soft.tsv, line 2: the soft_label '1.5' is no share"):
+        read_events(path)

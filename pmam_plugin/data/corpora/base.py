@@ -11,15 +11,15 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
 from pmam_plugin.audio.names import clip_name, find_audio
-from pmam_plugin.data.manifest import Event
+from pmam_plugin.data.manifest import Event, merge_events
 from pmam_plugin.errors import InputError
 from pmam_plugin.tables.events import EVENT_COLUMNS, write_events, write_weak
 
@@ -97,19 +97,6 @@ def write_corpus(corpus: Corpus, folder: Path, classes: Mapping[str, str] | None
         shown = ", ".join(corpus.missing[:3]) + (", ..." if len(corpus.missing) > 3 else "")
         logger.warning("%d annotated recordings are missing and left out: %s", len(corpus.missing), shown)
     return {part: len(recordings) for part, recordings in corpus.parts.items()}
-
-
-def merge_events(events: Iterable[Event]) -> tuple[Event, ...]:
-    """Join events of one class that overlap or touch; sorted by onset."""
-    merged: dict[str, list[Event]] = {}
-    for event in sorted(events, key=lambda event: (event.onset, event.offset)):
-        of_class = merged.setdefault(event.label, [])
-        if of_class and event.onset <= of_class[-1].offset:
-            last = of_class.pop()
-            event = Event(last.onset, max(last.offset, event.offset), event.label)
-        of_class.append(event)
-    joined = (event for of_class in merged.values() for event in of_class)
-    return tuple(sorted(joined, key=lambda event: (event.onset, event.offset, event.label)))
 
 
 def require_folder(source: Path, corpus: str, *inside: str) -> list[Path]:
@@ -195,7 +182,7 @@ def _renamed(corpus: Corpus, classes: Mapping[str, str]) -> Corpus:
     def rename(recording: Recording) -> Recording:
         events, labels = recording.events, recording.labels
         if events is not None:
-            events = merge_events(Event(e.onset, e.offset, classes[e.label]) for e in events if e.label in classes)
+            events = merge_events(replace(e, label=classes[e.label]) for e in events if e.label in classes)
         if labels is not None:
             labels = tuple(sorted({classes[label] for label in labels if label in classes}))
         return Recording(recording.name, recording.path, events, labels)
@@ -234,8 +221,10 @@ def _write_table(path: Path, part: Part, recordings: Sequence[Recording]) -> Non
         write_weak(path, {recording.name: recording.labels or () for recording in recordings})
         return
     rows = [
-        (recording.name, event.onset, event.offset, event.label) if event else (recording.name, None, None, None)
+        (recording.name, *(astuple(event) if event else (None, None, None, None)))
         for recording in recordings
         for event in recording.events or (None,)
     ]
-    write_events(path, pd.DataFrame(rows, columns=list(EVENT_COLUMNS)))
+    table = pd.DataFrame(rows, columns=[*EVENT_COLUMNS, "soft_label"])
+    hard = not (table["soft_label"] < 1).any()
+    write_events(path, table.drop(columns="soft_label") if hard else table)

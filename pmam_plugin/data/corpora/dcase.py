@@ -11,11 +11,10 @@ from pmam_plugin.data.corpora.base import (
     Part,
     Recording,
     by_stem,
-    merge_events,
     read_annotation,
     require_folder,
 )
-from pmam_plugin.data.manifest import Event
+from pmam_plugin.data.manifest import Event, heard_events, merge_events
 from pmam_plugin.errors import InputError
 
 
@@ -51,15 +50,14 @@ def tut_sound_events(source: Path, fold: int = 1) -> Corpus:
     return corpus
 
 
-def maestro_real(source: Path, threshold: float = 0.5, test_share: int = 5) -> Corpus:
+def maestro_real(source: Path, test_share: int = 5) -> Corpus:
     """Read MAESTRO Real (Martin-Morato et al., DCASE 2023): long recordings whose labels are the share of listeners.
 
-    Labels stand in segments of 1 s. A class is taken as heard where at least ``threshold`` of the annotators heard it,
-    as the task's own figures at a fixed threshold do; neighbouring segments join.
+    Labels stand in segments of 1 s, and training takes them as they are. In the test recordings a class is heard from
+    0.5 on (:data:`~pmam_plugin.data.manifest.HEARD`), as in the task's own figures; neighbouring segments join.
 
     Args:
         source: folder with ``development_audio`` and ``development_annotation`` (folders ``soft_labels_SCENE``).
-        threshold: least soft label of a sounding segment.
         test_share: every so-manieth recording of a scene is ``test``, the rest ``strong``: the published folds differ
             between releases.
 
@@ -67,8 +65,6 @@ def maestro_real(source: Path, threshold: float = 0.5, test_share: int = 5) -> C
         InputError: a folder is missing or an annotation is broken.
     """
     audio, labels = require_folder(source, "MAESTRO Real (development)", "development_audio", "development_annotation")
-    if not 0 < threshold <= 1:
-        raise InputError(f"threshold {threshold:g}: must lie in (0, 1]")
     clips, corpus = by_stem(audio), Corpus({"strong": [], "test": []})
     scenes: dict[str, int] = {}
     for table in sorted(labels.rglob("*.txt")):
@@ -78,8 +74,10 @@ def maestro_real(source: Path, threshold: float = 0.5, test_share: int = 5) -> C
         path = clips[table.stem]
         scene = path.parent.name
         scenes[scene] = scenes.get(scene, 0) + 1
-        recording = Recording(f"{scene}/{path.name}", path, _heard(table, threshold))
-        corpus.parts["test" if scenes[scene] % test_share == 0 else "strong"].append(recording)
+        events = _soft_labels(table)
+        tested = scenes[scene] % test_share == 0
+        recording = Recording(f"{scene}/{path.name}", path, heard_events(events) if tested else events)
+        corpus.parts["test" if tested else "strong"].append(recording)
     return corpus
 
 
@@ -93,7 +91,7 @@ def dcase2018_task5(source: Path) -> Corpus:
     return Corpus({"unlabelled": [Recording(name, path) for name, path in find_audio(audio).items()]})
 
 
-def _heard(table: Path, threshold: float) -> tuple[Event, ...]:
+def _soft_labels(table: Path) -> tuple[Event, ...]:
     events = []
     for number, line in enumerate(table.read_text(encoding="utf-8-sig").splitlines(), 1):
         fields = [cell.strip() for cell in line.split("\t")]
@@ -105,6 +103,6 @@ def _heard(table: Path, threshold: float) -> tuple[Event, ...]:
             raise InputError(f"{table}, line {number}: {line!r} is not onset, offset, class and soft label") from None
         if not 0 <= soft <= 1:
             raise InputError(f"{table}, line {number}: the soft label {soft:g} must lie in [0, 1]")
-        if soft >= threshold:
-            events.append(Event(onset, offset, label))
-    return merge_events(events)
+        if soft > 0:
+            events.append(Event(onset, offset, label, soft))
+    return tuple(events)

@@ -9,10 +9,10 @@ from pmam_plugin.data.corpora.base import (
     Part,
     Recording,
     by_stem,
-    merge_events,
     read_annotation,
     require_folder,
 )
+from pmam_plugin.data.manifest import merge_events
 
 PARTS: dict[str, Part] = {"train": "strong", "validate": "selection", "test": "test"}
 
