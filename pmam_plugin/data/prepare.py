@@ -179,7 +179,7 @@ def prepare(
             raise InputError(f"most_clips: {subset}: {most} is no number of clips of {', '.join(TRAINING_SUBSETS)}")
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; data_folder must name the corpus (the folder that holds audio/)")
-    options = {
+    options: dict[str, Any] = {
         "version": _VERSION,
         "subsets": list(subsets),
         "selection": preferred,
