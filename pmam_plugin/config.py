@@ -86,7 +86,9 @@ def from_config(config: Any) -> Any:
         try:
             return cls(**arguments)
         except TypeError as error:
-            raise InputError(f"the configuration of {config['type']} does not fit this version: {error}") from error
+            raise InputError(
+                f"the configuration of {config['type']} does not fit this version ({error}); update pmam_plugin"
+            ) from error
     if isinstance(config, list):
         return [from_config(item) for item in config]
     return config

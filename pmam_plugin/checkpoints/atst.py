@@ -140,7 +140,9 @@ def encoder_size(tensors: Mapping[str, Tensor], source: str | os.PathLike[str]) 
         _, entries, dim = tensors["pos_embed"].shape
         _, patch = tensors["patch_embed.patch_embed.weight"].shape
     except (KeyError, ValueError) as error:
-        raise InputError(f"{source}: not an ATST-Frame encoder (no usable position or patch embedding)") from error
+        raise InputError(
+            f"{source}: not an ATST-Frame encoder (no usable position or patch embedding); give another file"
+        ) from error
     depth = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
     return {"dim": dim, "depth": depth, "heads": max(1, dim // 64), "n_mels": patch // 4, "max_tokens": entries - 1}
 

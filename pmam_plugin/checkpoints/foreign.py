@@ -165,7 +165,7 @@ def read_checkpoint(path: str | os.PathLike[str], origin: str = "") -> dict[str,
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: {_refusal(str(error))}") from error
     except _UNREADABLE as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(f"{path}: not a whole PyTorch checkpoint ({reason}); download it again") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds {type(content).__name__}, not a dictionary of tensors; give another file")

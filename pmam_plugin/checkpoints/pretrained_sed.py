@@ -102,7 +102,9 @@ def load_pretrained_sed(encoder: FrameEncoder, source: str | os.PathLike[str]) -
     file = _read(source)
     config = file.family.encoder(file.encoder, str(source))
     if config["type"] != type(encoder).__name__:
-        raise InputError(f"{source}: holds {file.family.name}, which does not fit {type(encoder).__name__}")
+        raise InputError(
+            f"{source}: holds {file.family.name}, which does not fit {type(encoder).__name__}; give another file"
+        )
     tensors, renamed = file.family.rename(file.encoder, str(source))
     load_strictly(encoder, tensors, source)
     return _report(source, file, renamed, tuple(file.others))

@@ -186,7 +186,9 @@ def read_band_statistics(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
         squares = torch.tensor(content["mean_of_square_"], dtype=torch.float64).flatten()
         deviation = (squares - mean.square()).clamp_min(1e-12).sqrt()
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: needs lists mean_ and mean_of_square_ of one number per mel band") from error
+        raise InputError(
+            f"{path}: needs lists mean_ and mean_of_square_ of one number per mel band; give the file of the training"
+        ) from error
     return mean.float(), deviation.float()
 
 
@@ -229,7 +231,8 @@ def _resnet_name(tensors: Mapping[str, Tensor], prefix: str, source: str | os.Pa
     blocks = tuple(_count(tensors, rf"^{re.escape(prefix)}layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4))
     name = _RESNETS.get((blocks, f"{prefix}layer1.0.conv3.weight" in tensors))
     if name is None:
-        raise InputError(f"{source}: has a ResNet with {blocks} blocks, not one of {', '.join(_RESNETS.values())}")
+        known = ", ".join(_RESNETS.values())
+        raise InputError(f"{source}: has a ResNet with {blocks} blocks, not one of {known}; give another file")
     return name
 
 

@@ -103,28 +103,6 @@ def test_an_imported_folder_loads_into_an_encoder(encoder, tmp_path):
     torch.testing.assert_close(dict(twin.state_dict()), dict(load_module(tmp_path).model.state_dict()))
 
 
-def test_sizes_that_differ_and_tensors_that_lack_are_refused(encoder, tmp_path):
-    bare = dict(encoder.state_dict())
-    torch.save(bare, tmp_path / "x.pt")
-    with pytest.raises(InputError, match=r"x\.pt: .*shape"):
-        load_atst_frame(ATSTFrame(dim=64, depth=2, heads=2), tmp_path / "x.pt")
-    with pytest.raises(InputError, match=r"x\.pt: lacks blocks\.2\.norm1\.weight \(and 10 more\) of ATSTFrame"):
-        load_atst_frame(ATSTFrame(dim=128, depth=3, heads=2), tmp_path / "x.pt")
-    torch.save({name: tensor for name, tensor in bare.items() if name != "mask_embed"}, tmp_path / "x.pt")
-    with pytest.raises(InputError, match="lacks mask_embed of ATSTFrame"):
-        import_atst_frame(tmp_path / "x.pt")
-    torch.save({**bare, "surprise": torch.ones(1)}, tmp_path / "x.pt")
-    with pytest.raises(InputError, match="surprise"):
-        import_atst_frame(tmp_path / "x.pt")
-
-
-@pytest.mark.parametrize("content", [{"weight": torch.ones(2)}, {"state_dict": 3}, {}, {"pos_embed": torch.ones(2)}])
-def test_other_checkpoints_are_refused(tmp_path, content):
-    torch.save(content, tmp_path / "x.pt")
-    with pytest.raises(InputError, match=r"x\.pt"):
-        import_atst_frame(tmp_path / "x.pt")
-
-
 def sed_tensors(scale: float = 1.0, full: bool = False) -> dict[str, torch.Tensor]:
     """Random tensors under ATST-SED's published names; the encoder is small unless ``full``."""
     torch.manual_seed(1)
@@ -212,17 +190,3 @@ def test_own_classes_need_their_names(tmp_path):
     assert model.labels == ("a", "b", "c")
     with pytest.raises(InputError, match="3 classes but 10 labels"):
         import_atst_sed(tmp_path / "x.ckpt")
-
-
-def test_a_detector_that_is_not_whole_is_refused(tmp_path):
-    tensors = sed_tensors()
-    for change, message in (
-        ({"cat_tf.weight": None}, "no ATST-SED model"),
-        ({"rnn.rnn.bias_hh_l0": None}, "lacks backbone.context.gru.bias_hh_l0 of FrameDetector"),
-        ({"proj.0.weight": torch.ones(2)}, r"proj\.0\.weight"),
-        ({"rnn.rnn.bias_hh_l0": torch.ones(5)}, "shape"),
-    ):
-        changed = {name: tensor for name, tensor in {**tensors, **change}.items() if tensor is not None}
-        torch.save(changed, tmp_path / "x.ckpt")
-        with pytest.raises(InputError, match=message):
-            import_atst_sed(tmp_path / "x.ckpt")

@@ -81,34 +81,3 @@ def test_the_configuration_in_the_file_is_honoured(tmp_path):
     torch.save(changed({"layer_norm_first": True}), tmp_path / "x.pt")
     with pytest.raises(InputError, match=r"x\.pt: is a BEATs with layer_norm_first=True"):
         import_beats(tmp_path / "x.pt")
-
-
-TABLE = "encoder.layers.1.self_attn.relative_attention_bias.weight"
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (changed(drop=["encoder.layers.1.fc1.bias"]), r"lacks blocks\.1\.mlp\.fc1\.bias of BEATs"),
-        (
-            changed(drop=["encoder.layers.1.self_attn.k_proj.bias"]),
-            r"lacks encoder\.layers\.1\.self_attn\.k_proj\.bias",
-        ),
-        (changed(drop=["post_extract_proj.weight"]), "lacks a part of BEATs"),
-        (changed(surprise=torch.ones(2)), "surprise does not belong to BEATs"),
-        (changed(**{TABLE: torch.ones(320, 2)}), "differs between layers, which share it"),
-        (changed(**{"encoder.layers.1.fc1.weight": torch.ones(3, 3)}), "has shape"),
-        ({**prefixed("model.beats.", published_tensors(**SMALL)), "other.weight": torch.ones(1)}, "other.weight"),
-        ({"weight": torch.ones(2)}, "holds no BEATs encoder"),
-        ({"model": 3}, "holds no BEATs encoder"),
-    ],
-)
-def test_files_that_are_not_whole_are_refused_in_one_sentence(tmp_path, content, message):
-    torch.save(content, tmp_path / "x.pt")
-    with pytest.raises(InputError, match=rf"x\.pt: .*{message}"):
-        import_beats(tmp_path / "x.pt")
-
-
-def test_without_the_published_file_a_sentence_says_where_it_is(tmp_path):
-    with pytest.raises(InputError, match=r"x\.pt: no such file; download it from https://github.com/microsoft/unilm"):
-        import_beats(tmp_path / "x.pt")

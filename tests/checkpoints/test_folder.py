@@ -65,8 +65,10 @@ def test_a_file_of_the_folder_names_it_too(folder):
 def test_options_and_post_processing_may_be_absent(tmp_path):
     loaded = load_model(save_model(tmp_path, tiny_detector()))
     assert (loaded.postprocessing, loaded.options) == (None, {})
-    loaded = load_model(save_model(tmp_path, tiny_detector(), options={"windows": Windows(1.0), "temperature": 0.5}))
-    assert loaded.options == {"windows": Windows(1.0), "temperature": 0.5}
+    loaded = load_model(save_model(tmp_path, tiny_detector(), options={"windows": Windows(1.0), "temperature": 2}))
+    assert loaded.options == {"windows": Windows(1.0), "temperature": 2}
+    edit(tmp_path, options={}, provenance=None)
+    assert (load_model(tmp_path).postprocessing, loaded.postprocessing) == (None, None)
 
 
 def test_float16_halves_the_parameters_and_keeps_the_statistics(tmp_path):
@@ -128,55 +130,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         save_model(tmp_path / "model", tiny_detector())
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"format_version": 2}, "format_version 2"),
-        ({"format_version": ...}, "format_version None"),
-        ({"model": ...}, "needs a 'model'"),
-        ({"model": "FrameDetector"}, "needs a 'model'"),
-        ({"model": {"type": "Nonsense"}, "architecture": "Nonsense"}, "unknown architecture 'Nonsense'"),
-        ({"model": {"type": "os.system"}, "architecture": "os.system"}, "unknown architecture"),
-        ({"model": {"type": ["FrameDetector"]}, "architecture": ["FrameDetector"]}, "config.json"),
-        ({"model": {"type": "FrameDetector", "depth": 3}}, "does not fit this version"),
-        (
-            {"model": {"type": "RecurrentContext", "input_dim": -1}, "architecture": "RecurrentContext"},
-            "cannot be built",
-        ),
-        ({"architecture": "SEDT"}, "architecture is 'SEDT' but"),
-        ({"labels": ["bell", "dog", "cat"]}, "labels is"),
-        ({"sample_rate": 8000}, "sample_rate is 8000"),
-        ({"postprocessing": {"type": "PostProcessing", "weak_mask": "odd"}}, "weak_mask"),
-        ({"model": {"type": "PostProcessing"}, "architecture": "PostProcessing"}, "not a model"),
-    ],
-)
-def test_a_configuration_that_cannot_be_used_is_refused_in_one_sentence(folder, changes, message):
-    edit(folder, **changes)
-    with pytest.raises(InputError, match=message) as caught:
-        load_model(folder)
-    assert "config.json" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: t.pop("head.classifier.bias"), r"lacks tensor head\.classifier\.bias"),
-        (lambda t: [t.pop(name) for name in list(t)[:9]], "and 6 more tensors"),
-        (lambda t: t.update(extra=torch.ones(2)), "holds the unknown tensor extra"),
-        (lambda t: t.update({"head.classifier.bias": torch.ones(4)}), r"shape \(4,\), but FrameDetector needs.*\(3,\)"),
-        (lambda t: t.update({"head.classifier.bias": torch.ones(3, dtype=torch.int32)}), "int32"),
-        (lambda t: t["head.classifier.bias"].fill_(float("inf")), "NaN or infinite"),
-    ],
-)
-def test_weights_that_do_not_fit_are_refused_in_one_sentence(folder, change, message):
-    edit_weights(folder, change)
-    with pytest.raises(InputError, match=message) as caught:
-        load_model(folder)
-    assert "model.safetensors" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 def test_refused_weights_leave_the_model_as_it_was(folder):
     model = tiny_detector(seed=5)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -184,26 +137,6 @@ def test_refused_weights_leave_the_model_as_it_was(folder):
     with pytest.raises(InputError):
         load_weights(model, folder / "model.safetensors")
     torch.testing.assert_close(model.state_dict(), before)
-
-
-def test_missing_and_broken_files_are_named(folder, tmp_path):
-    weights = (folder / "model.safetensors").read_bytes()
-    for content in (b"", b"\x00" * 4, weights[:100], weights[:-10], b"\xff" * 1000):
-        (folder / "model.safetensors").write_bytes(content)
-        with pytest.raises(InputError, match=r"model\.safetensors: (not a whole safetensors file|the file is empty)"):
-            load_model(folder)
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"model\.safetensors: no such file"):
-        load_model(folder)
-    for content in (b"", b"[]", b"{", b"\xff\xfe", b'"text"'):
-        (folder / "config.json").write_bytes(content)
-        with pytest.raises(InputError, match=r"config\.json"):
-            load_model(folder)
-    (folder / "config.json").unlink()
-    with pytest.raises(InputError, match=r"holds no config\.json"):
-        load_model(folder)
-    with pytest.raises(InputError, match="no such model folder"):
-        load_model(tmp_path / "nothing")
 
 
 class _Malicious:

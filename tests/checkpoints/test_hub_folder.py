@@ -123,13 +123,6 @@ def test_a_cache_that_holds_a_part_is_told_from_a_repository_that_lacks_it(folde
             fetch_model("org/name")
 
 
-def test_a_mistyped_folder_is_told_what_there_is(folder, monkeypatch):
-    monkeypatch.chdir(folder.parent.parent)
-    fake(monkeypatch, errors.LocalEntryNotFoundError("offline"))
-    with pytest.raises(InputError, match=rf"no folder here \({folder.parent.name} holds model\)"):
-        fetch_model(f"{folder.parent.name}/modle")
-
-
 @pytest.mark.parametrize("name", ["./missing", "/missing/model", "missing", "a/b/c", "https://example.org/x"])
 def test_what_is_neither_folder_nor_repository_is_refused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

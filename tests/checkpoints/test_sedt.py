@@ -13,7 +13,6 @@ from pmam_plugin.checkpoints.sedt import (
     import_sedt_tagger,
     import_sp_sedt,
     load_sp_sedt,
-    read_band_statistics,
 )
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
@@ -162,36 +161,6 @@ def test_band_statistics_reach_the_front_end(tmp_path: Path, sedt_state) -> None
     mel = model.frontend.front_ends["mel"]
     torch.testing.assert_close(mel.mean, mean.float())
     torch.testing.assert_close(mel.std, std.float())
-    for content, message in (({"mean_": [0.0]}, "mean_of_square_"), ({"mean_": [0], "mean_of_square_": [1]}, "bands")):
-        path.write_text(json.dumps(content))
-        with pytest.raises(InputError, match=message):
-            import_sedt(tmp_path / "sedt.pt", LABELS, statistics=path)
-    with pytest.raises(InputError, match="no such file"):
-        read_band_statistics(tmp_path / "absent.json")
-
-
-def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path: Path, layout: Layout, sedt_state) -> None:
-    path = tmp_path / "sedt.pt"
-    with pytest.raises(InputError, match="3 classes but 2 labels"):
-        import_sedt(save(path, sedt_state), ("a", "b"))
-    with pytest.raises(InputError, match="3 classes but 0 labels"):
-        import_sedt(path)
-    with pytest.raises(InputError, match="SP-SEDT pre-training"):
-        import_sedt(save(path, layout.sp_sedt()), LABELS)
-    with pytest.raises(InputError, match="lacks patch2query"):
-        import_sp_sedt(save(path, sedt_state))
-    with pytest.raises(InputError, match="lacks weak_label"):
-        import_sedt_tagger(path)
-    with pytest.raises(InputError, match="holds no SEDT"):
-        import_sedt(save(path, {"linear.weight": torch.zeros(2)}), LABELS)
-    fewer = {name: value for name, value in sedt_state.items() if name != "bbox_embed.layers.1.bias"}
-    with pytest.raises(InputError, match=r"interval_head\.layers\.2\.bias"):
-        import_sedt(save(path, fewer), LABELS)
-    for name in ("query_embed.weight", "transformer.encoder.layers.0.linear1.weight"):
-        with pytest.raises(InputError, match=name):
-            import_sedt(save(path, {key: value for key, value in sedt_state.items() if key != name}), LABELS)
-    with pytest.raises(InputError, match="stranger"):
-        import_sedt(save(path, {**sedt_state, "stranger.weight": torch.zeros(1)}), LABELS)
-    odd = {name: value for name, value in sedt_state.items() if ".layer3.1." not in name}
-    with pytest.raises(InputError, match="blocks"):
-        import_sedt(save(path, odd), LABELS)
+    path.write_text(json.dumps({"mean_": [0], "mean_of_square_": [1]}))
+    with pytest.raises(InputError, match="bands"):
+        import_sedt(tmp_path / "sedt.pt", LABELS, statistics=path)

@@ -120,34 +120,6 @@ def test_a_terminal_gets_a_drawn_table(capsys, dataset, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("option", "name", "said"),
-    [
-        ("--events", "nowhere.csv", "nowhere.csv: no such file"),
-        ("--events", "durations.tsv", "durations.tsv, line 1: the column 'onset' is missing"),
-        ("--scores", "nowhere", "nowhere: no such folder"),
-        ("--operating-points", "scores", "holds no predictions_th_"),
-        ("--scores", "points", "the columns must be onset, offset|not a table of scores"),
-    ],
-)
-def test_bad_input_is_one_line_and_status_one(capsys, dataset, option, name, said):
-    import re
-
-    status, output, errors = run(capsys, *common(dataset), option, dataset / name)
-    assert (status, output) == (1, "")
-    assert re.fullmatch(rf"error: .*({said}).*\n", errors)
-
-
-def test_a_result_that_cannot_be_written_is_status_one(capsys, dataset):
-    (dataset / "file").write_text("")
-    target = dataset / "file" / "figures.json"
-    arguments = [*common(dataset), "--events", dataset / "detections.csv", "--bootstrap", 0, "--json", target]
-    status, _, errors = run(capsys, *arguments)
-    assert status == 1
-    assert errors.startswith("error: ")
-    assert errors.count("\n") == 1
-
-
-@pytest.mark.parametrize(
     "arguments",
     [
         [],

@@ -47,16 +47,6 @@ def test_own_labels_come_without_the_published_filter(tmp_path):
     assert loaded.postprocessing.median_seconds == 0.0
 
 
-@pytest.mark.parametrize("kind", ["passt", "transformer4sed", "atst-frame", "atst-sed"])
-def test_another_file_is_refused_in_one_line_and_leaves_nothing(tmp_path, capsys, kind):
-    torch.save({"weight": torch.ones(3)}, tmp_path / "x.pt")
-    assert run("import-checkpoint", "--kind", kind, tmp_path / "x.pt", tmp_path / "out") == 1
-    error = capsys.readouterr().err
-    assert "x.pt" in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -70,9 +60,3 @@ def test_another_file_is_refused_in_one_line_and_leaves_nothing(tmp_path, capsys
 def test_options_that_do_not_belong_are_wrong_usage(tmp_path, options):
     torch.save({"weight": torch.ones(3)}, tmp_path / "x.pt")
     assert run("import-checkpoint", *options, tmp_path / "x.pt", tmp_path / "out") == 2
-
-
-def test_sedt_needs_its_statistics(tmp_path, capsys):
-    torch.save({"weight": torch.ones(3)}, tmp_path / "x.pt")
-    assert run("import-checkpoint", "--kind", "sedt", tmp_path / "x.pt", tmp_path / "out") == 1
-    assert "--statistics" in capsys.readouterr().err

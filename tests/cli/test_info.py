@@ -56,9 +56,3 @@ def test_an_encoder_alone_is_described_too(tmp_path, capsys):
     save_model(tmp_path, ATSTFrame(dim=16, depth=1, heads=2))
     assert run("info", tmp_path) == 0
     assert "ATSTFrame" in capsys.readouterr().out
-
-
-def test_a_broken_folder_ends_with_one_line(model, tmp_path, capsys):
-    (tmp_path / "model" / "model.safetensors").write_bytes(b"broken")
-    assert run("info", model) == 1
-    assert "is a text file that begins with 'broken'" in capsys.readouterr().err

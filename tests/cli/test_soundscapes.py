@@ -21,14 +21,6 @@ def test_a_corpus_is_built_and_not_built_twice(tmp_path, capsys):
     assert "0 clips written, 3 were there already" in capsys.readouterr().out
 
 
-def test_failures_end_with_status_1_and_one_line(tmp_path, capsys):
-    (tmp_path / "taken").write_text("")
-    assert run(tmp_path / "taken", *SMALL) == 1
-    message = capsys.readouterr().err.strip()
-    assert message.startswith("error: ")
-    assert message.count("\n") == 0
-
-
 def test_wrong_usage_ends_with_status_2(tmp_path):
     assert run(tmp_path / "c", "--strong", "many") == 2
     assert run(tmp_path / "c", "--strong", -1) == 2

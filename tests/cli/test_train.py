@@ -11,7 +11,6 @@ from pmam_plugin.checkpoints import load_model
 from pmam_plugin.data import load_prepared
 from pmam_plugin.stages.annotated import Size, sized, train_annotated
 from pmam_plugin.stages.experiment import read_experiment
-from tests.cli.test_label import run
 from tests.documentation_runner import load_recipe
 from tests.support import ROOT
 
@@ -95,17 +94,6 @@ def test_what_there_is_no_time_for_is_left_out_in_order():
     assert tried(60) == Size(6, 23, False, True, minutes=60 / 3 / 60)
     assert tried(17) == Size(4, 32, False, True, minutes=17 / 60)
     assert (tried(3).fits, tried(3).steps) == (False, 1)
-
-
-def test_data_that_cannot_be_trained_on_are_refused_in_one_sentence(tmp_path, capsys):
-    beeps(tmp_path / "in", 2, 1)
-    assert run("train", tmp_path / "in", "--out", tmp_path / "out") == 1
-    assert "2 labelled recordings with" in capsys.readouterr().err
-    assert run("train", tmp_path / "none", "--out", tmp_path / "out") == 1
-    assert "none: no such folder" in capsys.readouterr().err
-    (tmp_path / "in" / "r0.txt").write_text("2\t1\tBeep\n")
-    assert run("train", tmp_path / "in", "--out", tmp_path / "out") == 1
-    assert "r0.txt, line 1: ends at 1 s, before it begins at 2 s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["hparams", "pmam_plugin/hparams"])

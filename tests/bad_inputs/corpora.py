@@ -1,0 +1,88 @@
+# ruff: noqa: E501 (a row a line, sentences as the user reads them)
+# fmt: off
+"""Folders of recordings and labels that are refused: reader, folder, content, sentence."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from tests.data.corpus import EVENTS, noise, table, tiny_corpus
+from tests.data.test_corpora import MAKERS, text
+
+TEST = "metadata/validation/validation.tsv"
+OUTSIDE = "points outside of the audio folder; write a path inside it"
+
+
+def corpus(*spoil):
+    """A small corpus in DESED's layout, spoilt."""
+
+    def write(path: Path) -> None:
+        tiny_corpus(path)
+        for change in spoil:
+            change(path)
+
+    return write
+
+
+def download(kind, spoil):
+    """A corpus as its authors publish it, spoilt."""
+
+    def write(path: Path) -> None:
+        path.mkdir()
+        MAKERS[kind][0](path)
+        spoil(path)
+
+    return write
+
+
+def labelled(**tracks):
+    """Recordings of a second with Audacity's labels beside them."""
+
+    def write(path: Path) -> None:
+        path.mkdir()
+        for name, track in tracks.items():
+            noise(path / f"{name}.wav")
+            (path / f"{name}.txt").write_text(track)
+
+    return write
+
+
+def replaced(place, old, new):
+    """A change of a text file."""
+    return lambda root: (root / place).write_text((root / place).read_text().replace(old, new))
+
+
+def cut(path: Path) -> None:
+    """Half of a file."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+CORPORA = [
+    ("prepare", "c", None, "{}/c: no such folder; data_folder must name the corpus (the folder that holds audio/)"),
+    ("prepare", "c", lambda path: (path / "audio").mkdir(parents=True), "{}/c: no training data; expected recordings in audio/train/(strong_label_real|audioset_strong|strong), audio/train/(synthetic\\d*(_train)?), audio/train/(weak), audio/train/(unlabel(l?ed)?(_in_domain)?)"),
+    ("prepare", "c", corpus(lambda c: (c / "metadata/train/weak.tsv").unlink()), "{}/c/audio/train/weak: has audio but no annotations; write {}/c/metadata/train/weak.tsv or remove the folder"),
+    ("prepare", "c", corpus(lambda c: [file.unlink() for file in (c / "audio/train/weak").iterdir()]), "{}/c/audio/train/weak: none of the 4 clips of {}/c/metadata/train/weak.tsv is there; put the recordings under the names in the table"),
+    ("prepare", "c", corpus(lambda c: table(c / TEST, EVENTS, [("../../../secret.wav", 0, 1, "Cat")])), "{}/c/metadata/validation/validation.tsv: '../../../secret.wav' points outside of the audio folder; write a path inside it"),
+    ("prepare", "c", corpus(lambda c: table(c / TEST, EVENTS, [("/etc/secret.wav", 0, 1, "Cat")])), "{}/c/metadata/validation/validation.tsv: '/etc/secret.wav' points outside of the audio folder; write a path inside it"),
+    ("prepare", "c", corpus(lambda c: table(c / TEST, EVENTS, [("..\\secret.wav", 0, 1, "Cat")])), "{}/c/metadata/validation/validation.tsv: '..\\\\secret.wav' points outside of the audio folder; write a path inside it"),
+    ("prepare", "c", corpus(lambda c: table(c / TEST, EVENTS, [("C:secret.wav", 0, 1, "Cat")])), "{}/c/metadata/validation/validation.tsv: 'C:secret.wav' points outside of the audio folder; write a path inside it"),
+    ("prepare", "c", corpus(lambda c: noise(c / "audio/train/weak/w0.flac"), replaced("metadata/train/weak.tsv", "w0.wav", "w0")), "{}/c/metadata/train/weak.tsv: 'w0' may be w0.flac, w0.wav; write the ending, or keep one of them"),
+    ("prepare", "c", corpus(replaced("metadata/train/weak.tsv", "w0.wav", "w1.flac")), "{}/c/metadata/train/weak.tsv, line 3: the filename 'w1.wav' is listed for the second time; keep one row of it"),
+    ("prepare", "c", corpus(
+        lambda c: (c / "audio/train/unlabel_in_domain/u1.wav").write_bytes(b""),
+        lambda c: soundfile.write(c / "audio/train/weak/w2.wav", np.full(800, np.nan, np.float32), 8000, subtype="FLOAT"),
+        lambda c: cut(c / "audio/train/strong_label_real/s1.wav")), "{}/c: 3 of 22 recordings cannot be read, more than max_unreadable = 0.1 allows; repair them or raise the limit (the first: {}/c/audio/train/strong_label_real/s1.wav: the audio ends before its header says it does; copy or download the file again)"),
+    ("survey", "in", None, "{}/in: no such folder; name one that holds recordings with their labels beside them"),
+    ("survey", "in", Path.mkdir, "{}/in: holds no recordings; put them beside their labels (wav, flac, mp3, ogg, ...)"),
+    ("survey", "in", labelled(a="-1\t1\tDog\n", b="2\t1\tDog\n", c="1\t2\tDog\n"), "labels that cannot be read: {}/in/a.txt, line 1: begins at -1 s, before the recording; write 0 or more; {}/in/b.txt, line 1: ends at 1 s, before it begins at 2 s; correct them"),
+    ("lay out", "in", labelled(a="0\t1\tDog\n", b="0\t1\tDog\n"), "{}/in: 2 labelled recordings with 2 events; at least 3 are needed, one to learn from, one to choose thresholds on and one to be measured on, since parts of one recording sound alike; label another recording"),
+    ("urban-sed", "u", download("urban-sed", lambda s: (s / "annotations/train").rename(s / "labels")), "{}/u/annotations/train: not found; name the folder of URBAN-SED v2 as downloaded, which holds audio/train, annotations/train"),
+    ("urban-sed", "u", download("urban-sed", lambda s: text(s / "annotations/test/soundscape_test_0.txt", (1, 2))), "{}/u/annotations/test/soundscape_test_0.txt, line 1: '1\\t2' is not onset, offset and class, separated by tabs"),
+    ("urban-sed", "u", download("urban-sed", lambda s: text(s / "annotations/test/soundscape_test_0.txt", (3, 2, "a"))), "{}/u/annotations/test/soundscape_test_0.txt, line 1: ends at 2 s, before its onset; correct it"),
+    ("audioset-strong", "a", download("audioset-strong", lambda s: text(s / "mid_to_display_name.tsv", ("/m/a", "A"))), "{}/a/audioset_train_strong.tsv, line 3: the class '/m/b' is not in mid_to_display_name.tsv; restore both tables"),
+    ("audioset-strong", "a", download("audioset-strong", lambda s: text(s / "audioset_eval_strong.tsv", ("segment", "label"))), "{}/a/audioset_eval_strong.tsv, line 1: the column 'segment_id' is missing; is this the official table?"),
+    ("esc50", "e", download("esc50", lambda s: (s / "meta/esc50.csv").write_text("filename,category,fold\na.wav,dog,x\n")), "{}/e/meta/esc50.csv, line 2: the fold 'x' is no number; restore the official table"),
+    ("maestro-real", "m", download("maestro-real", lambda s: text(s / "development_annotation/soft_labels_x/cafe_restaurant_01.txt", (0, 1, "a", 7))), "{}/m/development_annotation/soft_labels_x/cafe_restaurant_01.txt, line 1: the soft label 7 must lie in [0, 1]"),
+    ("tut-sound-events", "t", download("tut-sound-events", lambda s: (s / "meta/street/a001.ann").unlink()), "{}/t/meta: has no a001.ann for street/a001.wav; restore the annotations"),
+]
