@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torch.nn import functional
 
 from pmam_plugin.config import configurable
 from pmam_plugin.losses.event_targets import PADDING, EventTargets
@@ -16,9 +15,6 @@ from pmam_plugin.losses.intervals import box_edges, interval_iou
 from pmam_plugin.nn.set_output import SetOutput
 
 logger = logging.getLogger(__name__)
-
-# Of sigmoid models, in the costs and in the loss: share of the positives and focusing exponent (SEDT's implementation).
-FOCAL_ALPHA, FOCAL_GAMMA = 0.5, 1.0
 
 
 @dataclass
@@ -106,13 +102,7 @@ class HungarianMatcher:
 
     def label_cost(self, output: SetOutput, targets: EventTargets) -> Tensor:
         """Cost of what an event is, ``(layers, batch, queries, slots)``."""
-        logits = output.layer_logits.float()
-        if output.activation == "sigmoid":
-            present = FOCAL_ALPHA * (-logits).sigmoid() ** FOCAL_GAMMA * -functional.logsigmoid(logits)
-            absent = (1 - FOCAL_ALPHA) * logits.sigmoid() ** FOCAL_GAMMA * -functional.logsigmoid(-logits)
-            cost = present - absent
-        else:
-            cost = -logits.softmax(dim=-1)
+        cost = -output.layer_logits.float().softmax(dim=-1)
         index = targets.labels.clamp_min(0)[None, :, None, :].expand(*cost.shape[:3], -1)
         return self.class_cost * cost.gather(-1, index)
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from pmam_plugin.config import configurable
 from pmam_plugin.losses.event_targets import PADDING, EventTargets, EventTotal
 from pmam_plugin.losses.intervals import box_edges, interval_iou
-from pmam_plugin.losses.matcher import FOCAL_ALPHA, FOCAL_GAMMA, HungarianMatcher, Match, OneToManyMatcher
+from pmam_plugin.losses.matcher import HungarianMatcher, Match, OneToManyMatcher
 from pmam_plugin.nn.set_output import SetOutput
 
 
@@ -54,22 +54,6 @@ def no_object_cross_entropy(
     return (losses * weights).sum() / normaliser
 
 
-def sigmoid_focal(logits: Tensor, targets: Tensor, alpha: float = FOCAL_ALPHA, gamma: float = FOCAL_GAMMA) -> Tensor:
-    """Focal loss of independent sigmoids (Lin et al., ICCV 2017, eq. 5), elementwise.
-
-    Args:
-        logits: any shape.
-        targets: in [0, 1], same shape.
-        alpha: share of the positives.
-        gamma: focusing exponent.
-    """
-    logits, targets = logits.float(), targets.float()
-    losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    probability = logits.sigmoid()
-    miss = (1 - probability) * targets + probability * (1 - targets)
-    return (alpha * targets + (1 - alpha) * (1 - targets)) * miss**gamma * losses
-
-
 def feature_distance(predicted: Tensor, true: Tensor) -> Tensor:
     """Squared distance of L2-normalised features (UP-DETR, eq. 2), ``(..., dim) -> (...)``, in [0, 4]."""
     difference = functional.normalize(predicted.float(), dim=-1) - functional.normalize(true.float(), dim=-1)
@@ -83,7 +67,7 @@ class SetCriterion(nn.Module):
     The total is ``sum over layers of (class, l1, iou, feature, each times its weight) + clip_weight * clip``. Terms
     of matched pairs are sums divided by the number of pairs (their shares summed, and at least 1, so that a batch
     without events has a finite loss). A clip whose events are unknown adds to the clip
-    loss alone. Models with a softmax are trained with cross-entropy, those with sigmoids with focal loss.
+    loss alone.
 
     Args:
         matcher: assigns queries to events.
@@ -170,9 +154,7 @@ class SetCriterion(nn.Module):
         distance = (predicted - true).abs().sum(dim=-1)
         overlap = interval_iou(predicted, true, generalised=True)
         parts = {
-            "class": self._class(
-                output.layer_logits[layer], targets, whole, match, pairs, output.activation, only_matched
-            ),
+            "class": self._class(output.layer_logits[layer], targets, whole, match, pairs, only_matched),
             "l1": (distance * match.weight).sum() / pairs,
             "iou": ((1 - overlap) * match.weight).sum() / pairs,
         }
@@ -188,17 +170,11 @@ class SetCriterion(nn.Module):
         whole: EventTotal,
         match: Match,
         pairs: Tensor,
-        activation: str,
         only_matched: bool,
     ) -> Tensor:
         matched, labels = (match.clip, match.query), targets.labels[match.clip, match.target]
         shares = targets.strong.float()[:, None].repeat(1, logits.shape[1]) * (not only_matched)
         shares[matched] = match.weight.float()
-        if activation == "sigmoid":
-            wanted = torch.zeros_like(logits)
-            wanted[(*matched, labels)] = 1.0
-            losses = sigmoid_focal(logits, wanted).sum(dim=-1)
-            return (losses * shares).sum() / pairs
         classes = torch.full(logits.shape[:2], logits.shape[-1] - 1, dtype=torch.long, device=logits.device)
         classes[matched] = labels
         if self.normalise_by == "matches":
@@ -215,10 +191,7 @@ class SetCriterion(nn.Module):
     def _clip(self, output: SetOutput, targets: EventTargets, whole: EventTotal) -> Tensor:
         assert output.tag_logits is not None
         logits, tags = output.tag_logits.float(), targets.tags.float()
-        if output.activation == "sigmoid":
-            losses = sigmoid_focal(logits, tags).sum(dim=-1)
-        else:
-            losses = functional.binary_cross_entropy_with_logits(logits, tags, reduction="none").mean(dim=-1)
+        losses = functional.binary_cross_entropy_with_logits(logits, tags, reduction="none").mean(dim=-1)
         tagged = targets.tagged.float()
         return (losses * tagged).sum() / whole.tagged.clamp_min(1.0)
 

@@ -19,7 +19,7 @@ from pmam_plugin.losses.event_targets import EventTargets
 from pmam_plugin.losses.intervals import box_edges
 from pmam_plugin.models.base import Detection, SoundEventModel
 from pmam_plugin.models.set_events import decode_events
-from pmam_plugin.models.set_scores import FUSIONS, dense_scores, fuse_tags, score_table
+from pmam_plugin.models.set_scores import dense_scores, fuse_tags, score_table
 from pmam_plugin.nn.interpolate import interpolate_frames
 from pmam_plugin.nn.pooling import linear_softmax_pool
 from pmam_plugin.nn.query_decoder import Memory, SetNetwork
@@ -64,9 +64,6 @@ class SEDT(SoundEventModel):
         labels: class names.
         clip_seconds: span that boxes refer to, s.
         frame_rate: of ``Detection.frames``, 1/s.
-        fusion: how a query's class probability and the clip's tag probability make a score: geometric, min or hard.
-        activation: ``"softmax"`` over classes and no-object, as published, or ``"sigmoid"`` per class, for focal loss.
-        suppress_above: IoU above which the weaker of two boxes of one class is dropped rather than trimmed.
         minimum_seconds: shortest event in a scores table.
         frame_head: also classify the encoder's memory frame by frame, for
             :class:`~pmam_plugin.brains.set_loss.SetLoss` to train beside the set: the memory then says what sounds
@@ -77,7 +74,7 @@ class SEDT(SoundEventModel):
             anchors; 0, as published, has none.
 
     Raises:
-        ValueError: an unknown fusion, activation or tagger, or denoising without anchors.
+        ValueError: an unknown tagger, or denoising without anchors.
     """
 
     def __init__(
@@ -87,9 +84,6 @@ class SEDT(SoundEventModel):
         labels: Sequence[str],
         clip_seconds: float = 10.0,
         frame_rate: float = 50.0,
-        fusion: str = "geometric",
-        activation: str = "softmax",
-        suppress_above: float = 0.0,
         minimum_seconds: float = 0.2,
         frame_head: bool = False,
         tag_from: str = "audio_query",
@@ -100,24 +94,17 @@ class SEDT(SoundEventModel):
             raise ValueError(f"tag_from is audio_query, or frames with a frame head, not {tag_from!r}")
         if denoising and network.anchors is None:
             raise ValueError("denoising needs queries that stand somewhere; give the network anchors: true")
-        if fusion not in FUSIONS:
-            raise ValueError(f"fusion is {', '.join(FUSIONS)}, not {fusion!r}")
-        if activation not in ("softmax", "sigmoid"):
-            raise ValueError(f"activation is softmax or sigmoid, not {activation!r}")
         self.frontend = frontend
         self.network = network
         self.labels = tuple(labels)
         self.sample_rate = frontend.sample_rate
         self.frame_rate = float(frame_rate)
         self.clip_seconds = float(clip_seconds)
-        self.fusion = fusion
-        self.activation = activation
-        self.suppress_above = suppress_above
         self.minimum_seconds = minimum_seconds
         self.feature_rate = frontend.frame_rates["mel"]
         self.span_frames = frontend.frames(round(self.clip_seconds * self.sample_rate))["mel"]
         self.audio_query = nn.Parameter(torch.randn(1, network.dim))
-        self.class_head = nn.Linear(network.dim, len(self.labels) + (activation == "softmax"))
+        self.class_head = nn.Linear(network.dim, len(self.labels) + 1)
         self.tag_head = nn.Linear(network.dim, len(self.labels))
         self.tag_from, self.denoising = tag_from, denoising
         self.frame_head = nn.Linear(network.dim, len(self.labels)) if frame_head else None
@@ -162,7 +149,7 @@ class SEDT(SoundEventModel):
         if self.tag_from == "frames" and followed is not None:
             tags = linear_softmax_pool(followed)
         assert tags is not None
-        candidates = fuse_tags(output.probabilities(temperature), tags, self.fusion)
+        candidates = fuse_tags(output.probabilities(temperature), tags)
         dense = dense_scores(candidates, box_edges(output.boxes) * output.span_seconds, frames, self.frame_rate)
         if padding is not None:
             dense = dense.masked_fill(regrid_padding(padding, frames).unsqueeze(-1), 0.0)
@@ -198,27 +185,19 @@ class SEDT(SoundEventModel):
         edges = box_edges(detection.output.boxes.detach().double()) * detection.output.span_seconds
         scores = detection.candidates.detach().double().cpu().numpy()
         return [
-            score_table(*clip, self.labels, self.suppress_above, self.minimum_seconds)
+            score_table(*clip, self.labels, self.minimum_seconds)
             for clip in zip(scores, np.asarray(edges.cpu()), durations, strict=True)
         ]
 
-    def event_tables(
-        self,
-        detection: Detection,
-        durations: Sequence[float] | None = None,
-        threshold: float = 0.5,
-        gating: str = "gate",
-    ) -> list[pd.DataFrame]:
-        """Events at one threshold by the published protocol; see :func:`~pmam_plugin.models.set_events.decode_events`.
+    def event_tables(self, detection: Detection, durations: Sequence[float] | None = None) -> list[pd.DataFrame]:
+        """Events by the published protocol, see :func:`~pmam_plugin.models.set_events.decode_events`, at 0.5.
 
         Each query speaks for its likeliest class, tags gate hard, neighbours that overlap compete, as in the reference:
-        its F1 is that of these events, with thresholds of 0.5.
+        its F1 is that of these events.
 
         Args:
             detection: what :meth:`forward` returned.
             durations: clip lengths, s; None leaves events uncut.
-            threshold: smallest class probability of an event.
-            gating: how tags above 0.5 act on class probabilities.
         """
         if not isinstance(detection, SetDetection) or detection.output is None or detection.tags is None:
             raise TypeError("SEDT reads events off its own detections only")
@@ -227,12 +206,9 @@ class SEDT(SoundEventModel):
             detection.output.boxes,
             self.labels,
             detection.tags > 0.5,
-            gating=gating,
-            threshold=threshold,
             minimum_seconds=self.minimum_seconds,
             span_seconds=detection.output.span_seconds,
             durations=durations,
-            neighbours=True,
         )
 
     def output_frames(self, samples: int) -> int:
@@ -289,12 +265,11 @@ class SEDT(SoundEventModel):
             layer_logits=self.class_head(decoded.states[:, :, 1 : 1 + own]),
             layer_boxes=decoded.boxes[:, :, :own],
             tag_logits=self.tag_head(decoded.states[-1, :, 0]),
-            activation=self.activation,
             span_seconds=self.clip_seconds * max(1.0, frames / self.span_frames),
         )
         if mask is not None:
             logits = self.class_head(decoded.states[:, :, 1 + own :])
-            output.denoising = SetOutput(logits, decoded.boxes[:, :, own:], activation=self.activation)
+            output.denoising = SetOutput(logits, decoded.boxes[:, :, own:])
         return output, memory.over_time()
 
     def _noised(self, targets: EventTargets) -> tuple[Tensor, Tensor]:

@@ -6,39 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from pmam_plugin.losses.intervals import box_edges
-from pmam_plugin.models.set_scores import disjoint_boxes
-
-GATINGS = ("none", "gate", "raise_then_gate", "raise_tagged")
-
-
-def gate_by_tags(probabilities: Tensor, tags: Tensor, gating: str = "gate") -> Tensor:
-    """Combine class probabilities with hard tags before thresholding.
-
-    ``none`` ignores the tags. ``gate`` (strategy 1 of the reference, used in all its recipes) silences classes that
-    are not tagged. ``raise_then_gate`` (2) first lifts the best query of each class to 0.5, so that every tag gets an
-    event. ``raise_tagged`` (3) lifts the best query of tagged classes and leaves the others alone.
-
-    Args:
-        probabilities: ``(batch, queries, classes)``.
-        tags: true where the clip has the class, ``(batch, classes)``.
-        gating: none, gate, raise_then_gate or raise_tagged.
-
-    Raises:
-        ValueError: another gating.
-    """
-    if gating not in GATINGS:
-        raise ValueError(f"gating is one of {', '.join(GATINGS)}, not {gating!r}")
-    tagged = tags.bool().unsqueeze(1)
-    if gating in ("raise_then_gate", "raise_tagged"):
-        best = torch.zeros_like(probabilities, dtype=torch.bool)
-        best.scatter_(1, probabilities.argmax(dim=1, keepdim=True), True)
-        lifted = best & (tagged if gating == "raise_tagged" else torch.ones_like(tagged))
-        probabilities = torch.where(lifted, probabilities.clamp_min(0.5), probabilities)
-    return probabilities * tagged if gating in ("gate", "raise_then_gate") else probabilities
 
 
 def decode_events(
@@ -46,46 +16,42 @@ def decode_events(
     boxes: Tensor,
     labels: Sequence[str],
     tags: Tensor | None = None,
-    gating: str = "gate",
     threshold: float = 0.5,
     minimum_seconds: float = 0.2,
     span_seconds: float = 10.0,
     durations: Sequence[float] | None = None,
-    neighbours: bool = False,
 ) -> list[pd.DataFrame]:
     """Events of every clip at one threshold.
 
-    Each query speaks for its most probable class. It counts if that reaches the threshold (inclusive, unlike in
-    sed_scores_eval) and the box is long enough; then overlaps within a class are resolved.
+    Each query speaks for its most probable class among those that the clip is tagged with. It counts if that reaches
+    the threshold (inclusive, unlike in sed_scores_eval) and the box is long enough. Overlaps within a class are then
+    resolved as the reference does, comparing only neighbours in order of onset: a chain of rising scores loses events
+    that overlap nothing that is kept.
 
     Args:
         probabilities: class probabilities, ``(batch, queries, classes)``.
         boxes: (centre, length) as fractions of the span, ``(batch, queries, 2)``.
         labels: class names.
         tags: true where a clip has a class, ``(batch, classes)``; None gates nothing.
-        gating: see :func:`gate_by_tags`.
         threshold: smallest score of an event.
         minimum_seconds: shortest event, measured before cutting to the clip, as the reference does.
         span_seconds: what 1.0 of a box stands for.
         durations: clip lengths, s; None leaves events uncut.
-        neighbours: resolve overlaps as the reference does, comparing only neighbours in order of onset (a chain of
-            rising scores then loses events that overlap nothing that is kept); by default best score first.
 
     Returns:
         Per clip a table ``onset, offset, event_label, score``.
     """
     if tags is not None:
-        probabilities = gate_by_tags(probabilities, tags, gating)
+        probabilities = probabilities * tags.bool().unsqueeze(1)
     score, label = (item.cpu().numpy() for item in probabilities.detach().float().max(dim=-1))
     edges = (box_edges(boxes.detach().double()) * span_seconds).cpu().numpy()
-    resolve = _resolve_neighbours if neighbours else _resolve_best_first
     tables = []
     for clip in range(len(score)):
         wanted = (score[clip] >= threshold) & (edges[clip, :, 1] - edges[clip, :, 0] >= minimum_seconds)
         rows = []
         for index in np.unique(label[clip][wanted]):
             chosen = wanted & (label[clip] == index)
-            kept = resolve(edges[clip][chosen], score[clip][chosen])
+            kept = _resolve_neighbours(edges[clip][chosen], score[clip][chosen])
             rows += [(onset, offset, labels[index], value) for onset, offset, value in kept]
         table = pd.DataFrame(rows, columns=["onset", "offset", "event_label", "score"])
         table = table.astype({"onset": float, "offset": float, "event_label": object, "score": float})
@@ -94,10 +60,6 @@ def decode_events(
             table = table[table["offset"] > table["onset"]]
         tables.append(table.sort_values("onset", ignore_index=True))
     return tables
-
-
-def _resolve_best_first(edges: np.ndarray, scores: np.ndarray) -> list[tuple[float, float, float]]:
-    return disjoint_boxes(edges, scores, minimum_seconds=0.0)
 
 
 def _resolve_neighbours(edges: np.ndarray, scores: np.ndarray) -> list[tuple[float, float, float]]:

@@ -16,39 +16,23 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-FUSIONS = ("geometric", "min", "hard")
 # Touching events of one class would be read as one; this much silence keeps them apart, s.
 _GAP = 1e-3
 # Scores below this are no event at any threshold anybody sets.
 _NEGLIGIBLE = 1e-3
 
 
-def fuse_tags(probabilities: Tensor, tags: Tensor | None, fusion: str = "geometric") -> Tensor:
-    """Score of every candidate from its class probability ``p`` and the clip's tag probability ``at``.
+def fuse_tags(probabilities: Tensor, tags: Tensor) -> Tensor:
+    """Score of every candidate from its class probability ``p`` and the clip's tag probability ``at``: ``sqrt(p at)``.
 
-    ``geometric`` is ``sqrt(p at)``: the ranking of the product, on a scale where 0.5 still is a fair threshold.
-    ``min`` is ``min(p, at)``, equal to gating by tags and thresholding both at the same value. ``hard`` is ``p`` where
-    ``at > 0.5`` and else 0, the reference's own rule for published F1 scores.
+    That is the ranking of the product, on a scale where 0.5 still is a fair threshold.
 
     Args:
         probabilities: ``(batch, queries, classes)``.
-        tags: ``(batch, classes)``; None leaves the probabilities as they are.
-        fusion: geometric, min or hard.
-
-    Raises:
-        ValueError: another fusion.
+        tags: ``(batch, classes)``.
     """
-    if fusion not in FUSIONS:
-        raise ValueError(f"fusion is {', '.join(FUSIONS)}, not {fusion!r}")
-    if tags is None:
-        return probabilities
-    tags = tags.unsqueeze(1)
-    if fusion == "min":
-        return torch.minimum(probabilities, tags)
-    if fusion == "hard":
-        return probabilities * (tags > 0.5)
     # The tiny floor keeps the gradient of the root finite where a probability underflows to 0.
-    return (probabilities * tags).clamp_min(torch.finfo(probabilities.dtype).tiny).sqrt()
+    return (probabilities * tags.unsqueeze(1)).clamp_min(torch.finfo(probabilities.dtype).tiny).sqrt()
 
 
 def dense_scores(scores: Tensor, edges: Tensor, frames: int, frame_rate: float) -> Tensor:
@@ -79,18 +63,16 @@ def dense_scores(scores: Tensor, edges: Tensor, frames: int, frame_rate: float) 
 
 
 def disjoint_boxes(
-    edges: np.ndarray, scores: np.ndarray, suppress_above: float = 0.0, minimum_seconds: float = 0.2
+    edges: np.ndarray, scores: np.ndarray, minimum_seconds: float = 0.2
 ) -> list[tuple[float, float, float]]:
     """Greedy suppression of one class's boxes, best score first.
 
-    A box that overlaps a kept one by more than ``suppress_above`` (IoU) is dropped; one that overlaps less gives way
-    and keeps the longest piece that is free. Boxes that merely touch are moved apart by a millisecond.
+    A box that overlaps a kept one is dropped. Boxes that merely touch are moved apart by a millisecond.
 
     Args:
         edges: onset and offset, s, ``(boxes, 2)``.
         scores: ``(boxes,)``; ties go to the earlier row.
-        suppress_above: 0 drops every overlap; 0.5 keeps moderately overlapping boxes, trimmed.
-        minimum_seconds: shorter boxes and pieces are dropped.
+        minimum_seconds: shorter boxes are dropped.
 
     Returns:
         ``(onset, offset, score)`` by falling score; no two overlap or touch.
@@ -98,9 +80,10 @@ def disjoint_boxes(
     kept: list[tuple[float, float, float]] = []
     for row in np.argsort(-scores, kind="stable"):
         onset, offset = edges[row]
-        if any(_iou((onset, offset), box[:2]) > suppress_above for box in kept):
+        if any(min(offset, end) > max(onset, begin) for begin, end, _ in kept):
             continue
-        onset, offset = _longest_free_piece((onset, offset), [box[:2] for box in kept])
+        onset = max([onset, *(end + _GAP for _, end, _ in kept if end <= onset)])
+        offset = min([offset, *(begin - _GAP for begin, _, _ in kept if begin >= offset)])
         if offset - onset >= minimum_seconds:
             kept.append((float(onset), float(offset), float(scores[row])))
     return kept
@@ -111,7 +94,6 @@ def score_table(
     edges: np.ndarray,
     duration: float,
     labels: Sequence[str],
-    suppress_above: float = 0.0,
     minimum_seconds: float = 0.2,
 ) -> pd.DataFrame:
     """One clip's candidates as a scores table with a row between any two change points.
@@ -126,7 +108,6 @@ def score_table(
         edges: onset and offset of each query, s, ``(queries, 2)``.
         duration: clip length, s.
         labels: class names.
-        suppress_above: see :func:`disjoint_boxes`.
         minimum_seconds: see :func:`disjoint_boxes`.
     """
     edges = np.clip(edges.astype(np.float64), 0.0, duration)
@@ -134,7 +115,7 @@ def score_table(
     boxes = []
     for index in range(len(labels)):
         rows = np.flatnonzero(long_enough & (scores[:, index] >= _NEGLIGIBLE))
-        kept = disjoint_boxes(edges[rows], scores[rows, index], suppress_above, minimum_seconds)
+        kept = disjoint_boxes(edges[rows], scores[rows, index], minimum_seconds)
         # Rounding first and looking the same numbers up again leaves no row of zero length.
         boxes += [(index, *np.round(box[:2], 6).clip(0, duration), box[2]) for box in kept]
     borders = np.unique([0.0, duration, *(edge for box in boxes for edge in box[1:3])])
@@ -145,21 +126,3 @@ def score_table(
     table.insert(0, "onset", borders[:-1])
     table.insert(1, "offset", borders[1:])
     return table
-
-
-def _iou(first: Sequence[float], second: Sequence[float]) -> float:
-    shared = min(first[1], second[1]) - max(first[0], second[0])
-    if shared <= 0:
-        return 0.0
-    return float(shared / (first[1] - first[0] + second[1] - second[0] - shared))
-
-
-def _longest_free_piece(box: Sequence[float], taken: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Longest part of ``box`` at least a gap away from every interval of ``taken`` (disjoint); (0, 0) if none is."""
-    best, start = (0.0, 0.0), float(box[0])
-    for onset, offset in sorted((*map(tuple, taken), (np.inf, np.inf))):
-        end = min(float(box[1]), onset - _GAP)
-        if end - start > best[1] - best[0]:
-            best = (start, end)
-        start = max(start, offset + _GAP)
-    return best

@@ -12,12 +12,10 @@ class SetOutput:
     """Predictions of every decoder layer; the last layer is the answer, the others serve auxiliary losses.
 
     Attributes:
-        layer_logits: class logits, ``(layers, batch, queries, classes + 1)`` with no-object last, or without that
-            column if ``activation`` is sigmoid.
+        layer_logits: class logits, ``(layers, batch, queries, classes + 1)``, no-object last.
         layer_boxes: (centre, length) as fractions of the span, ``(layers, batch, queries, 2)``, in [0, 1].
         tag_logits: clip-level logits of the audio query, ``(batch, classes)``, or None.
         layer_features: reconstructed patch features, ``(layers, batch, queries, feature_dim)``, or None.
-        activation: ``"softmax"`` (one class or no-object per query) or ``"sigmoid"`` (trained with focal loss).
         span_seconds: what 1.0 of a box stands for, s.
         denoising: of queries that started from noised events (DN-DETR), group after group, in training; else None.
     """
@@ -26,13 +24,12 @@ class SetOutput:
     layer_boxes: Tensor
     tag_logits: Tensor | None = None
     layer_features: Tensor | None = None
-    activation: str = "softmax"
     span_seconds: float = 10.0
     denoising: SetOutput | None = None
 
     @property
     def logits(self) -> Tensor:
-        """Class logits of the last layer, ``(batch, queries, classes [+ 1])``."""
+        """Class logits of the last layer, ``(batch, queries, classes + 1)``."""
         return self.layer_logits[-1]
 
     @property
@@ -46,5 +43,4 @@ class SetOutput:
 
     def probabilities(self, temperature: float = 1.0) -> Tensor:
         """Probability of each class per query, no-object left out, ``(batch, queries, classes)``."""
-        logits = self.logits.float() / temperature
-        return logits.sigmoid() if self.activation == "sigmoid" else logits.softmax(dim=-1)[..., :-1]
+        return (self.logits.float() / temperature).softmax(dim=-1)[..., :-1]

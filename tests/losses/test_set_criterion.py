@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from pmam_plugin.losses.event_targets import EventTargets
-from pmam_plugin.losses.set_criterion import SetCriterion, feature_distance, no_object_cross_entropy, sigmoid_focal
+from pmam_plugin.losses.set_criterion import SetCriterion, feature_distance, no_object_cross_entropy
 from pmam_plugin.nn.set_output import SetOutput
 from tests.support import shared
 
@@ -64,17 +64,15 @@ def test_easy_predictions_equal_the_reference() -> None:
     assert found == json.loads(header["easy_one2one_matching"])
 
 
-def perfect_case(seed: int, activation: str = "softmax") -> tuple[SetOutput, EventTargets]:
+def perfect_case(seed: int) -> tuple[SetOutput, EventTargets]:
     generator = torch.Generator().manual_seed(seed)
     counts = torch.randint(0, 5, (3,), generator=generator).tolist()
     boxes = [torch.rand(count, 2, generator=generator) * 0.5 + 0.2 for count in counts]
     labels = [torch.randint(0, 4, (count,), generator=generator) for count in counts]
     targets = EventTargets.from_events(list(zip(labels, boxes)), 4)
     targets.features = torch.randn(3, targets.labels.shape[1], 8, generator=generator)
-    columns = 5 if activation == "softmax" else 4
-    logits = torch.full((2, 3, 6, columns), -40.0)
-    if activation == "softmax":
-        logits[..., 4] = 0.0
+    logits = torch.full((2, 3, 6, 5), -40.0)
+    logits[..., 4] = 0.0
     placed, features = torch.rand(2, 3, 6, 2, generator=generator), torch.randn(2, 3, 6, 8, generator=generator)
     for clip, count in enumerate(counts):
         for layer in range(2):
@@ -84,13 +82,13 @@ def perfect_case(seed: int, activation: str = "softmax") -> tuple[SetOutput, Eve
             features[layer, clip, queries] = 3 * targets.features[clip, :count]
             logits[layer, clip, queries] = -40.0
             logits[layer, clip, queries, labels[clip]] = 40.0
-    return SetOutput(logits, placed, (targets.tags - 0.5) * 100, features, activation), targets
+    return SetOutput(logits, placed, (targets.tags - 0.5) * 100, features), targets
 
 
 @settings(deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from(["softmax", "sigmoid"]))
-def test_perfect_predictions_cost_nothing(seed: int, activation: str) -> None:
-    losses = SetCriterion()(*perfect_case(seed, activation))
+@given(st.integers(0, 10_000))
+def test_perfect_predictions_cost_nothing(seed: int) -> None:
+    losses = SetCriterion()(*perfect_case(seed))
     for name, value in losses.parts.items():
         assert float(value) == pytest.approx(0.0, abs=1e-5), name
     assert {name.partition("_")[0] for name in losses.parts} == {"class", "l1", "iou", "feature", "clip"}
@@ -156,14 +154,6 @@ def test_cross_entropy_is_detrs_weighted_mean_or_the_published_sum() -> None:
     total = torch.nn.functional.cross_entropy(logits.flatten(0, 1), classes.flatten(), weight, reduction="sum")
     summed = no_object_cross_entropy(logits, classes, shares, normaliser=torch.tensor(4.0))
     torch.testing.assert_close(summed, total / 4)
-
-
-def test_focal_loss_without_focus_is_half_of_bce() -> None:
-    logits, targets = torch.randn(6), torch.randint(0, 2, (6,)).float()
-    bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    torch.testing.assert_close(sigmoid_focal(logits, targets, gamma=0.0), bce / 2)
-    easy, hard = sigmoid_focal(torch.tensor([4.0, -1.0]), torch.ones(2), gamma=2.0)
-    assert hard / easy > 100
 
 
 def test_feature_distance_ranges_from_same_to_opposite_direction() -> None:
