@@ -77,15 +77,14 @@ def mix(values: Tensor, weights: Tensor, partners: Tensor) -> Tensor:
 class Mixup:
     """Mixup with soft labels (PMAM section "data augmentation", ATST-SED).
 
-    Clips are mixed within their group only (see :meth:`draw`).
+    Clips are mixed within their group only (see :meth:`draw`), and none with itself: the references permute at random,
+    which leaves one clip per group unmixed on average.
 
     Args:
         alpha, beta: the share of the clip itself is drawn from Beta(alpha, beta); ``beta`` defaults to ``alpha``. PMAM
             pre-trains with (0.2, 0.2) and fine-tunes with (10, 0.5), ATST-SED uses (0.2, 0.2).
         probability: of mixing; drawn for every clip where ``draw_per`` is "clip", else once for the batch.
         draw_per: whether one share serves the whole batch (PMAM's pre-training), a group (both fine-tunings) or a clip.
-        derangement: no clip is its own partner. The references permute at random, which leaves one clip per group
-            unmixed on average.
         fold: swap the roles where the partner would dominate, so that the share is at least 0.5.
     """
 
@@ -95,7 +94,6 @@ class Mixup:
         beta: float | None = None,
         probability: float = 0.5,
         draw_per: DrawPer = "batch",
-        derangement: bool = True,
         fold: bool = False,
     ) -> None:
         check_probability(probability)
@@ -105,7 +103,7 @@ class Mixup:
             raise ValueError(f"draw_per is batch, group or clip, not {draw_per!r}")
         self.alpha, self.beta = alpha, alpha if beta is None else beta
         self.probability, self.draw_per = probability, draw_per
-        self.derangement, self.fold = derangement, fold
+        self.fold = fold
 
     def draw(self, groups: Tensor, generator: Generator | None = None) -> MixPlan | None:
         """Draw a plan.
@@ -119,7 +117,7 @@ class Mixup:
             The plan, on the device of ``groups``, or None where this time no clip is mixed.
         """
         device, groups = groups.device, groups.cpu()
-        partners = draw_partners(groups, self.derangement, generator)
+        partners = draw_partners(groups, generator)
         coins = choose_clips(len(groups) if self.draw_per == "clip" else 1, self.probability, generator)
         weights = self._draw_weights(groups, generator)
         itself = torch.arange(len(groups))
@@ -179,7 +177,7 @@ class ConditionalMixup(Mixup):
         probability: float = 1.0,
         draw_per: DrawPer = "clip",
     ) -> None:
-        super().__init__(alpha, alpha, probability, draw_per, derangement=True, fold=True)
+        super().__init__(alpha, alpha, probability, draw_per, fold=True)
         if not 0 <= threshold <= 1:
             raise ValueError(f"the threshold lies in [0, 1], not {threshold}")
         self.threshold = threshold
@@ -189,29 +187,21 @@ class ConditionalMixup(Mixup):
         return weights.masked_fill(weights > self.threshold, 1.0)
 
 
-def draw_partners(groups: Tensor, derangement: bool = True, generator: Generator | None = None) -> Tensor:
-    """A random permutation that keeps every clip within its group.
+def draw_partners(groups: Tensor, generator: Generator | None = None) -> Tensor:
+    """A random permutation that keeps every clip within its group, and none in its place that is not alone there.
 
     Args:
         groups: whole numbers on the CPU, ``(batch,)``; clips of a negative group keep themselves.
-        derangement: no clip keeps itself, unless it is alone in its group.
         generator: torch's global CPU generator when None.
 
     Returns:
         Index of every clip's partner, ``(batch,)``.
     """
-    batch = len(groups)
-    order = _shuffle_within(groups, generator)
-    following = _cycle_within(groups[order], order) if derangement else _shuffle_within(groups, generator)
-    partners = torch.empty(batch, dtype=torch.long)
-    partners[order] = following
-    return torch.where(groups < 0, torch.arange(batch), partners)
-
-
-def _shuffle_within(groups: Tensor, generator: Generator | None) -> Tensor:
-    """Indices sorted by group, in random order inside each."""
     shuffled = torch.randperm(len(groups), generator=generator)
-    return shuffled[groups[shuffled].argsort(stable=True)]
+    order = shuffled[groups[shuffled].argsort(stable=True)]  # by group, in random order inside each
+    partners = torch.empty(len(groups), dtype=torch.long)
+    partners[order] = _cycle_within(groups[order], order)
+    return torch.where(groups < 0, torch.arange(len(groups)), partners)
 
 
 def _cycle_within(sorted_groups: Tensor, order: Tensor) -> Tensor:

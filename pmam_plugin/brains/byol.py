@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import speechbrain as sb
 import torch
@@ -58,23 +58,16 @@ class ATSTFrameSettings:
     Args:
         momentum: share the teacher keeps of itself at the first update; rises to 1 along a cosine (0.9996; 0.997 for
             the small model).
-        noise_share: largest share of the added clip in view 2; uniform from 0.
-        noise_domain: what is mixed in that proportion: ``features``, as the authors do (``ln(w e^x + (1 - w) e^y)`` of
-            the normalised decibels, which a soft clip lifts little), or ``power``, the mel power, as air does.
+        noise_share: largest share of the added clip in view 2; uniform from 0. As the authors do, the normalised
+            decibels are mixed in that proportion, ``ln(w e^x + (1 - w) e^y)``, which a soft clip lifts little.
         augmentation: of view 2, after the mixing.
         final_weight_decay: weight decay at the end, reached along a cosine from that of each group; None keeps it.
     """
 
     momentum: float = 0.9996
     noise_share: float = 0.4
-    noise_domain: Literal["features", "power"] = "features"
     augmentation: Augmentation | None = None
     final_weight_decay: float | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse another domain."""
-        if self.noise_domain not in ("features", "power"):
-            raise ValueError(f"noise_domain is features or power, not {self.noise_domain!r}")
 
 
 class ATSTFrameBrain(StageBrain):
@@ -140,12 +133,8 @@ class ATSTFrameBrain(StageBrain):
         first = self.front_end.scale(power)
         weights = (1 - self.settings.noise_share * torch.rand(len(power)))[:, None, None].to(first)
         partners = draw_partners(torch.zeros(len(power), dtype=torch.long)).to(first.device)
-        if self.settings.noise_domain == "power":
-            mixed = self.front_end.scale(torch.lerp(power[partners], power, weights))
-        else:
-            mixed = torch.logaddexp(first + weights.log(), first[partners] + (1 - weights).log())
         name = self.model.encoder.feature
-        second = {name: mixed}
+        second = {name: torch.logaddexp(first + weights.log(), first[partners] + (1 - weights).log())}
         if self.settings.augmentation is not None:
             second, _ = self.settings.augmentation(second, {})
         return first, second[name]

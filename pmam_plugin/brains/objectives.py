@@ -107,7 +107,6 @@ class Supervised:
     Args:
         clip_weight: of the pooled clip scores.
         tag_weight: of the tag branch, where the model has one.
-        weak_from_strong: let strongly labelled clips teach the clip-level scores as well.
         ignore_partner: of a perturbed clip (conditional mixup), leave out the classes that sound in the added clip
             alone, where it is loud enough to be heard: their target says "absent" of a sound that is there. False is
             the plain arithmetic of the target.
@@ -120,18 +119,15 @@ class Supervised:
         self,
         clip_weight: float = 0.5,
         tag_weight: float = 0.0,
-        weak_from_strong: bool = False,
         ignore_partner: bool = True,
         partner_decibels: float = -20.0,
     ) -> None:
-        self.clip_weight, self.tag_weight, self.weak_from_strong = clip_weight, tag_weight, weak_from_strong
+        self.clip_weight, self.tag_weight = clip_weight, tag_weight
         self.ignore_partner, self.partner_decibels = ignore_partner, partner_decibels
 
     def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
         """See :class:`Objective`."""
-        weak = state.batch.has_weak
-        if not self.weak_from_strong:
-            weak = weak & ~state.batch.has_strong
+        weak = state.batch.has_weak & ~state.batch.has_strong
         in_frames = (state.batch.has_strong.float().unsqueeze(1) * state.valid_frames).unsqueeze(2)
         in_clips = weak.float().unsqueeze(1)
         if self.ignore_partner:

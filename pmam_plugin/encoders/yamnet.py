@@ -140,7 +140,6 @@ class YAMNetEncoder(YAMNetFrames):
         taps: layer (``layer_1 ... layer_14``) -> what becomes of its frequency cells: mean, max, mean_max or keep;
             taps are concatenated, ``keep`` as (channel, cell).
         channels: outputs of each layer; fewer entries build the first layers only.
-        silent_edge: the clip lies in silence instead of in zeros, which are loud in log-mel.
         feature: name of the log-mel it reads.
     """
 
@@ -149,23 +148,21 @@ class YAMNetEncoder(YAMNetFrames):
         hop: int = 8,
         taps: Mapping[str, str] | None = None,
         channels: Sequence[int] = CHANNELS,
-        silent_edge: bool = True,
         feature: str = "mel",
     ) -> None:
         if hop not in (4, 8, 16, 32):
             raise ValueError(f"hop is 4, 8, 16 or 32 mel frames, not {hop}")
         super().__init__(hop, taps or {f"layer_{len(channels)}": "mean"}, channels, feature)
-        self.silent_edge = silent_edge
 
     def _encode(self, mel: Tensor, wanted: Sequence[tuple[int, str]]) -> list[Tensor]:
         # Strides look ahead only: cell j of stride s has its middle at mel frame s j + s - 1.
         before = round(self.hop / 2 - 1 + _MIDDLE)
         frames = self.output_frames({self.feature: mel.shape[-1]})
         after = frames * self.hop - mel.shape[-1]
-        edge = SILENCE if self.silent_edge else 0.0
-        mel = functional.pad(mel, (before, after), value=edge)[..., : frames * self.hop]
+        # The clip lies in silence, not in zeros, which are loud in log-mel.
+        mel = functional.pad(mel, (before, after), value=SILENCE)[..., : frames * self.hop]
         deepest = max(number for number, _ in wanted)
-        maps = self.network(mel.transpose(1, 2).unsqueeze(1), deepest, self.hop, edge)
+        maps = self.network(mel.transpose(1, 2).unsqueeze(1), deepest, self.hop, SILENCE)
         found = []
         for number, pooling in wanted:
             cells = maps[number - 1]

@@ -51,60 +51,57 @@ def sine_encoding(shares: Tensor, dim: int, temperature: float = 10000.0, scale:
         return torch.stack((phase.sin(), phase.cos()), dim=-1).flatten(-2)
 
 
-class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward, pre-norm.
+class _Layer(nn.Module):
+    """What both kinds of layers are made of: attentions by name, a feed-forward part, a norm before each.
 
     Args:
         dim: token width.
         heads: attention heads.
         feedforward: hidden width of the feed-forward part.
-        dropout: inside the feed-forward part and after both parts.
+        dropout: inside the feed-forward part and after all parts.
         attention_dropout: on attention weights; None is ``dropout``, as published. With 0 torch's fused attention is
             used in training on a CPU, too, which saves most of a small model's step.
     """
+
+    attentions: tuple[str, ...] = ("self_attn",)
+    self_attn: nn.MultiheadAttention
+    multihead_attn: nn.MultiheadAttention
+    norm1: nn.LayerNorm
+    norm2: nn.LayerNorm
+    norm3: nn.LayerNorm
 
     def __init__(
         self, dim: int, heads: int, feedforward: int, dropout: float, attention_dropout: float | None = None
     ) -> None:
         super().__init__()
         attention_dropout = dropout if attention_dropout is None else attention_dropout
-        self.self_attn = nn.MultiheadAttention(dim, heads, attention_dropout, batch_first=True)
+        for name in self.attentions:
+            self.add_module(name, nn.MultiheadAttention(dim, heads, attention_dropout, batch_first=True))
         self.linear1 = nn.Linear(dim, feedforward)
         self.linear2 = nn.Linear(feedforward, dim)
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
+        for number in range(len(self.attentions) + 1):
+            self.add_module(f"norm{number + 1}", nn.LayerNorm(dim))
         self.dropout = Dropout(dropout)
+
+    def feed_forward(self, tokens: Tensor) -> Tensor:
+        """What a layer adds to its tokens last, of normed ones, ``(batch, tokens, dim)``."""
+        return self.dropout(self.linear2(self.dropout(self.linear1(tokens).relu())))
+
+
+class EncoderLayer(_Layer):
+    """Self-attention and feed-forward, pre-norm."""
 
     def forward(self, tokens: Tensor, positions: Tensor, padding: Tensor | None = None) -> Tensor:
         """Update tokens, ``(batch, tokens, dim)``; ``padding`` is true where there is none, ``(batch, tokens)``."""
         values = self.norm1(tokens)
         tokens = tokens + self.dropout(_attend(self.self_attn, values + positions, values + positions, values, padding))
-        return tokens + self.dropout(_feed_forward(self, self.norm2(tokens)))
+        return tokens + self.feed_forward(self.norm2(tokens))
 
 
-class DecoderLayer(nn.Module):
-    """Self-attention among queries, cross-attention to the memory, feed-forward; pre-norm.
+class DecoderLayer(_Layer):
+    """Self-attention among queries, cross-attention to the memory, feed-forward; pre-norm."""
 
-    Args:
-        dim: token width.
-        heads: attention heads.
-        feedforward: hidden width of the feed-forward part.
-        dropout, attention_dropout: see :class:`EncoderLayer`.
-    """
-
-    def __init__(
-        self, dim: int, heads: int, feedforward: int, dropout: float, attention_dropout: float | None = None
-    ) -> None:
-        super().__init__()
-        attention_dropout = dropout if attention_dropout is None else attention_dropout
-        self.self_attn = nn.MultiheadAttention(dim, heads, attention_dropout, batch_first=True)
-        self.multihead_attn = nn.MultiheadAttention(dim, heads, attention_dropout, batch_first=True)
-        self.linear1 = nn.Linear(dim, feedforward)
-        self.linear2 = nn.Linear(feedforward, dim)
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.norm3 = nn.LayerNorm(dim)
-        self.dropout = Dropout(dropout)
+    attentions = ("self_attn", "multihead_attn")
 
     def forward(
         self,
@@ -135,7 +132,7 @@ class DecoderLayer(nn.Module):
         padding = memory_padding if bias is None else None
         found = _attend(self.multihead_attn, seekers, memory + memory_positions, memory, padding, bias)
         states = states + self.dropout(found)
-        return states + self.dropout(_feed_forward(self, self.norm3(states)))
+        return states + self.feed_forward(self.norm3(states))
 
 
 def _attend(
@@ -149,20 +146,15 @@ def _attend(
     return attention(query, key, value, key_padding_mask=padding, attn_mask=mask, need_weights=False)[0]
 
 
-def _feed_forward(layer: EncoderLayer | DecoderLayer, tokens: Tensor) -> Tensor:
-    return layer.linear2(layer.dropout(layer.linear1(tokens).relu()))
-
-
-class TransformerEncoder(nn.Module):
-    """Encoder layers and a final norm.
+class _Stack(nn.Module):
+    """Layers of one kind, and a norm.
 
     Args:
         layers: number of layers.
-        dim: token width.
-        heads: attention heads.
-        feedforward: hidden width of the feed-forward parts.
-        dropout, attention_dropout: see :class:`EncoderLayer`.
+        dim, heads, feedforward, dropout, attention_dropout: of each layer.
     """
+
+    layer: type[_Layer]
 
     def __init__(
         self,
@@ -175,9 +167,15 @@ class TransformerEncoder(nn.Module):
     ) -> None:
         super().__init__()
         sizes = (dim, heads, feedforward, dropout, attention_dropout)
-        self.layers = nn.ModuleList(EncoderLayer(*sizes) for _ in range(layers))
+        self.layers = nn.ModuleList(self.layer(*sizes) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
         xavier_initialise(self)
+
+
+class TransformerEncoder(_Stack):
+    """Encoder layers and a final norm."""
+
+    layer = EncoderLayer
 
     def forward(self, tokens: Tensor, positions: Tensor, padding: Tensor | None = None) -> Tensor:
         """Encode tokens, ``(batch, tokens, dim)``; see :class:`EncoderLayer`."""
@@ -186,31 +184,10 @@ class TransformerEncoder(nn.Module):
         return self.norm(tokens)
 
 
-class TransformerDecoder(nn.Module):
-    """Decoder layers whose outputs all pass one shared norm.
+class TransformerDecoder(_Stack):
+    """Decoder layers whose outputs all pass one shared norm."""
 
-    Args:
-        layers: number of layers.
-        dim: token width.
-        heads: attention heads.
-        feedforward: hidden width of the feed-forward parts.
-        dropout, attention_dropout: see :class:`EncoderLayer`.
-    """
-
-    def __init__(
-        self,
-        layers: int,
-        dim: int,
-        heads: int,
-        feedforward: int,
-        dropout: float,
-        attention_dropout: float | None = None,
-    ) -> None:
-        super().__init__()
-        sizes = (dim, heads, feedforward, dropout, attention_dropout)
-        self.layers = nn.ModuleList(DecoderLayer(*sizes) for _ in range(layers))
-        self.norm = nn.LayerNorm(dim)
-        xavier_initialise(self)
+    layer = DecoderLayer
 
     def forward(
         self,

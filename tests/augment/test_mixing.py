@@ -17,7 +17,7 @@ mixers = st.sampled_from(
     [
         Mixup(0.2, probability=1.0),
         Mixup(10.0, 0.5, probability=1.0, draw_per="group"),
-        Mixup(0.2, probability=0.5, draw_per="clip", derangement=False, fold=True),
+        Mixup(0.2, probability=0.5, draw_per="clip", fold=True),
         ConditionalMixup(),
         ConditionalMixup(threshold=1.0),
         ConditionalMixup(threshold=0.4, probability=0.7),
@@ -73,16 +73,16 @@ def test_clips_are_mixed_within_their_group_only_and_never_with_themselves(group
     assert (plan.weights[plan.partners == itself] == 1).all()
 
 
-@given(groups=groups_of_clips, seed=seeds, derangement=st.booleans())
-def test_partners_are_a_permutation_and_a_derangement_where_possible(groups, seed, derangement):
-    partners = draw_partners(groups, derangement, generator(seed))
+@given(groups=groups_of_clips, seed=seeds)
+def test_partners_are_a_permutation_and_a_derangement_where_possible(groups, seed):
+    partners = draw_partners(groups, generator(seed))
     assert sorted(partners.tolist()) == list(range(len(groups)))
     assert torch.equal(groups[partners], groups)
     for clip, partner in enumerate(partners.tolist()):
         group = int(groups[clip])
         if group < 0:
             assert partner == clip
-        elif derangement and int((groups == group).sum()) > 1:
+        elif int((groups == group).sum()) > 1:
             assert partner != clip
 
 
@@ -90,7 +90,7 @@ def test_every_partner_is_equally_likely():
     groups = torch.tensor([0, 0, 0, 0, 1, 1])
     counts = torch.zeros(6, 6)
     for seed in range(600):
-        counts[torch.arange(6), draw_partners(groups, True, generator(seed))] += 1
+        counts[torch.arange(6), draw_partners(groups, generator(seed))] += 1
     assert torch.equal(counts[4:, 4:], torch.tensor([[0.0, 600.0], [600.0, 0.0]]))
     off_diagonal = counts[:4, :4][~torch.eye(4, dtype=torch.bool)]
     assert off_diagonal.min() > 150

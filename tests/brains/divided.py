@@ -101,7 +101,7 @@ def mean_teacher(folder: Path, options: dict[str, Any]) -> StageBrain:
     backbone = small_backbone()
     student = FrameDetector(backbone, AttentionHead(8, 3, dropout=0.0), ("a", "b", "c"), SECONDS)
     objectives = [
-        Supervised(weak_from_strong=True),
+        Supervised(),
         Consistency(Ramp(1.0, shape="none")),
         MixedPseudoLabels(Ramp(2.0, shape="none"), Ramp(1.0, shape="none")),
         EmbeddingContrast(nn.Linear(8, 4), nn.Linear(4, 4), Ramp(1.0, shape="none")),
