@@ -23,10 +23,10 @@ class MelFrontEnd(nn.Module):
 
     Args:
         sample_rate: of the waveforms, Hz.
-        n_mels: mel bands.
         hop: samples from one frame to the next.
         n_fft: length of the Fourier transform, samples; the window is centred in it.
         window: analysis window, ``(up to n_fft samples,)``.
+        filterbank: weights of the bins in each band, ``(n_mels, n_fft // 2 + 1)``.
         exponent: 2 for a power spectrum, 1 for a magnitude spectrum.
     """
 
@@ -34,14 +34,15 @@ class MelFrontEnd(nn.Module):
     filterbank: Tensor
 
     def __init__(
-        self, sample_rate: int, n_mels: int, hop: int, n_fft: int, window: Tensor, exponent: float = 2.0
+        self, sample_rate: int, hop: int, n_fft: int, window: Tensor, filterbank: Tensor, exponent: float = 2.0
     ) -> None:
         super().__init__()
-        self.sample_rate, self.n_mels, self.hop, self.n_fft = sample_rate, n_mels, hop, n_fft
+        self.sample_rate, self.n_mels, self.hop, self.n_fft = sample_rate, len(filterbank), hop, n_fft
         self.exponent = exponent
         left = (n_fft - len(window)) // 2
         window = functional.pad(window, (left, n_fft - len(window) - left))
         self.register_buffer("window", window, persistent=False)
+        self.register_buffer("filterbank", filterbank, persistent=False)
 
     @property
     def frame_rate(self) -> float:
@@ -113,12 +114,11 @@ class _JitteredMel(MelFrontEnd):
     def __init__(
         self, sample_rate: int, n_mels: int, n_fft: int, window: Tensor, low_jitter: int, high_jitter: int
     ) -> None:
-        super().__init__(sample_rate, n_mels, sample_rate // 100, n_fft, window)
-        self.low_jitter, self.high_jitter = low_jitter, high_jitter
-        self._centre = self.sample_rate / 2 - high_jitter // 2
-        # Cached for evaluation; training builds a jittered bank for every batch.
-        bank = kaldi_filterbank(n_mels, self.n_fft, self.sample_rate, 0.0, self._centre)
-        self.register_buffer("filterbank", bank, persistent=False)
+        centre = sample_rate / 2 - high_jitter // 2
+        # For evaluation; training builds a jittered bank for every batch.
+        bank = kaldi_filterbank(n_mels, n_fft, sample_rate, 0.0, centre)
+        super().__init__(sample_rate, sample_rate // 100, n_fft, window, bank)
+        self.low_jitter, self.high_jitter, self._centre = low_jitter, high_jitter, centre
 
     def frames(self, samples: int) -> int:
         """Number of frames; pre-emphasis takes one sample, so 10 s give exactly 1000."""
@@ -216,10 +216,9 @@ class KaldiMel(MelFrontEnd):
         if window not in ("povey", "hanning"):
             raise ValueError(f"window is povey or hanning, not {window!r}")
         hann = torch.hann_window(400, periodic=False)
-        super().__init__(16000, n_mels, 160, 512, hann.pow(0.85) if window == "povey" else hann)
+        bank = kaldi_filterbank(n_mels, 512, 16000, 20.0, 8000.0)
+        super().__init__(16000, 160, 512, hann.pow(0.85) if window == "povey" else hann, bank)
         self.level, self.mean, self.std = level, mean, std
-        bank = kaldi_filterbank(n_mels, self.n_fft, self.sample_rate, 20.0, 8000.0)
-        self.register_buffer("filterbank", bank, persistent=False)
 
     def frames(self, samples: int) -> int:
         """Number of whole frames; a clip shorter than one is filled up with silence."""
@@ -257,10 +256,9 @@ class ATSTMel(MelFrontEnd):
     """
 
     def __init__(self, floor_db: float | None = -50.0) -> None:
-        super().__init__(16000, 64, hop=160, n_fft=1024, window=torch.hann_window(1024))
+        bank = _triangular_filterbank(64, 1024, 16000, 60.0, 7800.0, "htk")
+        super().__init__(16000, 160, 1024, torch.hann_window(1024), bank)
         self.floor_db = floor_db
-        bank = _triangular_filterbank(64, self.n_fft, self.sample_rate, 60.0, 7800.0, "htk")
-        self.register_buffer("filterbank", bank, persistent=False)
 
     def normalise(self, mel: Tensor) -> Tensor:
         """Decibels, floors, and the fixed affine map of the pre-training."""
@@ -282,10 +280,9 @@ class YAMNetMel(MelFrontEnd):
     def __init__(self) -> None:
         # In double precision first: a rounded window leaks loud bands into silent ones, where the logarithm sees it.
         window = torch.hann_window(400, dtype=torch.float64).float()
-        super().__init__(16000, 64, hop=160, n_fft=512, window=window, exponent=1.0)
         # Straight in mel, as Kaldi's: triangles of unit height, nothing for the constant, nothing at 8 kHz.
-        bank = kaldi_filterbank(64, self.n_fft, self.sample_rate, 125.0, 7500.0, dtype=torch.float64)
-        self.register_buffer("filterbank", bank, persistent=False)
+        bank = kaldi_filterbank(64, 512, 16000, 125.0, 7500.0, dtype=torch.float64)
+        super().__init__(16000, 160, 512, window, bank, exponent=1.0)
 
     def frames(self, samples: int) -> int:
         """Number of started hops: 1000 for 10 s."""
@@ -307,9 +304,8 @@ class CRNNMel(MelFrontEnd):
 
     def __init__(self) -> None:
         window = torch.hamming_window(2048, periodic=False)
-        super().__init__(16000, 128, hop=256, n_fft=2048, window=window, exponent=1.0)
-        bank = _triangular_filterbank(128, self.n_fft, self.sample_rate, 0.0, 8000.0, "htk")
-        self.register_buffer("filterbank", bank, persistent=False)
+        bank = _triangular_filterbank(128, 2048, 16000, 0.0, 8000.0, "htk")
+        super().__init__(16000, 256, 2048, window, bank, exponent=1.0)
 
     def log(self, mel: Tensor) -> Tensor:
         """Decibels, clamped to [-50, 80]."""
@@ -348,9 +344,8 @@ class SEDTMel(MelFrontEnd):
         n_fft: int = 1024,
     ) -> None:
         window = torch.hamming_window(window_samples, periodic=False)
-        super().__init__(sample_rate, n_mels, hop, n_fft, window, exponent=1.0)
         bank = _triangular_filterbank(n_mels, n_fft, sample_rate, 0.0, sample_rate / 2, "slaney")
-        self.register_buffer("filterbank", bank, persistent=False)
+        super().__init__(sample_rate, hop, n_fft, window, bank, exponent=1.0)
         self.register_buffer("mean", torch.zeros(n_mels))
         self.register_buffer("std", torch.ones(n_mels))
 
@@ -398,9 +393,8 @@ class LogMel(MelFrontEnd):
     ) -> None:
         samples = round(window_seconds * sample_rate)
         n_fft = 2 ** math.ceil(math.log2(samples))
-        super().__init__(sample_rate, n_mels, round(hop_seconds * sample_rate), n_fft, torch.hann_window(samples))
         bank = _triangular_filterbank(n_mels, n_fft, sample_rate, 0.0, sample_rate / 2, "htk")
-        self.register_buffer("filterbank", bank, persistent=False)
+        super().__init__(sample_rate, round(hop_seconds * sample_rate), n_fft, torch.hann_window(samples), bank)
 
     def normalise(self, mel: Tensor) -> Tensor:
         """Natural logarithm; silence lies at -1.4, full scale near 2."""

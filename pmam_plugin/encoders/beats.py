@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -124,8 +124,7 @@ class BEATsEncoder(FrameEncoder):
             between patches; ``tokens``, the way of PretrainedSED's detectors: all tokens in a row, two or three next to
             each other for a frame, so that neighbouring frames see different bands. Their weights need that.
         pooling_heads: attention heads of the frequency pooling.
-        depth, dim, heads, mlp_ratio, patch_dim, position_kernel, position_groups, buckets, max_distance, deep_norm,
-            dropout: see :class:`BEATs`.
+        depth, dim, network: of :class:`BEATs`.
     """
 
     def __init__(
@@ -136,15 +135,7 @@ class BEATsEncoder(FrameEncoder):
         pooling_heads: int = 6,
         depth: int = 12,
         dim: int = 768,
-        heads: int = 12,
-        mlp_ratio: float = 4.0,
-        patch_dim: int = 512,
-        position_kernel: int = 128,
-        position_groups: int = 16,
-        buckets: int = 320,
-        max_distance: int = 800,
-        deep_norm: bool = True,
-        dropout: float = 0.1,
+        **network: Any,
     ) -> None:
         super().__init__()
         if layer is not None and not 1 <= layer <= depth:
@@ -155,19 +146,7 @@ class BEATsEncoder(FrameEncoder):
         self.dim = self.token_dim = dim
         self.frame_rate = 100.0 / HOP
         self.layers = ("stream", *(f"block_{number}" for number in range(1, depth + 1)))
-        self.transformer = BEATs(
-            depth,
-            dim,
-            heads,
-            mlp_ratio,
-            patch_dim,
-            position_kernel,
-            position_groups,
-            buckets,
-            max_distance,
-            deep_norm,
-            dropout,
-        )
+        self.transformer = BEATs(depth, dim, **network)
         self.pool = FrequencyAttentionPool(dim, pooling_heads) if pooling == "attention" else None
 
     def output_frames(self, feature_frames: Mapping[str, int]) -> int:

@@ -33,7 +33,7 @@ class RawWaveform(MelFrontEnd):
     """
 
     def __init__(self, sample_rate: int = SAMPLE_RATE) -> None:
-        super().__init__(sample_rate, n_mels=1, hop=1, n_fft=1, window=torch.ones(1), exponent=1.0)
+        super().__init__(sample_rate, 1, 1, torch.ones(1), torch.ones(1, 1), exponent=1.0)
 
     def frames(self, samples: int) -> int:
         """One for every sample."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pmam_plugin.brains.sedt import Augmentation, PatchBrain, TaggerBrain
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
 from pmam_plugin.losses.set_criterion import SetCriterion
-from pmam_plugin.models import SEDT, SPSEDT, AudioTagger, PatchSampler
+from pmam_plugin.models import SEDT, SPSEDT, AudioTagger
 from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.loading import check_batch, training_batches, validation_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
@@ -71,11 +72,8 @@ class PretrainPatches:
         model: the detector whose network learns; its number of queries is a multiple of the number of patches.
         criterion: set criterion of the pretext task.
         plan: budget and optimiser.
-        sampler: draws the patches.
-        patch_frames: length to which patches are resized.
-        patch_dropout: probability that a query goes without its patch.
         augmentation: of the features, before patches are cut.
-        match_own_group, legacy_double_query, patches_are_content: see :class:`~pmam_plugin.models.SPSEDT`.
+        pretext: further arguments of :class:`~pmam_plugin.models.SPSEDT`.
     """
 
     always = False
@@ -86,19 +84,12 @@ class PretrainPatches:
         model: SEDT,
         criterion: SetCriterion,
         plan: TrainingPlan,
-        sampler: PatchSampler | None = None,
-        patch_frames: int = 128,
-        patch_dropout: float = 0.1,
         augmentation: Augmentation | None = None,
-        match_own_group: bool = True,
-        legacy_double_query: bool = False,
-        patches_are_content: bool = False,
+        **pretext: Any,
     ) -> None:
-        self.model, self.criterion, self.plan, self.sampler = model, criterion, plan, sampler
-        self.patch_frames, self.patch_dropout = patch_frames, patch_dropout
-        self.augmentation = augmentation
-        self.match_own_group, self.legacy_double_query = match_own_group, legacy_double_query
-        self.patches_are_content = patches_are_content
+        inspect.signature(SPSEDT).bind_partial(**pretext)  # a wrong name is found here, not when the stage begins
+        self.model, self.criterion, self.plan = model, criterion, plan
+        self.augmentation, self.pretext = augmentation, pretext
 
     def check(self, context: RunContext) -> None:
         """See :class:`pmam_plugin.stages.context.Stage`."""
@@ -109,17 +100,7 @@ class PretrainPatches:
         run = StageRun(self.name, self.plan, folder, context.seed, context.run_opts)
         run.seed_weights()
         model = copy_with_artifact(self.model, context)
-        pretext = SPSEDT(
-            model.frontend,
-            model.network,
-            self.sampler,
-            self.patch_frames,
-            self.patch_dropout,
-            model.clip_seconds,
-            self.match_own_group,
-            self.legacy_double_query,
-            self.patches_are_content,
-        )
+        pretext = SPSEDT(model.frontend, model.network, clip_seconds=model.clip_seconds, **self.pretext)
         brain = PatchBrain(pretext, self.criterion, self.augmentation, run)
         return _train(brain, model, context, folder, "patch_iou")
 
