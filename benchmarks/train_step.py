@@ -23,8 +23,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from pmam_plugin.encoders import CNNEncoder, DualBranchEncoder, PaSSTEncoder, Windows
 from pmam_plugin.features import FrontEnds, PaSSTMel
 from pmam_plugin.losses.prototype import PrototypeBCE, prototype_presence
-from pmam_plugin.models import Backbone, FrameDetector, LinearSoftmaxHead, MaskedModel, PredictionHead, TagHead
+from pmam_plugin.models import Backbone, FrameDetector, LinearSoftmaxHead, MaskedModel
 from pmam_plugin.nn.context import RelativePositionTransformer
+from pmam_plugin.nn.heads import PredictionHead, TagHead
 from pmam_plugin.nn.lora import add_lora
 from pmam_plugin.nn.masking import BlockMasking
 

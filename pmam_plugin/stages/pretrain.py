@@ -14,7 +14,8 @@ from torch import nn
 from pmam_plugin.brains.base import StageRun, TrainingPlan, save_tensors
 from pmam_plugin.brains.masked import Augmentation, MaskedBrain
 from pmam_plugin.config import configurable
-from pmam_plugin.models import Backbone, MaskedModel, PredictionHead, TagHead
+from pmam_plugin.models import Backbone, MaskedModel
+from pmam_plugin.nn.heads import PredictionHead, TagHead
 from pmam_plugin.nn.lora import add_lora, merge_lora
 from pmam_plugin.nn.masking import BlockMasking, NoMasking
 from pmam_plugin.prototypes import ArrayStore, PrototypeSet

@@ -9,9 +9,10 @@ from pmam_plugin.brains.optimisation import ParameterGroup, build_groups, clip_g
 from pmam_plugin.encoders.atst import ATSTFrame
 from pmam_plugin.encoders.beats import BEATsEncoder
 from pmam_plugin.features import FrontEnds, SEDTMel
-from pmam_plugin.models import SEDT, MaskedModel, PredictionHead
+from pmam_plugin.models import SEDT, MaskedModel
 from pmam_plugin.models.byol import ATSTFramePretraining
 from pmam_plugin.models.sedt_tagging import AudioTagger
+from pmam_plugin.nn.heads import PredictionHead
 from pmam_plugin.nn.lora import add_lora
 from pmam_plugin.nn.masking import BlockMasking
 from tests.sedt_models import LABELS, tiny_network, tiny_pretext, tiny_sedt

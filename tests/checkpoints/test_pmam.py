@@ -7,8 +7,9 @@ from pmam_plugin.checkpoints.transformer4sed import rename_keys
 from pmam_plugin.encoders import CNNEncoder, DualBranchEncoder, PaSSTEncoder
 from pmam_plugin.errors import InputError
 from pmam_plugin.features import FrontEnds, PaSSTMel
-from pmam_plugin.models import Backbone, FrameDetector, LinearSoftmaxHead, MaskedModel, PredictionHead, TagHead
+from pmam_plugin.models import Backbone, FrameDetector, LinearSoftmaxHead, MaskedModel
 from pmam_plugin.nn.context import RelativePositionTransformer
+from pmam_plugin.nn.heads import PredictionHead, TagHead
 from pmam_plugin.nn.masking import BlockMasking
 from tests.checkpoints.test_transformer4sed import published_names
 

@@ -1,7 +1,8 @@
 import torch
 
 from pmam_plugin.losses.prototype import PrototypeBCE
-from pmam_plugin.models import MaskedModel, PredictionHead, TagHead
+from pmam_plugin.models import MaskedModel
+from pmam_plugin.nn.heads import PredictionHead, TagHead
 from pmam_plugin.nn.masking import BlockMasking
 from tests.models.support import tiny_backbone, tiny_features
 

@@ -6,8 +6,9 @@ from torch import nn
 
 from pmam_plugin.encoders import CNNEncoder, DualBranchEncoder, PaSSTEncoder
 from pmam_plugin.features import FrontEnds, PaSSTMel
-from pmam_plugin.models import Backbone, FrameDetector, LinearSoftmaxHead, MaskedModel, PredictionHead, TagHead
+from pmam_plugin.models import Backbone, FrameDetector, LinearSoftmaxHead, MaskedModel
 from pmam_plugin.nn.context import RelativePositionTransformer
+from pmam_plugin.nn.heads import PredictionHead, TagHead
 from pmam_plugin.nn.lora import add_lora
 from pmam_plugin.nn.masking import BlockMasking
 
