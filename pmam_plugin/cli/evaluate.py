@@ -25,6 +25,8 @@ _NAMES = {
     "segment_f1_macro": "segment F1, macro",
     "segment_f1_micro": "segment F1, micro",
     "clip_f1_macro": "clip F1, macro",
+    "mpauc": "mpAUC, segments",
+    "segment_f1_optimal": "segment F1, best thresholds",
 }
 _CLASS_NAMES = {
     "psds1": "PSDS1",
@@ -34,6 +36,8 @@ _CLASS_NAMES = {
     "event_recall": "recall",
     "segment_f1": "segment F1",
     "clip_f1": "clip F1",
+    "pauc": "pAUC",
+    "segment_f1_optimal": "best segment F1",
 }
 
 

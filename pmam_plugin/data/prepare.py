@@ -80,9 +80,11 @@ class Prepared:
         known = (self.labels, self.clip_seconds, clips, *([self.annotated] if self.annotated else []))
         return hashlib.sha256(repr(known).encode()).hexdigest()[:32]
 
-    def classes_of(self, clip: str) -> Sequence[str]:
-        """The classes that the corpus of a clip annotates, by the clip's id."""
-        return self.annotated[clip.partition("/")[0]] if self.annotated else self.labels
+    def judged(self, clip: str, scores: pd.DataFrame) -> pd.DataFrame:
+        """Scores of the classes that the corpus of a clip annotates, by the clip's id: figures ask for no others."""
+        if not self.annotated:
+            return scores
+        return scores[["onset", "offset", *(name for name in self.annotated[clip.partition("/")[0]] if name in scores)]]
 
     def has_events(self, subset: str) -> bool:
         """Whether all clips of a subset have strong labels, and any of them an event: what figures are taken from."""

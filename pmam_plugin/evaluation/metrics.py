@@ -1,17 +1,22 @@
-"""The figures of a results table: PSDS1, PSDS2, event, segment and clip F1, with bootstrap intervals.
+"""The figures of a results table: PSDS1, PSDS2, event, segment and clip F1, mpAUC, with bootstrap intervals.
 
 All take tables (:mod:`pmam_plugin.evaluation.tables`) and return plain numbers in [0, 1] under these keys:
 
 * ``psds1, psds2``: DCASE scenarios; ``psds1_mean``: PSDS1 without the class-instability penalty (alpha_st = 0);
 * ``event_f1_macro, event_f1_micro``: 200 ms collars, 20 % of the length for offsets; ``segment_f1_*``: 1 s segments;
 * ``clip_f1_macro``: classes present in a clip;
+* ``mpauc``: area under the ROC of 1 s segments up to a false positive rate of 0.1, mean over classes;
+  ``segment_f1_optimal``: segment F1, macro, each class at the threshold that is best for it on these very clips;
 * ``<key>_ci``: ``[low, high]``, the central 95 % of the same figure over bootstrap resamples;
 * ``per_class``: per class ``events`` (their number), ``psds1, psds2, event_f1, event_precision, event_recall,
-  segment_f1, clip_f1``, None for a class without ground truth; no average includes such a class.
+  segment_f1, clip_f1, pauc, segment_f1_optimal``, None for a class without ground truth, which no average includes.
 
-The set of clips is that of ``durations``: clips without events belong to it, and detections in them are false. A
-bootstrap resample draws as many clips as there are, with replacement, and weighs each clip's counts by how often it was
-drawn: per-clip counts are taken once, so a resample costs milliseconds, and all figures see the same resamples.
+The set of clips is that of ``durations``: clips without events belong to it, and detections in them are false. Where
+clips come from corpora that annotate different classes, a class is judged in those alone whose scores have a column for
+it: neither detections nor the time elsewhere count.
+
+A bootstrap resample draws as many clips as there are, with replacement, and weighs each clip's counts by how often it
+was drawn: per-clip counts are taken once, so a resample costs milliseconds, and all figures see the same resamples.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +37,7 @@ from pmam_plugin.evaluation.intersection import Changes, Criteria, count_changes
 from pmam_plugin.evaluation.intervals import Intervals, events_above, operating_point_intervals, score_intervals
 from pmam_plugin.evaluation.psds import PSDROC, SCENARIOS
 from pmam_plugin.evaluation.reference import EventArray, Reference, event_array
+from pmam_plugin.evaluation.segments import Segments, segment_figures, segments_of
 from pmam_plugin.evaluation.tables import Progress, check_scores
 from pmam_plugin.files import read_json
 from pmam_plugin.postprocessing.per_class import PerClass, per_class
@@ -62,7 +69,8 @@ def evaluate_scores(
         scores: post-processed table ``onset, offset, <class>...`` of every clip.
         events: ground truth (:func:`~pmam_plugin.tables.read_events`).
         durations: seconds of every clip of the set.
-        labels: the classes; default the columns of the tables.
+        labels: the classes; default the columns of the tables, which then must all be alike. A table that lacks one of
+            these classes is of a clip in which it is not judged.
         clip_scores: score of every class for every clip, in the order of ``labels``; default the highest frame score.
         threshold: scores above it are detections, for F1; one for all classes or one per class.
         clip_threshold: clip scores above it count as present, for the clip F1; one for all classes or one per class.
@@ -81,8 +89,9 @@ def evaluate_scores(
         present = counts.presence(detected, reference)
     else:
         present = _clip_matrix(clip_scores, reference) > per_class(clip_threshold, reference.labels, "clip_threshold")
-    results = _f1(detected, present, reference, weights)
+    results = _f1(detected, present & reference.judged, reference, weights)
     united = reference.for_intersection()
+    _add_segment_figures(results, segments_of(tables, united), united, weights)
     for key, changes in _score_changes(tables, united, tuple(SCENARIOS), progress).items():
         _add_psds(results, key, changes, united, weights, progress)
     return _ordered(results)
@@ -222,6 +231,8 @@ def aligned(
     for clip, table in tables.items():
         check_scores(table, f"scores of {clip}")
         lacking = [label for label in labels if label not in table]
+        if given is not None and len(lacking) < len(labels):
+            continue
         if lacking:
             raise InputError(f"scores of {clip}: no column for {', '.join(lacking)}; all clips need the same classes")
         others = [] if given is not None else [label for label in table.columns[2:] if label not in labels]
@@ -244,7 +255,24 @@ def aligned(
         if lacking:
             raise InputError(f"{len(lacking)} clip(s) such as {lacking[0]} {fault}")
     _warn_of_lengths(tables, reference)
-    return tables, reference
+    judged = np.array([[label in tables[clip] for label in labels] for clip in reference.clips])
+    unasked = ~judged.ravel()[reference.events.column(len(labels))]
+    if unasked.any():
+        event = reference.events.select(unasked)
+        raise InputError(
+            f"scores of {reference.clips[event.clip[0]]}: no column for {labels[event.label[0]]}, of which the ground "
+            "truth has an event there; all clips whose corpus annotates a class need its scores"
+        )
+    if not judged.all():
+        clips_of = zip(labels, judged.sum(axis=0))
+        logger.info("clips in which a class is judged: %s", ", ".join(f"{n} for {label}" for label, n in clips_of))
+        tables = {clip: table.assign(**_nowhere(labels, table)) for clip, table in tables.items()}
+    return tables, replace(reference, judged=judged)
+
+
+def _nowhere(labels: Sequence[str], table: pd.DataFrame) -> dict[str, float]:
+    """Scores of what is not judged: never detected."""
+    return {label: -np.inf for label in labels if label not in table}
 
 
 def _warn_of_lengths(tables: Mapping[str, pd.DataFrame], reference: Reference) -> None:
@@ -302,6 +330,20 @@ def _add_psds(
         results[f"{key}_ci"] = _interval(areas.value)
         if key == "psds1":
             results["psds1_mean_ci"] = _interval(areas.mean)
+
+
+def _add_segment_figures(
+    results: dict[str, Any], segments: list[Segments], united: Reference, weights: np.ndarray
+) -> None:
+    whole, drawn = (segment_figures(segments, each) for each in (np.ones((1, len(united.clips))), weights))
+    with np.errstate(invalid="ignore"):  # a resample without any event
+        means = np.nansum(drawn, axis=2) / (~np.isnan(drawn)).sum(axis=2)
+    for place, (key, class_key) in enumerate((("mpauc", "pauc"), ("segment_f1_optimal", "segment_f1_optimal"))):
+        for label, value in zip(united.labels, whole[place][0].tolist()):
+            results["per_class"][label][class_key] = value
+        results[key] = float(whole[place].mean())
+        if len(weights):
+            results[f"{key}_ci"] = _interval(means[place])
 
 
 def _f1(

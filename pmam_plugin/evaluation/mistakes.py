@@ -157,12 +157,12 @@ def operating_curves(
         (part for _, part in score_intervals(tables, united.clips, united.labels)), united, [_HALF]
     )
     total = united.counts.sum(axis=0)
-    hours = float(united.durations.sum()) / SECONDS_PER_HOUR
+    hours = united.seconds.sum(axis=0) / SECONDS_PER_HOUR
     curves = {}
     for number, (label, change) in enumerate(zip(united.labels, changes)):
         level = change.score[change.last]
         found = np.cumsum(change.found)[change.last] / total[number]
-        wrong = np.cumsum(change.wrong)[change.last] / hours
+        wrong = np.cumsum(change.wrong)[change.last] / hours[number]
         # Halfway to the next lower score, and nothing at all above the highest.
         lower = np.append(level[1:], 0.0)
         threshold, below = np.append(1.0, (level + lower) / 2), np.append(np.inf, level)

@@ -146,16 +146,18 @@ def resampled_areas(
         progress: called with the number of resamples done.
     """
     scenario = scenario.for_classes(len(reference.labels))
-    events, seconds = _per_clip(reference)
+    events, seconds = reference.counts.astype(np.float64), reference.event_seconds
+    corpora, of = np.unique(reference.judged, axis=1, return_inverse=True)  # alike for most classes
+    of = of.ravel()
     value, mean = np.full(len(weights), np.nan), np.full(len(weights), np.nan)
     classes = np.full((len(weights), len(reference.labels)), np.nan)
     for index, weight in enumerate(weights.astype(np.float64)):
-        count, covered = weight @ events, weight @ seconds
-        per_hour = SECONDS_PER_HOUR / (weight @ reference.durations)
-        factors = scenario.cross_trigger_weight / np.maximum(covered, 1e-12) / max(len(changes) - 1, 1)
+        count, covered = weight @ events, (weight * corpora.T) @ seconds
+        per_hour = SECONDS_PER_HOUR / np.maximum((weight * corpora.T) @ reference.durations, 1e-12)
         curves = []
         for label in np.flatnonzero(count).tolist():
-            curve = _curve(changes[label], weight, count[label], factors, per_hour)
+            factors = scenario.cross_trigger_weight / np.maximum(covered[of[label]], 1e-12) / max(len(changes) - 1, 1)
+            curve = _curve(changes[label], weight, count[label], factors, per_hour[of[label]])
             classes[index, label] = _area(*curve)
             curves.append(curve)
         if curves:
@@ -201,15 +203,6 @@ def _area(rate: np.ndarray, ratio: np.ndarray) -> float:
 def class_areas(changes: Sequence[Changes], reference: Reference, scenario: Scenario) -> np.ndarray:
     """Area under the curve of each class over the whole set, ``(classes,)``."""
     return resampled_areas(changes, reference, scenario, np.ones((1, len(reference.clips)))).classes[0]
-
-
-def _per_clip(reference: Reference) -> tuple[np.ndarray, np.ndarray]:
-    """Number of events and their seconds, ``(clips, classes)`` each."""
-    shape = (len(reference.clips), len(reference.labels))
-    events = reference.events
-    length = events.offset - events.onset
-    seconds = np.bincount(events.column(shape[1]), length, minlength=shape[0] * shape[1]).reshape(shape)
-    return reference.counts.astype(np.float64), seconds
 
 
 def _intersection_psds() -> Callable[..., Any]:

@@ -82,12 +82,15 @@ class Reference:
         labels: the classes.
         durations: seconds of every clip, ``(clips,)``.
         events: the ground truth as annotated.
+        judged: which classes are looked for in which clips, ``(clips, classes)`` bool: those that the clip's corpus
+            annotates. What is detected of the others is neither right nor wrong.
     """
 
     clips: tuple[str, ...]
     labels: tuple[str, ...]
     durations: np.ndarray
     events: EventArray
+    judged: np.ndarray
 
     @classmethod
     def from_tables(
@@ -122,13 +125,25 @@ class Reference:
         clips = tuple(sorted(seconds))
         ends = np.array([seconds[clip] for clip in clips])
         array = event_array(events, clips, labels, "the ground truth", ends if fitted else None)
-        return cls(clips, labels, ends, array)
+        return cls(clips, labels, ends, array, np.ones((len(clips), len(labels)), dtype=bool))
 
     @cached_property
     def counts(self) -> np.ndarray:
         """Ground-truth events per clip and class, ``(clips, classes)``."""
         shape = (len(self.clips), len(self.labels))
         return np.bincount(self.events.column(shape[1]), minlength=shape[0] * shape[1]).reshape(shape)
+
+    @cached_property
+    def event_seconds(self) -> np.ndarray:
+        """Seconds of ground-truth events per clip and class, ``(clips, classes)``."""
+        shape, events = self.judged.shape, self.events
+        length = events.offset - events.onset
+        return np.bincount(events.column(shape[1]), length, minlength=shape[0] * shape[1]).reshape(shape)
+
+    @cached_property
+    def seconds(self) -> np.ndarray:
+        """Seconds in which each class is judged, ``(clips, classes)``."""
+        return self.durations[:, None] * self.judged
 
     def for_intersection(self) -> Reference:
         """The same set with overlapping events united and classes without any event left out.
@@ -148,7 +163,7 @@ class Reference:
         renumbered = np.cumsum(present) - 1
         events = EventArray(events.clip, renumbered[events.label], events.onset, events.offset)
         labels = tuple(label for label, there in zip(self.labels, present) if there)
-        return Reference(self.clips, labels, self.durations, events)
+        return Reference(self.clips, labels, self.durations, events, self.judged[:, present])
 
 
 def event_array(

@@ -17,6 +17,7 @@ from pmam_plugin import processes
 from pmam_plugin.checkpoints import save_model
 from pmam_plugin.checkpoints.folder import model_config
 from pmam_plugin.config import configurable, rebuilt
+from pmam_plugin.data import Prepared
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import evaluate_events, evaluate_scores, tune_segments, tune_thresholds, write_scores
 from pmam_plugin.files import write_json
@@ -36,18 +37,18 @@ Scored = dict[str, ScoredClip]
 """A model's scores of a set of clips, by clip."""
 
 
-def clip_tables(scored: Scored, labels: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Clip-level scores as tables of one row."""
+def clip_tables(scored: Scored, labels: Sequence[str], data: Prepared) -> dict[str, pd.DataFrame]:
+    """Clip-level scores as tables of one row, with the classes that are judged in the clip."""
     ends = {name: float(clip.table["offset"].iloc[-1]) for name, clip in scored.items()}
     return {
-        name: pd.DataFrame([[0.0, ends[name], *clip.clips]], columns=["onset", "offset", *labels])
+        name: data.judged(name, pd.DataFrame([[0.0, ends[name], *clip.clips]], columns=["onset", "offset", *labels]))
         for name, clip in scored.items()
     }
 
 
-def processed(scored: Scored, postprocessing: PostProcessing) -> dict[str, pd.DataFrame]:
-    """Post-processed tables; the weak mask is part of the scores already."""
-    return {name: postprocessing.filtered(clip.table) for name, clip in scored.items()}
+def processed(scored: Scored, postprocessing: PostProcessing, data: Prepared) -> dict[str, pd.DataFrame]:
+    """Post-processed tables of the classes that are judged in each clip; the weak mask is in the scores already."""
+    return {name: data.judged(name, postprocessing.filtered(clip.table)) for name, clip in scored.items()}
 
 
 GROUPS = {"filters": "test", "segments": "segments"}
@@ -223,7 +224,7 @@ class Evaluate:
     ) -> dict[str, Any]:
         labels = list(self.model.labels)
         return evaluate_scores(
-            processed(scored, postprocessing),
+            processed(scored, postprocessing, context.data),
             context.data.events(subset),
             context.data.durations(subset),
             labels,
@@ -253,7 +254,7 @@ class Evaluate:
         if self.thresholds == "fixed" or not selection:
             return postprocessing
         events, durations = context.data.events("selection"), context.data.durations("selection")
-        tables = processed(selection, postprocessing)
+        tables = processed(selection, postprocessing, context.data)
         return rebuilt(postprocessing, threshold=tune_thresholds(tables, events, durations, list(self.model.labels)))
 
     def _clip_threshold(self, context: RunContext, selection: Scored) -> PerClass:
@@ -261,11 +262,11 @@ class Evaluate:
             return 0.5
         events, durations = context.data.events("selection"), context.data.durations("selection")
         labels = list(self.model.labels)
-        return tune_thresholds(clip_tables(selection, labels), events, durations, labels, measure="clip")
+        return tune_thresholds(clip_tables(selection, labels, context.data), events, durations, labels, measure="clip")
 
     def _with_boxes(self, context: RunContext, selection: Scored) -> PostProcessing:
         weak_masked = rebuilt(self.scoring.postprocessing, median_seconds=0.0)
-        tables = processed(selection, weak_masked)
+        tables = processed(selection, weak_masked, context.data)
         segments = tune_segments(
             tables, context.data.events("selection"), context.data.durations("selection"), list(self.model.labels)
         )
@@ -280,7 +281,7 @@ class Evaluate:
         result: dict[str, Any],
     ) -> None:
         if scored:
-            write_scores(context.folder / "scores", processed(scored, postprocessing))
+            write_scores(context.folder / "scores", processed(scored, postprocessing, context.data))
         stages = {record.stage: {"seconds": record.seconds, **record.notes} for record in context.records}
         write_json(context.folder / "metrics.json", {**result, "stages": stages})
         figures = result[GROUPS[result["selected_processing"]]].get(result["selected"], {})

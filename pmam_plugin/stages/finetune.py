@@ -139,14 +139,13 @@ class FineTune:
 
         def score(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
             events, durations = context.data.events("selection"), context.data.durations("selection")
-            processed = {clip: self.scoring.postprocessing.filtered(table) for clip, table in tables.items()}
+            filtered = self.scoring.postprocessing.filtered
+            processed = {clip: context.data.judged(clip, filtered(table)) for clip, table in tables.items()}
             known = {clip: durations[clip] for clip in processed}
             result = evaluate_scores(processed, events[events.filename.isin(known)], known, labels, bootstrap=0)
             chosen = [float(result[metric]) for metric in self.selection_metrics]
-            return {
-                "selection": sum(chosen) / len(chosen),
-                **{name: float(result[name]) for name in ("psds1_mean", "psds1", "psds2", "event_f1_macro")},
-            }
+            shown = dict.fromkeys(("psds1_mean", "psds1", "psds2", "event_f1_macro", *self.selection_metrics))
+            return {"selection": sum(chosen) / len(chosen), **{name: float(result[name]) for name in shown}}
 
         return score
 

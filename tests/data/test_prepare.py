@@ -6,6 +6,7 @@ import unicodedata
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
@@ -463,7 +464,8 @@ def test_several_corpora_are_one_whose_clips_know_which_classes_they_speak_of(tm
     assert "notes: has no audio/" in caplog.text
     assert class_list(root) == list(data.labels) == ["Cat", "Dog", "Tram"]
     assert data.annotated == {"home": ["Cat", "Dog"], "street": ["Dog", "Tram"]}
-    assert data.classes_of("street/cafe/s1_0.000_1.000") == ["Dog", "Tram"]
+    scores = pd.DataFrame([[0.0, 1.0, 0.1, 0.2, 0.3]], columns=["onset", "offset", *data.labels])
+    assert list(data.judged("street/cafe/s1_0.000_1.000", scores)) == ["onset", "offset", "Dog", "Tram"]
     assert data.counts == {"strong": 8 + 24, "weak": 4 + 1, "unlabelled": 5, "selection": 2 + 6, "test": 3}
     assert data.report["selection"] == "home: held out of strong, street: held out of strong"
     assert data.report["subsets"]["street/weak"]["unlisted"] == 9

@@ -18,7 +18,7 @@ from tests.evaluation.examples import LABELS, events_table, random_set, scores_t
 from tests.support import shared
 
 KEYS = {
-    *("psds1", "psds1_mean", "psds2", "clip_f1_macro"),
+    *("psds1", "psds1_mean", "psds2", "clip_f1_macro", "mpauc", "segment_f1_optimal"),
     *("event_f1_macro", "event_f1_micro", "segment_f1_macro", "segment_f1_micro"),
 }
 

@@ -28,7 +28,9 @@ def test_low_clip_scores_count_only_where_thresholds_are_tuned(thresholds: str, 
         [(f"{clip}.wav", 1.0, 2.0, label) for clip, label in present.items()],
         columns=["filename", "onset", "offset", "event_label"],
     )
-    data = SimpleNamespace(events=lambda _: events, durations=lambda _: dict.fromkeys(present, 10.0))
+    data = SimpleNamespace(
+        events=lambda _: events, durations=lambda _: dict.fromkeys(present, 10.0), judged=lambda _, scores: scores
+    )
     context = SimpleNamespace(data=data, seed=0)
     stage = Evaluate(SimpleNamespace(labels=labels), Scoring(), thresholds=thresholds)  # type: ignore[arg-type]
     limits = stage._clip_threshold(context, scored)  # type: ignore[arg-type]
@@ -57,7 +59,10 @@ def clip_scores_and_truth(seed: int) -> tuple[dict[str, ScoredClip], pd.DataFram
 def test_the_model_folder_carries_what_scores_best_on_selection(monkeypatch, tmp_path, segments, expected):
     scored, events = clip_scores_and_truth(0)
     data = SimpleNamespace(
-        events=lambda _: events, durations=lambda _: dict.fromkeys(scored, 10.0), has_events=lambda _: True
+        judged=lambda _, scores: scores,
+        events=lambda _: events,
+        durations=lambda _: dict.fromkeys(scored, 10.0),
+        has_events=lambda _: True,
     )
     context = SimpleNamespace(data=data, seed=0, folder=tmp_path)
     stage = Evaluate(SimpleNamespace(labels=["Cat"]), Scoring(), segments, bootstrap=0)  # type: ignore[arg-type]
@@ -117,7 +122,10 @@ def test_a_models_own_events_are_scored_by_the_published_protocol(monkeypatch, t
         [(name, 1.5, 2.5, "cat") for name in clips], columns=["filename", "onset", "offset", "event_label"]
     )
     data = SimpleNamespace(
-        events=lambda _: events, durations=lambda _: dict.fromkeys(clips, 4.0), has_events=lambda name: name == "test"
+        judged=lambda _, scores: scores,
+        events=lambda _: events,
+        durations=lambda _: dict.fromkeys(clips, 4.0),
+        has_events=lambda name: name == "test",
     )
     context = SimpleNamespace(data=data, seed=0, folder=tmp_path, device=torch.device("cpu"), encoded=None)
     scoring = Scoring(PostProcessing(threshold=0.59))
