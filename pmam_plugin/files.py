@@ -18,9 +18,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; on success it is flushed and renamed, on failure removed.
 
     Raises:
-        InputError: the disk is full or the folder cannot be written.
+        InputError: the disk is full, the folder cannot be written, or ``path`` is a folder or a device.
     """
-    target = Path(path)
+    target = _file_to_write(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(
@@ -50,17 +50,22 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """See before long work that a file can be written at its end; makes its folder.
 
     Raises:
-        InputError: the folder cannot be made or written, or ``path`` is a folder.
+        InputError: the folder cannot be made or written, or ``path`` is a folder or a device.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise InputError(f"{target}: is a folder; give the name of a file")
+    target = _file_to_write(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
+
+
+def _file_to_write(path: str | os.PathLike[str]) -> Path:
+    target = Path(path)
+    if os.path.exists(target) and not target.is_file():  # which renaming would replace: /dev/null, say
+        raise InputError(f"{target}: is {'a folder' if target.is_dir() else 'no file'}; give the name of a file")
+    return target
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -34,23 +34,11 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
 def test_what_cannot_be_written_is_found_before_the_work(tmp_path):
     check_writable(tmp_path / "new/x.json")
     assert os.listdir(tmp_path / "new") == []
-    with pytest.raises(InputError, match=r"new: is a folder"):
-        check_writable(tmp_path / "new")
     (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")  # stands for devices, which root could replace by files
     for write in (check_writable, lambda path: write_json(path, {})):
+        for name, what in (("new", "a folder"), ("pipe", "no file")):
+            with pytest.raises(InputError, match=f"{name}: is {what}; give the name of a file"):
+                write(tmp_path / name)
         with pytest.raises(InputError, match=r"file/x\.json: cannot be written \(.*\); choose another folder"):
             write(tmp_path / "file/x.json")
-
-
-def test_missing_and_broken_json_name_the_file(tmp_path):
-    with pytest.raises(InputError, match=r"none\.json: no such file"):
-        read_json(tmp_path / "none.json")
-    (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(InputError, match=r"bad\.json: not valid JSON"):
-        read_json(tmp_path / "bad.json")
-    (tmp_path / "deep.json").write_text("[" * 100_000)
-    with pytest.raises(InputError, match=r"deep\.json: not valid JSON"):
-        read_json(tmp_path / "deep.json")
-    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match=r"bytes\.json: not valid JSON"):
-        read_json(tmp_path / "bytes.json")

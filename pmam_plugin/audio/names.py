@@ -151,8 +151,22 @@ def find_audio(folder: str | os.PathLike[str]) -> dict[str, Path]:
     Raises:
         InputError: a folder cannot be looked into.
     """
+    files = files_below(folder)
+    found = {name: path for name, path in files.items() if not is_hidden(path.name) and has_audio_ending(path.name)}
+    _tell_passed_over(folder, (name for name in files if name not in found), set(map(clip_name, found)))
+    return found
+
+
+def files_below(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """All files below a folder, links followed once; what lies in hidden and system folders is left out.
+
+    Returns:
+        Relative path with forward slashes -> path, sorted.
+
+    Raises:
+        InputError: a folder cannot be looked into.
+    """
     found: dict[str, Path] = {}
-    others: list[str] = []
     visited: set[str] = set()
     for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         if os.path.realpath(parent) in visited:
@@ -160,13 +174,7 @@ def find_audio(folder: str | os.PathLike[str]) -> dict[str, Path]:
             continue
         visited.add(os.path.realpath(parent))
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        for name in names:
-            path = Path(parent, name)
-            if not is_hidden(name) and has_audio_ending(name):
-                found[path.relative_to(folder).as_posix()] = path
-            elif _passed_over(name):
-                others.append(path.relative_to(folder).as_posix())
-    _tell_passed_over(folder, others, set(map(clip_name, found)))
+        found |= {Path(parent, name).relative_to(folder).as_posix(): Path(parent, name) for name in names}
     return dict(sorted(found.items()))
 
 
@@ -248,6 +256,9 @@ def _expand(base: Path, parts: tuple[str, ...]) -> Iterator[Path]:
 def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
+    except PermissionError as error:
+        _refuse(error)
+        raise
     except OSError:
         return []
 

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from pmam_plugin import __version__
-from pmam_plugin.errors import InputError
+from pmam_plugin.errors import InputError, told
 
 app = typer.Typer(
     name="pmam",
@@ -36,10 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="pmam")
     except (InputError, OSError) as error:
-        reason = str(error)
-        if isinstance(error, OSError) and error.filename is not None:
-            reason = f"{error.filename}: {error.strerror}"
-        sys.stderr.write(f"error: {' '.join(reason.split())}\n")
+        sys.stderr.write(f"error: {told(error) or error}\n")
         sys.exit(1)
 
 

@@ -94,11 +94,15 @@ def detect(
         raise InputError(f"--format {form}: has no effect without --out; name the file to write")
     chosen = None if out is None else "tsv" if out.is_dir() and form is None else format_named(form, out)
     for path in (out, report, counts):
-        if path is not None and not (path is out and out.is_dir()):
-            check_writable(path)
+        if path is not None:
+            check_writable(path / "events" if path is out and out.is_dir() else path)
     files = find_recordings(inputs)
+    for path in (out, report, counts):
+        if path is not None and os.path.realpath(path) in {os.path.realpath(file) for file in files}:
+            raise InputError(f"{path}: is one of the recordings; give another file to write")
     if scores is not None:
         check_score_names(files.values())
+        check_writable(scores / "scores.tsv")
     if model is None:
         model = BUILTIN
     detector = SoundEventDetector.from_pretrained(model, revision, device, precision=precision)

@@ -29,8 +29,10 @@ def export(
     from rich.console import Console
 
     from pmam_plugin.checkpoints import load_model
+    from pmam_plugin.files import check_writable
     from pmam_plugin.inference.export import export_onnx
 
+    check_writable(onnx)
     loaded = load_model(model, revision)
     with Console(stderr=True).status("tracing the model, then comparing it"):
         path = export_onnx(loaded, onnx)

@@ -81,6 +81,7 @@ def suggest(
 
     from pmam_plugin.audio.names import find_audio
     from pmam_plugin.errors import InputError
+    from pmam_plugin.files import check_writable
     from pmam_plugin.inference import SoundEventDetector
     from pmam_plugin.inference.suggestion import suggest_passages
     from pmam_plugin.tables import write_events
@@ -89,8 +90,11 @@ def suggest(
 
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name one that holds recordings")
+    if out.resolve() == folder.resolve():
+        raise InputError(f"{out}: suggestions would replace the labels that lie there; give another folder")
     files = {str(path): name for name, path in find_audio(folder).items()}
     chosen = format_named(form, out)
+    check_writable(out / "ranking.tsv")
     detector = SoundEventDetector.from_pretrained(model, device=device)
     columns = (TextColumn("listening"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -107,7 +111,6 @@ def suggest(
         for rank, passage in enumerate(passages, 1)
     ]
     table = pd.DataFrame(rows, columns=["filename", "onset", "offset", "event_label", "score"])
-    out.mkdir(parents=True, exist_ok=True)
     write_events(out / "ranking.tsv", table)
     for name, part in table.groupby("filename"):
         write_annotations(f"{out}/", Annotations(part.reset_index(drop=True), {str(name): None}), chosen)

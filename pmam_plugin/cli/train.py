@@ -67,6 +67,7 @@ def train(
 
 def _log_to(file: Path) -> None:
     """Everything into a file, and only what a person should know to the terminal."""
+    logging.raiseExceptions = False  # a full disk is said once, by what cannot be written
     root = logging.getLogger()
     for handler in root.handlers:
         handler.setLevel(logging.WARNING)

@@ -14,7 +14,7 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 
-from pmam_plugin.audio.names import is_hidden, relative_path
+from pmam_plugin.audio.names import files_below, is_hidden, relative_path
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
 from pmam_plugin.tables import read_events
@@ -74,9 +74,9 @@ def read_scores(folder: str | PathLike[str], progress: Progress | None = None) -
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder; give the folder that the scores were written to")
     files = {
-        file.relative_to(folder).as_posix()[: -len(".tsv")]: file
-        for file in sorted(Path(folder).rglob("*.tsv"))
-        if file.is_file() and not is_hidden(file.relative_to(folder))
+        name.removesuffix(".tsv"): file
+        for name, file in files_below(folder).items()
+        if name.endswith(".tsv") and not is_hidden(file.name)
     }
     if not files:
         raise InputError(f"{folder}: holds no <clip>.tsv; give the folder that the scores were written to")

@@ -8,6 +8,7 @@ mixture fitted to the frame embeddings of the recordings themselves: a passage i
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +24,14 @@ from pmam_plugin.inference.long_audio import Cutter, Grid, Window
 from pmam_plugin.inference.scoring import Scorer
 from pmam_plugin.postprocessing.per_class import per_class
 
+logger = logging.getLogger(__name__)
+
 _FRAMES = 20_000  # frames that the mixture is fitted to
 _ENOUGH_FRAMES = 20  # frames per prototype
+
+
+class _NoEmbeddings(InputError):
+    """Of the model, whatever the recording."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,8 @@ def suggest_passages(
         progress: called with the recordings done, and all.
 
     Raises:
-        InputError: no recordings, one that cannot be read, or settings that choose nothing.
+        InputError: no recordings, none that can be read, or settings that choose nothing. One that cannot be read is
+            logged, and does not stop the rest.
     """
     if not recordings:
         raise InputError("no recordings to choose passages from; name a folder that holds some")
@@ -81,9 +89,15 @@ def suggest_passages(
     found: list[Passage] = []
     embeddings: list[np.ndarray] = []
     for done, path in enumerate(recordings, 1):
-        for passage, frames in _passages(detector, scorer, path, seconds):
-            found.append(passage)
-            embeddings.append(frames)
+        try:
+            heard = list(_passages(detector, scorer, path, seconds))
+        except InputError as error:
+            if isinstance(error, _NoEmbeddings) or (done == len(recordings) and not found):
+                raise
+            logger.warning("left out: %s", error)
+            continue
+        found += [passage for passage, _ in heard]
+        embeddings += [frames for _, frames in heard]
         if progress is not None:
             progress(done, len(recordings))
     profiles = _profiles(embeddings, prototypes, seed)
@@ -112,7 +126,8 @@ def _passages(
     while batch := list(itertools.islice(windows, detector.batch_size)):
         detection = scorer.forward(batch)
         if detection.embedding is None:
-            raise InputError(f"{type(detector.model).__name__} has no frame embeddings to tell passages apart by")
+            name = type(detector.model).__name__
+            raise _NoEmbeddings(f"{name} has no frame embeddings to tell passages apart by; give a frame-based model")
         scores = scorer.masked(detection, batch)
         for row, window in enumerate(batch):
             embedding = detection.embedding[row].float().cpu().numpy()

@@ -22,6 +22,7 @@ from pmam_plugin.config import rebuilt
 from pmam_plugin.data.annotated import LaidOut, lay_out
 from pmam_plugin.data.survey import Survey, describe_survey, survey_folder
 from pmam_plugin.encoders.frozen import FrozenEncoder
+from pmam_plugin.errors import InputError, told
 from pmam_plugin.files import write_text
 from pmam_plugin.inference.encoded import EncodedWindows
 from pmam_plugin.report.page import duration_text
@@ -30,7 +31,6 @@ from pmam_plugin.stages.experiment import (
     build_experiment,
     described,
     experiment_file,
-    first_input_error,
     lay_over,
     read_experiment,
 )
@@ -330,5 +330,5 @@ class _Run:
         try:
             return build_experiment(text, str(self.file))
         except Exception as error:
-            reason = first_input_error(error)
-            raise reason or error from None
+            reason = told(error)
+            raise InputError(reason) if reason else error from None

@@ -76,15 +76,6 @@ def experiment_file(name: str) -> Path:
     return Path(__file__).resolve().parents[1] / "hparams" / name
 
 
-def first_input_error(error: BaseException | None) -> InputError | None:
-    """The sentence meant for the user in what HyperPyYAML wraps around what constructors raise, if there is one."""
-    while error is not None:
-        if isinstance(error, InputError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
-
-
 def lay_over(base: str, changes: str, source: str, may_add: bool = True, final: bool = True) -> str:
     """Text of ``base`` with ``changes`` made to it, as the module's rules say.
 

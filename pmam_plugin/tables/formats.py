@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from pmam_plugin.audio.names import clip_name, is_hidden, relative_path
+from pmam_plugin.audio.names import clip_name, files_below, is_hidden, relative_path
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
 from pmam_plugin.tables import columns, documents, textgrid, tracks
@@ -148,11 +148,8 @@ def read_annotations(
 
 def label_files(folder: Path) -> list[Path]:
     """Files of a folder, searched in depth, whose ending labels have; hidden ones are passed over."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in _READABLE and not is_hidden(file.relative_to(folder)) and file.is_file()
-    )
+    files = files_below(folder).values()
+    return sorted(file for file in files if file.suffix.lower() in _READABLE and not is_hidden(file.name))
 
 
 def read_within(folder: Path, file: Path, name: str | None = None, label_column: str | None = None) -> Annotations:

@@ -26,14 +26,13 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
 
-from pmam_plugin.errors import InputError
+from pmam_plugin.errors import InputError, told
 from pmam_plugin.files import write_text
 from pmam_plugin.stages import RunContext, refuse_changes, run_stages, summary_table, without
 from pmam_plugin.stages.arguments import quote_paths
 from pmam_plugin.stages.experiment import (
     build_experiment,
     described,
-    first_input_error,
     lay_over,
     read_experiment,
 )
@@ -113,7 +112,7 @@ def main(arguments: list[str]) -> int:
         run_on_main(write_text, [Path(hparams["output_folder"]) / "hyperparams.yaml", text])
         run_stages(stages, context, overwrite)
     except Exception as error:
-        reason = first_input_error(error)
+        reason = told(error)
         if reason is None:
             raise
         sys.stderr.write(f"error: {reason}\n")

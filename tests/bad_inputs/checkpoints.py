@@ -137,6 +137,7 @@ WEIGHTS = [
     ("folder", "m.pt", {}, "{}/m.pt: is a file of weights, not a model folder; give a folder that training or pmam import-checkpoint wrote"),
     ("folder", "m.zip", lambda path: zipped(path, "m/config.json"), "{}/m.zip: is an archive, not a model folder; unpack it and give the folder inside"),
     ("folder", "m", lambda path: path.symlink_to("nowhere"), "{}/m: is a link that leads nowhere; check what it should lead to"),
+    ("model", "m/config.json", "[" * 100_000, "{}/m/config.json: not valid JSON (...); correct it, or copy it again"),
     ("model", "m/config.json", "{", "{}/m/config.json: not valid JSON (...); correct it, or copy it again"),
     ("model", "m/config.json", "[]", "{}/m/config.json: not the configuration of a model of this package (it needs a 'model' with a 'type'); give a folder that training or pmam import-checkpoint wrote"),
     ("model", "m/config.json", json.dumps(CONFIG | {"format_version": 99}), "{}/m/config.json: format_version 99 is not 1, the one known here; update pmam_plugin"),

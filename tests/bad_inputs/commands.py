@@ -46,4 +46,6 @@ COMMANDS = [
     ("soundscapes {}/a.txt --strong 1", "error: {}/a.txt: is not empty and holds no built-in corpus; choose another folder"),
     ("train {}/none --out {}/out", "error: {}/none: no such folder; name one that holds recordings with their labels beside them"),
     ("train {} --out {}/out", "error: {}: holds no recordings; put them beside their labels (wav, flac, mp3, ogg, ...)"),
+    ("detect {}/a.txt --report {}/a.txt", "error: {}/a.txt: is one of the recordings; give another file to write"),
+    ("label suggest builtin {} {}/s/..", "error: {}/s/..: suggestions would replace the labels that lie there; give another folder"),
 ]

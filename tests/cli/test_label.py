@@ -15,7 +15,9 @@ def run(*arguments: object) -> int:
 
 
 def test_a_folder_of_tracks_becomes_a_table_and_tracks_again(tmp_path, capsys):
-    (tmp_path / "day" / "1").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "day").mkdir()
+    (tmp_path / "day" / "1").symlink_to(tmp_path / "elsewhere")  # links to recordings are followed, so to labels too
     (tmp_path / "day" / "1" / "a.txt").write_text("0.5\t1.25\tDog\n")
     (tmp_path / "day" / "b.txt").write_text("")
     assert run("label", "convert", tmp_path / "day", tmp_path / "e.tsv") == 0
@@ -38,6 +40,7 @@ def test_suggestions_are_tracks_to_open_beside_the_recordings(tmp_path, capsys):
     for number, name in enumerate(("a.wav", "day/b.wav")):
         samples = np.random.default_rng(number).normal(0, 0.1, 4 * 16_000)
         soundfile.write(tmp_path / "in" / name, samples, 16_000)
+    (tmp_path / "in" / "bad.wav").write_bytes(b"broken")  # does not stop the rest
     out = tmp_path / "out"
     assert run("label", "suggest", tmp_path / "model", tmp_path / "in", out, "--minutes", 0.1, "--seconds", 1) == 0
     assert "6 passages, 0.1 minutes, of 2 recordings" in capsys.readouterr().out
