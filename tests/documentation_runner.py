@@ -1,6 +1,4 @@
-"""Runs the documentation's code blocks; a process that reads one job per line and answers with one line.
-
-Everything is imported once, then every page runs in a fork: as independent as a process of its own, and there at once.
+"""Runs the documentation's code blocks: every page as independent as in a process of its own, and there at once.
 
 What runs as it stands: Python and YAML blocks (YAML is built by HyperPyYAML), ``pmam``, other Python scripts, plain
 shell commands. What would take minutes runs small:
@@ -18,9 +16,9 @@ shell commands. What would take minutes runs small:
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import io
-import json
+import multiprocessing
 import os
 import re
 import runpy
@@ -28,6 +26,8 @@ import shutil
 import subprocess
 import sys
 import traceback
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -199,44 +199,64 @@ def load_recipe() -> Any:
     return module
 
 
-def run_page(job: dict[str, Any], answer: int) -> None:
-    """In a fork: run a job's blocks, writing what became of each into the file descriptor ``answer``."""
+def run_page(blocks: list[Block], name: str, folder: Path, whole: bool) -> list[dict[str, Any]]:
+    """Run a page's blocks here; see :class:`Runner`."""
     import torch
 
     torch.set_num_threads(2)
-    os.chdir(job["folder"])
-    page, results = Page(job["name"], job.get("whole", False)), []
-    for block in job["blocks"]:
+    os.chdir(folder)
+    page, results = Page(name, whole), []
+    for block in blocks:
         output, error = io.StringIO(), None
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             try:
-                page.run(Block(**block))
+                page.run(block)
             except BaseException:
                 error = traceback.format_exc()
-        results.append({"line": block["line"], "error": error, "output": output.getvalue()[-4000:]})
+        results.append({"line": block.line, "error": error, "output": output.getvalue()[-4000:]})
         if error is not None:
             break
-    os.write(answer, (json.dumps(results) + "\n").encode())
+    return results
 
 
-def main() -> None:
-    """Import, then fork for every job."""
-    # Blocks and what they start may write to file descriptor 1; answers go where it led.
-    answer = os.dup(1)
-    os.dup2(2, 1)
+def fork(*job: Any) -> list[dict[str, Any]]:
+    """:func:`run_page` in a fork of this process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        return pool.submit(run_page, *job).result()
+
+
+def import_all() -> None:
+    """What the pages need, once for all of them."""
     for name in IMPORTS.split():
         importlib.import_module(name)
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            with contextlib.suppress(BaseException):
-                run_page(json.loads(line), answer)
-                os._exit(0)
-            os._exit(1)
-        _, status = os.waitpid(child, 0)
-        if status:
-            os.write(answer, (json.dumps([{"line": 0, "error": f"died: {status}", "output": ""}]) + "\n").encode())
 
 
-if __name__ == "__main__":
-    main()
+class Runner:
+    """A process with all imports done, and a fork of it for every page: a fresh interpreter in no time.
+
+    Args:
+        environment: of that process.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=import_all)
+        with mock.patch.dict(os.environ, environment):
+            self._pool.submit(int)  # starts the process, which inherits the environment as it is now
+
+    def __call__(self, blocks: list[Block], name: str, folder: Path, whole: bool = False) -> list[dict[str, Any]]:
+        """Run blocks one after the other in one namespace; ends at the first that fails.
+
+        Args:
+            blocks: of one page.
+            name: of the page, for tracebacks.
+            folder: working directory.
+            whole: run recipes to their end.
+
+        Returns:
+            For every block that was started ``line, error, output``; ``error`` is None or a traceback.
+        """
+        return self._pool.submit(fork, blocks, name, folder, whole).result()
+
+    def close(self) -> None:
+        """End the process."""
+        self._pool.shutdown()

@@ -10,20 +10,24 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
-import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from unittest import mock
-from urllib.parse import unquote, urlsplit
+
+from werkzeug import Request, Response
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, Rule
+from werkzeug.serving import make_server
 
 WRITE, READ = "hf_write", "hf_read"
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
 
 @dataclass
@@ -49,8 +53,38 @@ class Repository:
         return dict(self.commits).get(self.resolve(revision) or "", {})
 
 
+class Refused(HTTPException):
+    """An answer that is a fault, as the Hub words it."""
+
+    def __init__(self, status: int, message: str, code: str | None = None) -> None:
+        headers = {"X-Error-Message": message} if code is None else {"X-Error-Code": code}
+        super().__init__(response=answer({"error": message}, status, headers))
+
+
+def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(json.dumps(content), status, headers, mimetype="application/json")
+
+
+def may_write(request: Request) -> None:
+    token = token_of(request)
+    if token == READ:
+        raise Refused(403, "you need write permission")
+    if token != WRITE:
+        raise Refused(401, "Invalid credentials in Authorization header" if token else "Invalid username or password.")
+
+
+def token_of(request: Request) -> str:
+    return request.headers.get("Authorization", "").removeprefix("Bearer ")
+
+
+def tag(data: bytes) -> str:
+    return hashlib.sha1(data).hexdigest()
+
+
 class FakeHub:
     """The server; ``with FakeHub() as hub`` runs it in a thread.
+
+    Every route's endpoint is the method that answers it.
 
     Attributes:
         endpoint: its address.
@@ -59,18 +93,29 @@ class FakeHub:
         broken: path of a file whose downloads end after this many bytes, for as many times as are left.
     """
 
+    routes = Map(
+        [
+            Rule("/api/repos/create", endpoint="create", methods=["POST"]),
+            Rule("/api/validate-yaml", endpoint="validate", methods=["POST"]),
+            Rule("/api/models/<org>/<model>/branch/<path:revision>", endpoint="branch", methods=["POST"]),
+            Rule("/api/models/<org>/<model>/preupload/<path:revision>", endpoint="preupload", methods=["POST"]),
+            Rule("/<org>/<model>.git/info/lfs/objects/batch", endpoint="batch", methods=["POST"]),
+            Rule("/lfs/<oid>", endpoint="upload", methods=["PUT"]),
+            Rule("/lfs/<oid>/verify", endpoint="verify", methods=["POST"]),
+            Rule("/api/models/<org>/<model>/commit/<path:revision>", endpoint="commit", methods=["POST"]),
+            Rule("/api/models/<org>/<model>", endpoint="describe"),
+            Rule("/api/models/<org>/<model>/revision/<path:revision>", endpoint="describe"),
+            Rule("/api/models/<org>/<model>/tree/<revision>", endpoint="tree"),
+            Rule("/<org>/<model>/resolve/<revision>/<path:path>", endpoint="resolve"),
+        ]
+    )
+
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.large: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.broken: dict[str, tuple[int, int]] = {}
-        hub = self
-
-        class BoundHandler(Handler):
-            server_hub = hub
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), BoundHandler)
-        self.server.daemon_threads = True
+        self.server = make_server("127.0.0.1", 0, self, threaded=True)
         self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
 
     def __enter__(self) -> FakeHub:
@@ -81,223 +126,117 @@ class FakeHub:
         self.server.shutdown()
         self.server.server_close()
 
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        request = Request(environ)
+        self.requests.append((request.method, request.path))
+        try:
+            name, found = self.routes.bind_to_environ(environ).match()
+            if "org" in found:
+                found["name"] = f"{found.pop('org')}/{found.pop('model')}"
+            response = getattr(self, name)(request, **found)
+        except HTTPException as error:
+            response = error.get_response(environ)
+        return response(environ, start_response)
+
     def add(self, name: str, folder: Path, private: bool = False, **others: bytes) -> str:
         """Put a folder's files into a repository, made if need be; returns the commit."""
         repository = self.repositories.setdefault(name, Repository(private))
         return repository.commit({path.name: path.read_bytes() for path in folder.iterdir()} | others)
 
-
-class Handler(BaseHTTPRequestHandler):
-    """Routes of the protocol; every method ``on_*`` answers one."""
-
-    protocol_version = "HTTP/1.1"
-    server_hub: FakeHub
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self.route("GET")
-
-    def do_HEAD(self) -> None:
-        self.route("HEAD")
-
-    def do_PUT(self) -> None:
-        self.route("PUT")
-
-    def do_POST(self) -> None:
-        self.route("POST")
-
-    def route(self, method: str) -> None:
-        self.path = unquote(urlsplit(self.path).path)
-        self.server_hub.requests.append((method, self.path))
-        length = int(self.headers.get("Content-Length") or 0)
-        self.body = self.rfile.read(length) if length else self.chunks()
-        for verb, pattern, answer in ROUTES:
-            if method in verb and (found := re.fullmatch(pattern, self.path)):
-                return answer(self, **found.groupdict())
-        return self.answer(404, {"error": f"no route {method} {self.path}"})
-
-    def chunks(self) -> bytes:
-        """A body of unknown length."""
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            return b""
-        parts = []
-        while size := int(self.rfile.readline(), 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
-
-    def token(self) -> str:
-        return (self.headers.get("Authorization") or "").removeprefix("Bearer ")
-
-    def may_write(self) -> bool:
-        if self.token() == WRITE:
-            return True
-        if self.token() == READ:
-            self.answer(403, {"error": "forbidden"}, {"X-Error-Message": "you need write permission"})
-        else:
-            text = "Invalid credentials in Authorization header" if self.token() else "Invalid username or password."
-            self.answer(401, {"error": text}, {"X-Error-Message": text})
-        return False
-
-    def repository(self, name: str, revision: str | None = None) -> Repository | None:
-        """The repository if it exists and the token may see it; otherwise answers."""
-        found = self.server_hub.repositories.get(name)
-        if found is None or (found.private and self.token() not in (READ, WRITE)):
-            self.answer(401, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
-            return None
+    def repository(self, request: Request, name: str, revision: str | None = None) -> Repository:
+        """The repository, if it exists and the token may see it."""
+        found = self.repositories.get(name)
+        if found is None or (found.private and token_of(request) not in (READ, WRITE)):
+            raise Refused(401, "Repository not found", "RepoNotFound")
         if revision is not None and found.resolve(revision) is None:
-            self.answer(404, {"error": "Invalid rev id"}, {"X-Error-Code": "RevisionNotFound"})
-            return None
+            raise Refused(404, "Invalid rev id", "RevisionNotFound")
         return found
 
-    def on_create(self) -> None:
-        if not self.may_write():
-            return
-        asked = json.loads(self.body)
+    def create(self, request: Request) -> Response:
+        may_write(request)
+        asked = request.get_json(force=True)
         name = f"{asked.get('organization') or 'me'}/{asked['name']}"
-        known = name in self.server_hub.repositories
+        known = name in self.repositories
         if not known:
             private = asked.get("private") or asked.get("visibility") == "private"
-            self.server_hub.repositories[name] = Repository(bool(private))
-            self.server_hub.repositories[name].commit({".gitattributes": b""})
-        self.answer(409 if known else 200, {"url": f"{self.server_hub.endpoint}/{name}"})
+            self.repositories[name] = Repository(bool(private))
+            self.repositories[name].commit({".gitattributes": b""})
+        return answer({"url": f"{self.endpoint}/{name}"}, 409 if known else 200)
 
-    def on_branch(self, name: str, revision: str) -> None:
-        repository = self.repository(name)
-        if repository is not None and self.may_write():
-            known = revision in repository.references
-            repository.references.setdefault(revision, repository.references["main"])
-            self.answer(409 if known else 200, {})
+    def branch(self, request: Request, name: str, revision: str) -> Response:
+        repository = self.repository(request, name)
+        may_write(request)
+        known = revision in repository.references
+        repository.references.setdefault(revision, repository.references["main"])
+        return answer({}, 409 if known else 200)
 
-    def on_validate(self) -> None:
-        self.answer(200, {"errors": [], "warnings": []})
+    def validate(self, request: Request) -> Response:
+        return answer({"errors": [], "warnings": []})
 
-    def on_preupload(self, name: str, revision: str) -> None:
-        if self.repository(name, revision) is None or not self.may_write():
-            return
-        modes = [
-            {
-                "path": file["path"],
-                "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
-                "shouldIgnore": False,
-                "oid": None,
-            }
-            for file in json.loads(self.body)["files"]
-        ]
-        self.answer(200, {"files": modes})
+    def preupload(self, request: Request, name: str, revision: str) -> Response:
+        self.repository(request, name, revision)
+        may_write(request)
+        paths = [file["path"] for file in request.get_json(force=True)["files"]]
+        modes = {path: "lfs" if path.endswith(".safetensors") else "regular" for path in paths}
+        unlike = {"shouldIgnore": False, "oid": None}
+        return answer({"files": [{"path": path, "uploadMode": mode, **unlike} for path, mode in modes.items()]})
 
-    def on_batch(self, name: str) -> None:
-        if not self.may_write():
-            return
+    def batch(self, request: Request, name: str) -> Response:
+        may_write(request)
         objects = []
-        for wanted in json.loads(self.body)["objects"]:
-            upload = {"href": f"{self.server_hub.endpoint}/lfs/{wanted['oid']}"}
-            verify = {"href": f"{self.server_hub.endpoint}/lfs/{wanted['oid']}/verify"}
-            known = wanted["oid"] in self.server_hub.large
+        for wanted in request.get_json(force=True)["objects"]:
+            upload = {"href": f"{self.endpoint}/lfs/{wanted['oid']}"}
+            verify = {"href": f"{self.endpoint}/lfs/{wanted['oid']}/verify"}
+            known = wanted["oid"] in self.large
             objects.append({**wanted, **({} if known else {"actions": {"upload": upload, "verify": verify}})})
-        self.answer(200, {"transfer": "basic", "objects": objects})
+        return answer({"transfer": "basic", "objects": objects})
 
-    def on_upload(self, oid: str) -> None:
-        whole = hashlib.sha256(self.body).hexdigest() == oid
-        if whole:
-            self.server_hub.large[oid] = self.body
-        self.answer(200 if whole else 400, {})
+    def upload(self, request: Request, oid: str) -> Response:
+        if hashlib.sha256(request.get_data()).hexdigest() != oid:
+            raise Refused(400, "not the announced content")
+        self.large[oid] = request.get_data()
+        return answer({})
 
-    def on_verify(self, oid: str) -> None:
-        self.answer(200 if oid in self.server_hub.large else 404, {})
+    def verify(self, request: Request, oid: str) -> Response:
+        return answer({}, 200 if oid in self.large else 404)
 
-    def on_commit(self, name: str, revision: str) -> None:
-        repository = self.repository(name, revision)
-        if repository is None or not self.may_write():
-            return
+    def commit(self, request: Request, name: str, revision: str) -> Response:
+        repository = self.repository(request, name, revision)
+        may_write(request)
         files: dict[str, bytes] = {}
-        for line in self.body.splitlines():
+        for line in request.get_data().splitlines():
             entry = json.loads(line)
             value = entry["value"]
             if entry["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif entry["key"] == "lfsFile":
-                files[value["path"]] = self.server_hub.large[value["oid"]]
+                files[value["path"]] = self.large[value["oid"]]
         digest = repository.commit(files, revision)
-        url = f"{self.server_hub.endpoint}/{name}/commit/{digest}"
-        self.answer(200, {"commitOid": digest, "commitUrl": url, "success": True})
+        url = f"{self.endpoint}/{name}/commit/{digest}"
+        return answer({"commitOid": digest, "commitUrl": url, "success": True})
 
-    def on_revision(self, name: str, revision: str = "main") -> None:
-        repository = self.repository(name, revision)
-        if repository is not None:
-            files = [{"rfilename": path} for path in repository.content(revision)]
-            self.answer(200, {"id": name, "sha": repository.resolve(revision), "siblings": files, "private": False})
+    def describe(self, request: Request, name: str, revision: str = "main") -> Response:
+        repository = self.repository(request, name, revision)
+        files = [{"rfilename": path} for path in repository.content(revision)]
+        return answer({"id": name, "sha": repository.resolve(revision), "siblings": files, "private": False})
 
-    def on_tree(self, name: str, revision: str) -> None:
-        repository = self.repository(name, revision)
-        if repository is not None:
-            files = repository.content(revision)
-            self.answer(
-                200,
-                [{"type": "file", "path": path, "size": len(data), "oid": tag(data)} for path, data in files.items()],
-            )
+    def tree(self, request: Request, name: str, revision: str) -> Response:
+        files = self.repository(request, name, revision).content(revision).items()
+        return answer([{"type": "file", "path": path, "size": len(data), "oid": tag(data)} for path, data in files])
 
-    def on_resolve(self, name: str, revision: str, path: str) -> None:
-        repository = self.repository(name, revision)
-        if repository is None:
-            return
+    def resolve(self, request: Request, name: str, revision: str, path: str) -> Response:
+        repository = self.repository(request, name, revision)
         data = repository.content(revision).get(path)
         if data is None:
-            return self.answer(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
-        headers = {"ETag": f'"{tag(data)}"', "X-Repo-Commit": str(repository.resolve(revision))}
-        status, start = 200, 0
-        if asked := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or ""):
-            status, start = 206, int(asked[1])
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        return self.send(status, data[start:], headers, self.limit(path))
-
-    def limit(self, path: str) -> int | None:
-        """After how many bytes this download breaks off."""
-        if self.command == "HEAD" or path not in self.server_hub.broken:
-            return None
-        after, times = self.server_hub.broken[path]
-        if times == 0:
-            return None
-        self.server_hub.broken[path] = (after, times - 1)
-        return after
-
-    def answer(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
-        self.send(status, json.dumps(content).encode(), {"Content-Type": "application/json", **(headers or {})})
-
-    def send(self, status: int, data: bytes, headers: dict[str, str], limit: int | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"Accept-Ranges": "bytes", **headers, "Content-Length": str(len(data))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data[:limit])
-        if limit is not None:
-            self.wfile.flush()
-            self.close_connection = True
-
-
-def tag(data: bytes) -> str:
-    return hashlib.sha1(data).hexdigest()
-
-
-NAME = r"(?P<name>[\w.-]+/[\w.-]+)"
-ROUTES: list[tuple[str, str, Callable[..., None]]] = [
-    ("POST", "/api/repos/create", Handler.on_create),
-    ("POST", "/api/validate-yaml", Handler.on_validate),
-    ("POST", f"/api/models/{NAME}/branch/(?P<revision>.+)", Handler.on_branch),
-    ("POST", f"/api/models/{NAME}/preupload/(?P<revision>.+)", Handler.on_preupload),
-    ("POST", rf"/{NAME}\.git/info/lfs/objects/batch", Handler.on_batch),
-    ("PUT", r"/lfs/(?P<oid>\w+)", Handler.on_upload),
-    ("POST", r"/lfs/(?P<oid>\w+)/verify", Handler.on_verify),
-    ("POST", f"/api/models/{NAME}/commit/(?P<revision>.+)", Handler.on_commit),
-    ("GET", f"/api/models/{NAME}", Handler.on_revision),
-    ("GET", f"/api/models/{NAME}/revision/(?P<revision>.+)", Handler.on_revision),
-    ("GET", f"/api/models/{NAME}/tree/(?P<revision>[^/]+)", Handler.on_tree),
-    ("GET HEAD", f"/{NAME}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", Handler.on_resolve),
-]
+            raise Refused(404, "Entry not found", "EntryNotFound")
+        response = Response(data, headers={"X-Repo-Commit": str(repository.resolve(revision))})
+        response.set_etag(tag(data))
+        response.make_conditional(request, accept_ranges=True, complete_length=len(data))
+        after, times = self.broken.get(path, (0, 0))
+        if request.method == "GET" and times:
+            self.broken[path] = (after, times - 1)
+            response.response = [b"".join(response.iter_encoded())[:after]]  # fewer bytes than were announced
+        return response
 
 
 class HubClient:

@@ -24,7 +24,8 @@ from pmam_plugin.cli import app
 from tests.checkpoints.beats_files import SMALL, prefixed, published_tensors
 from tests.checkpoints.test_atst import sed_tensors
 from tests.checkpoints.test_yamnet import write_keras
-from tests.documentation import LANGUAGES, Block, Runner, blocks, commands, pages, prose, words
+from tests.documentation import LANGUAGES, Block, blocks, commands, pages, prose, words
+from tests.documentation_runner import Runner
 from tests.hub_server import WRITE, FakeHub
 from tests.official_passt import OfficialPaSST
 from tests.support import ROOT
