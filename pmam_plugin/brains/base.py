@@ -9,22 +9,17 @@ fast-forwarding any random state. How a batch is divided among processes and pas
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import logging
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import speechbrain as sb
 import torch
-from safetensors.torch import load_file, save_file
-from speechbrain.utils.checkpoints import Checkpointer, mark_as_loader, mark_as_saver, register_checkpoint_hooks
+from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger
@@ -35,163 +30,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pmam_plugin import processes
 from pmam_plugin.brains.frozen import frozen_parts, rest
-from pmam_plugin.brains.optimisation import ParameterGroup, build_groups, clip_gradients
+from pmam_plugin.brains.optimisation import build_groups, clip_gradients
 from pmam_plugin.brains.parts import Division, Rows, whole_batch
-from pmam_plugin.brains.schedules import Constant, Schedule
-from pmam_plugin.config import configurable
-from pmam_plugin.files import atomic_path, write_text
+from pmam_plugin.brains.plan import StageRun, fold_seed
+from pmam_plugin.brains.records import BestWeights, History
+from pmam_plugin.files import write_text
 
 logger = logging.getLogger(__name__)
-
-
-def fold_seed(*parts: object) -> int:
-    """A 63-bit seed that depends on every part and on nothing else (not on the process or the Python version)."""
-    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
-
-
-@configurable
-@dataclass(frozen=True)
-class TrainingPlan:
-    """The budget and the optimiser of one stage.
-
-    Args:
-        epochs: number of epochs.
-        batch: clips of each subset in the batch of an update, all processes and passes together, in this order.
-        groups: learning rates by parameter name, see :class:`ParameterGroup`.
-        schedule: factor on the learning rates.
-        steps_per_epoch: ``"smallest"`` ends an epoch when the subset with the fewest batches has been seen once;
-            a number sets the length. Larger subsets go on where they stopped, so all of their clips are used.
-        max_grad_norm: bound on the global L2 norm of the gradient; None does not clip.
-        validate_every: epochs between validations; the last epoch is always validated.
-        checkpoint_minutes: minutes between checkpoints inside an epoch.
-        betas: AdamW's.
-        log_every: optimiser steps per point of the training curves.
-    """
-
-    epochs: int
-    batch: Mapping[str, int]
-    groups: Sequence[ParameterGroup | Sequence[ParameterGroup]]
-    schedule: Schedule = field(default_factory=Constant)
-    steps_per_epoch: str | int = "smallest"
-    max_grad_norm: float | None = 20.0
-    validate_every: int = 1
-    checkpoint_minutes: float = 5.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    log_every: int = 10
-
-
-@dataclass(frozen=True)
-class StageRun:
-    """One stage of one run: what a stage and its Brain share.
-
-    Attributes:
-        name: of the stage; part of every seed.
-        plan: budget and optimiser.
-        folder: checkpoints, logs and best weights.
-        seed: of the run.
-        run_opts: SpeechBrain's run options; ``max_grad_norm`` among them takes the place of the plan's. Beside them
-            ``micro_batch``: clips that pass through the networks at a time; None is all that a process has; and
-            ``stage_minutes``: ends the stage with the last epoch that fits into them (in one process).
-    """
-
-    name: str
-    plan: TrainingPlan
-    folder: Path
-    seed: int
-    run_opts: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def batch_clips(self) -> int:
-        """Clips of a batch of one process, where the data have all subsets of the plan."""
-        return sum(self.plan.batch.values())
-
-    def seed_weights(self) -> None:
-        """Make the weights that are drawn next follow from the run's seed and the stage alone."""
-        torch.manual_seed(fold_seed(self.seed, self.name, "weights"))
-
-
-@register_checkpoint_hooks
-class History:
-    """Curves of a stage: name -> list of (optimiser step, value); part of the checkpoint, so resuming repeats no point.
-
-    Args:
-        log_every: what is observed in that many steps, however many times a step, is averaged to one point.
-    """
-
-    def __init__(self, log_every: int = 10) -> None:
-        self.log_every = log_every
-        self.curves: dict[str, list[list[float]]] = {}
-        self._pending: dict[str, list[float | Tensor]] = {}
-
-    def observe(self, name: str, value: float | Tensor) -> None:
-        """Add one value of a per-step curve; a tensor is read only when its point is due: reading waits for a GPU."""
-        self._pending.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else float(value))
-
-    def close_step(self, step: int) -> None:
-        """End optimiser step ``step`` (the first is 1); every ``log_every`` steps what was observed becomes points."""
-        if step % self.log_every == 0:
-            for name, pending in self._pending.items():
-                self.record(name, step, sum(map(float, pending)) / len(pending))
-            self._pending.clear()
-
-    def record(self, name: str, step: int, value: float) -> None:
-        """Add one point as it is."""
-        self.curves.setdefault(name, []).append([step, float(value)])
-
-    @mark_as_saver
-    def save(self, path: str) -> None:
-        """Write everything as JSON."""
-        pending = {name: [float(value) for value in values] for name, values in self._pending.items()}
-        Path(path).write_text(json.dumps([self.curves, pending]), encoding="utf-8")
-
-    @mark_as_loader
-    def load(self, path: str, end_of_epoch: bool) -> None:
-        """Read what :meth:`save` wrote."""
-        self.curves, self._pending = json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-@register_checkpoint_hooks
-class BestWeights:
-    """Keeps, for each candidate (student, teacher), the weights with the best selection score so far.
-
-    Args:
-        folder: weights go to ``<folder>/best_<candidate>.safetensors``.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.scores: dict[str, float] = {}
-
-    def offer(self, candidate: str, score: float, state: Mapping[str, Tensor]) -> None:
-        """Keep ``state`` if ``score`` is strictly higher than any before it."""
-        if score == score and score > self.scores.get(candidate, -float("inf")):
-            self.scores[candidate] = float(score)
-            if if_main_process():
-                save_tensors(self.path(candidate), state)
-
-    def path(self, candidate: str) -> Path:
-        """Where the weights of ``candidate`` are."""
-        return self.folder / f"best_{candidate}.safetensors"
-
-    def load(self, candidate: str) -> dict[str, Tensor]:
-        """Best weights of ``candidate``."""
-        return load_file(self.path(candidate))
-
-    @mark_as_saver
-    def _save(self, path: str) -> None:
-        Path(path).write_text(json.dumps(self.scores), encoding="utf-8")
-
-    @mark_as_loader
-    def _load(self, path: str, end_of_epoch: bool) -> None:
-        self.scores = json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def save_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write a state dict as safetensors, whole or not at all."""
-    with atomic_path(path) as temporary:
-        # Shared storage (tied or sliced tensors) cannot be written; every tensor gets its own.
-        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, temporary)
 
 
 class StageBrain(sb.Brain):

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.augment import draw_partners
-from pmam_plugin.brains.base import StageBrain, StageRun
+from pmam_plugin.brains.base import StageBrain
 from pmam_plugin.brains.parts import Division, Rows
+from pmam_plugin.brains.plan import StageRun
 from pmam_plugin.brains.schedules import cosine_fall
 from pmam_plugin.data import Batch
 from pmam_plugin.features import FrontEnds

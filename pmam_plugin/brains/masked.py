@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pmam_plugin import processes
-from pmam_plugin.brains.base import StageBrain, StageRun, fold_seed
+from pmam_plugin.brains.base import StageBrain
 from pmam_plugin.brains.parts import Division, Rows
+from pmam_plugin.brains.plan import StageRun, fold_seed
 from pmam_plugin.data import Batch
 from pmam_plugin.losses.prototype import prototype_presence
 from pmam_plugin.models import MaskedModel, MaskedOutput

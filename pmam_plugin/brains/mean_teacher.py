@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from pmam_plugin import processes
 from pmam_plugin.augment import MixPlan
-from pmam_plugin.brains.base import StageBrain, StageRun, fold_seed
+from pmam_plugin.brains.base import StageBrain
 from pmam_plugin.brains.frozen import frozen_parts, rest
 from pmam_plugin.brains.objectives import Objective, StepState
 from pmam_plugin.brains.parts import Division, Rows
+from pmam_plugin.brains.plan import StageRun, fold_seed
 from pmam_plugin.brains.views import Features, Targets, Views
 from pmam_plugin.data import Batch, collate
 from pmam_plugin.encoders import Windows

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pmam_plugin import processes
-from pmam_plugin.brains.base import StageBrain, StageRun
+from pmam_plugin.brains.base import StageBrain
 from pmam_plugin.brains.parts import WHOLE, Division, Rows
+from pmam_plugin.brains.plan import StageRun
 from pmam_plugin.data import Batch
 from pmam_plugin.losses.event_targets import EventTotal
 from pmam_plugin.losses.intervals import box_edges, interval_iou

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from pmam_plugin.brains.base import TrainingPlan
+from pmam_plugin.brains.plan import TrainingPlan
 from pmam_plugin.config import rebuilt
 from pmam_plugin.data.annotated import LaidOut, lay_out
 from pmam_plugin.data.survey import Survey, describe_survey, survey_folder

@@ -7,8 +7,9 @@ from typing import Any
 
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
-from pmam_plugin.brains.base import StageRun, TrainingPlan, save_tensors
 from pmam_plugin.brains.byol import ATSTFrameBrain, ATSTFrameSettings
+from pmam_plugin.brains.plan import StageRun, TrainingPlan
+from pmam_plugin.brains.records import save_tensors
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders import ATSTFrame
 from pmam_plugin.models import ATSTFrameMasking, ATSTFramePretraining, Backbone

@@ -10,7 +10,7 @@ import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from pmam_plugin import processes
-from pmam_plugin.brains.base import save_tensors
+from pmam_plugin.brains.records import save_tensors
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.frozen import FrozenEncoder
 from pmam_plugin.errors import InputError

@@ -12,9 +12,10 @@ import pandas as pd
 from safetensors.torch import load_file
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
-from pmam_plugin.brains.base import StageRun, TrainingPlan, save_tensors
 from pmam_plugin.brains.mean_teacher import MeanTeacherBrain
 from pmam_plugin.brains.objectives import Objective
+from pmam_plugin.brains.plan import StageRun, TrainingPlan
+from pmam_plugin.brains.records import save_tensors
 from pmam_plugin.brains.set_loss import SetLoss
 from pmam_plugin.brains.views import Views
 from pmam_plugin.config import configurable

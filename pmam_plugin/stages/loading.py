@@ -7,8 +7,8 @@ from collections.abc import Container, Iterator, Sequence
 from typing import Any, Protocol
 
 from pmam_plugin import processes
-from pmam_plugin.brains.base import TrainingPlan, fold_seed
 from pmam_plugin.brains.parts import number_of_passes
+from pmam_plugin.brains.plan import TrainingPlan, fold_seed
 from pmam_plugin.data import Batch, ClipDataset, evaluation_loader, training_loader
 from pmam_plugin.errors import InputError
 from pmam_plugin.labels import LabelEncoder

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from speechbrain.utils.distributed import ddp_barrier, if_main_process, run_on_main
 from torch import Tensor, nn
 
-from pmam_plugin.brains.base import save_tensors
+from pmam_plugin.brains.records import save_tensors
 from pmam_plugin.checkpoints.atst import load_atst_frame
 from pmam_plugin.checkpoints.beats import load_beats
 from pmam_plugin.checkpoints.passt import load_passt

@@ -11,8 +11,9 @@ import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from torch import nn
 
-from pmam_plugin.brains.base import StageRun, TrainingPlan, save_tensors
 from pmam_plugin.brains.masked import Augmentation, MaskedBrain
+from pmam_plugin.brains.plan import StageRun, TrainingPlan
+from pmam_plugin.brains.records import save_tensors
 from pmam_plugin.config import configurable
 from pmam_plugin.models import Backbone, MaskedModel
 from pmam_plugin.nn.heads import PredictionHead, TagHead

@@ -17,7 +17,7 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from torch import Tensor, nn
 
 from pmam_plugin import processes
-from pmam_plugin.brains.base import fold_seed
+from pmam_plugin.brains.plan import fold_seed
 from pmam_plugin.config import configurable
 from pmam_plugin.data import Batch
 from pmam_plugin.encoders import Columns, FrozenEncoder, Windows

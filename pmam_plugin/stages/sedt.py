@@ -8,7 +8,9 @@ from typing import Any
 
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
-from pmam_plugin.brains.base import StageBrain, StageRun, TrainingPlan, save_tensors
+from pmam_plugin.brains.base import StageBrain
+from pmam_plugin.brains.plan import StageRun, TrainingPlan
+from pmam_plugin.brains.records import save_tensors
 from pmam_plugin.brains.sedt import Augmentation, PatchBrain, TaggerBrain
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from benchmarks.hear import SPLITS, model_folders, recordings, write_corpus
-from pmam_plugin.brains.base import save_tensors
+from pmam_plugin.brains.records import save_tensors
 from pmam_plugin.checkpoints import save_model
 from pmam_plugin.data.manifest import Clip, Event
 from pmam_plugin.data.prepare import prepare

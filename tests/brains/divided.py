@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from pmam_plugin import processes
 from pmam_plugin.augment import ConditionalMixup, FilterAugment, FrameShift, Mixup
 from pmam_plugin.brains import MaskedBrain, MeanTeacherBrain, TrainingPlan
-from pmam_plugin.brains.base import StageBrain, StageRun
+from pmam_plugin.brains.base import StageBrain
 from pmam_plugin.brains.objectives import Consistency, EmbeddingContrast, MixedPseudoLabels, Supervised
 from pmam_plugin.brains.optimisation import ParameterGroup
+from pmam_plugin.brains.plan import StageRun
 from pmam_plugin.brains.schedules import Ramp
 from pmam_plugin.brains.sedt import PatchBrain, TaggerBrain
 from pmam_plugin.brains.set_loss import PseudoEvents, SetLoss

@@ -7,8 +7,9 @@ from speechbrain.dataio.dataloader import SaveableDataLoader
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import nn
 
-from pmam_plugin.brains.base import StageBrain, StageRun, TrainingPlan, fold_seed
+from pmam_plugin.brains.base import StageBrain
 from pmam_plugin.brains.optimisation import ParameterGroup
+from pmam_plugin.brains.plan import StageRun, TrainingPlan, fold_seed
 from pmam_plugin.brains.schedules import ExponentialDown
 from pmam_plugin.data import SubsetBatchSampler
 

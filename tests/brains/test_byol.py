@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from pmam_plugin.augment import FrequencyWarp
-from pmam_plugin.brains.base import StageRun, TrainingPlan
 from pmam_plugin.brains.byol import ATSTFrameBrain, ATSTFrameSettings
 from pmam_plugin.brains.optimisation import ParameterGroup
+from pmam_plugin.brains.plan import StageRun, TrainingPlan
 from pmam_plugin.data import Batch
 from pmam_plugin.encoders import ATSTFrame
 from pmam_plugin.features import ATSTMel, FrontEnds

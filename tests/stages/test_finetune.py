@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from pmam_plugin.brains import EmbeddingContrast, ParameterGroup, Ramp, SetLoss, Supervised, TrainingPlan, Views
-from pmam_plugin.brains.base import save_tensors
+from pmam_plugin.brains.records import save_tensors
 from pmam_plugin.checkpoints import load_model
 from pmam_plugin.data import class_list
 from pmam_plugin.encoders.cnn import CNNEncoder

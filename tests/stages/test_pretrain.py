@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pmam_plugin.brains import ParameterGroup, TrainingPlan
-from pmam_plugin.brains.base import StageRun, save_tensors
+from pmam_plugin.brains.plan import StageRun
+from pmam_plugin.brains.records import save_tensors
 from pmam_plugin.losses.prototype import PrototypeBCE
 from pmam_plugin.stages import Pretrain, RunContext
 from tests.tiny_models import tiny_detector
