@@ -1,67 +1,96 @@
-"""What grows with the corpus: start-up, memory of a process, the E-step and the order of an epoch.
+"""What grows with the corpus: preparation, start-up, memory of a process, an epoch's order, the E-step.
 
-    python benchmarks/scale.py [--clips 10000 100000 1000000] [--width 768] [--prototypes 30]
+    python benchmarks/scale.py [--clips 10000 100000 1000000] [--width 768] [--prototypes 30] [--no_networks]
 
-Manifests of that many clips (no audio: what a run knows of its clips does not depend on it) are written, loaded and
-batched, each size in a process of its own. E-step: posteriors of stored embeddings, 99 columns a clip as PaSST has
-them, by a full-covariance mixture; measured on 200 clips, since clips are labelled one by one. The last lines project
-to AudioSet's two million clips. Networks are not part of it: see benchmarks/train_step.py and inference.py. Linux.
+Manifests of that many clips, which share a hundred tiny recordings, and the index of an E-step's posteriors are written
+as preparation and E-step write them. Then a process of its own starts from them as every process of a run does:
+manifest opened and digested, data set made, posteriors' index read, an epoch of batches of 24 ordered, 200 clips read.
+Memory is what the process has for itself (RssAnon); what it maps is the kernel's to share and to drop.
+
+E-step: posteriors of stored embeddings, 99 columns a clip as PaSST has them, by a full-covariance mixture, and PMAM's
+full-size networks (forward for embeddings; a masked pre-training step), each measured on a few clips, since clips are
+treated one by one. The last lines project to AudioSet's two million clips. One thread. Linux.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import random
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import soundfile
 import torch
+from train_step import arguments, backbone, training_step
 
-from pmam_plugin.data import ClipDataset, Event, Manifest, SubsetBatchSampler
+from pmam_plugin.data import ClipDataset, Event, Manifest, Prepared, SubsetBatchSampler
 from pmam_plugin.data.manifest import Clip
 from pmam_plugin.prototypes import ArrayStore, GaussianMixture, PrototypeSet
 
 AUDIOSET_CLIPS = 2_000_000
 COLUMNS = 99
+RATE = 16_000
 
 
 def megabytes() -> float:
-    """Resident memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+    """Memory of this process that no file stands behind."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) / 1024
 
 
-def manifest(folder: Path, clips: int) -> Path:
-    """One with a hundredth of strong clips' events, written as preparation writes it."""
+def write(folder: Path, clips: int) -> None:
+    """A manifest with a hundredth of strong clips' events, and the index of a store that has a row for every clip."""
+    (folder / "audio").mkdir()
+    for number in range(100):
+        noise = np.random.default_rng(number).normal(0, 0.1, RATE)
+        soundfile.write(folder / f"audio/{number}.flac", noise, RATE)
+    names = [f"Y{number:011d}_30" for number in range(clips)]
     rows = (
         Clip(
-            f"Y{number:011d}_30",
-            folder / f"audio/{number % 1000:03d}/Y{number:011d}_30.flac",
-            10.0,
-            sample_rate=32000,
+            name,
+            folder / f"audio/{number % 100}.flac",
+            1.0,
+            sample_rate=RATE,
             size=400_000,
             content=f"{number:032x}",
-            events=(Event(1.0, 2.5, "Dog"),) if number % 100 == 0 else None,
+            events=(Event(0.1, 0.5, "Dog"),) if number % 100 == 0 else None,
         )
-        for number in range(clips)
+        for number, name in enumerate(names)
     )
-    Manifest("strong", tuple(rows)).save(folder / "strong.json", folder)
-    return folder / "strong.json"
+    Manifest("unlabelled", list(rows)).save(folder / "unlabelled.json", folder)
+    ArrayStore(folder / "posteriors", COLUMNS, 30, "uint8")
+    with open(folder / "posteriors" / "index.tsv", "w") as index:
+        for number, name in enumerate(names):
+            checksum = zlib.crc32(f"{number}\t{COLUMNS}\t{name}".encode())
+            index.write(f"{number}\t{COLUMNS}\t{checksum:08x}\t{name}\n")
 
 
-def load(path: Path) -> dict[str, float]:
-    """Start from a manifest and order an epoch of batches of 24, as every process of a run does."""
+def start(folder: Path) -> dict[str, float]:
+    """What a process of a run does before its first update, CPU seconds and megabytes."""
     before, begin = megabytes(), time.process_time()
-    dataset = ClipDataset({"strong": Manifest.load(path, path.parent)}, None, 32000)
+    data = Prepared({"unlabelled": Manifest.load(folder / "unlabelled.json", folder)}, ("Dog",), 1.0, {}, "")
+    data.digest("unlabelled")
+    dataset = ClipDataset(data.manifests, None, RATE, 1.0)
+    store = ArrayStore.open(folder / "posteriors")
     started = time.process_time() - begin
     begin = time.process_time()
-    for _ in SubsetBatchSampler(dataset.indices, {"strong": 24}, 0):
+    for _ in SubsetBatchSampler(dataset.indices, {"unlabelled": 24}, 0):
         pass
-    return {"start": started, "epoch": time.process_time() - begin, "memory": megabytes() - before}
+    ordered = time.process_time() - begin
+    begin = time.process_time()
+    chosen = random.Random(0).sample(range(len(dataset)), 200)
+    if any(store.length(dataset[index].id) != COLUMNS for index in chosen):
+        raise RuntimeError("a row of the store is another clip's")
+    read = (time.process_time() - begin) / len(chosen)
+    return {"start": started, "order": ordered, "read": read, "memory": megabytes() - before}
 
 
 def estep(folder: Path, width: int, prototypes: int, clips: int = 200) -> tuple[float, float]:
@@ -81,36 +110,67 @@ def estep(folder: Path, width: int, prototypes: int, clips: int = 200) -> tuple[
     return seconds, size / clips
 
 
+def networks() -> tuple[float, float]:
+    """CPU seconds of a 10 s clip in PMAM's networks, float32: its embeddings, and its share of a masked step."""
+    options = arguments(["--batch", "2", "--threads", "1"])
+    model = backbone(tiny=False).eval()
+    features = model.frontend(torch.randn(2, round(options.seconds * model.sample_rate)))
+    with torch.inference_mode():
+        embedding = _fastest(lambda: model.columns(features, "stream"))
+    step = training_step(options, torch.device("cpu"))
+    return embedding / 2, _fastest(lambda: step(torch.float32)) / 2
+
+
+def _fastest(action: Callable[[], Any], times: int = 2) -> float:
+    seconds = []
+    for _ in range(times):
+        begin = time.process_time()
+        action()
+        seconds.append(time.process_time() - begin)
+    return min(seconds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--prototypes", type=int, default=30)
-    parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--no_networks", action="store_true", help="leave out PMAM's full-size networks")
+    parser.add_argument("--start", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.load:
-        print(json.dumps(load(options.load)))
+    if options.start:
+        print(json.dumps(start(options.start)))
         return
-    print("clips      start-up s   us/clip   order of an epoch us/clip   memory MB   bytes/clip")
+    print("clips      written us/clip   start-up s   us/clip   order us/clip   read ms/clip   memory MB")
     last: dict[str, float] = {}
     for clips in options.clips:
         with tempfile.TemporaryDirectory() as name:
-            path = manifest(Path(name), clips)
-            command = [sys.executable, __file__, "--load", str(path)]
+            begin = time.process_time()
+            write(Path(name), clips)
+            written = (time.process_time() - begin) / clips * 1e6
+            command = [sys.executable, __file__, "--start", name]
             last = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        start, epoch, memory = (last[key] / clips * 1e6 for key in ("start", "epoch", "memory"))
-        print(f"{clips:<11}{last['start']:<13.2f}{start:<10.1f}{epoch:<28.2f}{last['memory']:<12.0f}{memory:.0f}")
+        each, order = (last[key] / clips * 1e6 for key in ("start", "order"))
+        print(
+            f"{clips:<11}{written:<18.1f}{last['start']:<13.2f}{each:<10.1f}{order:<16.2f}"
+            f"{last['read'] * 1e3:<15.2f}{last['memory']:.1f}"
+        )
     with tempfile.TemporaryDirectory() as name:
-        seconds, size = estep(Path(name), options.width, options.prototypes)
-    ratio = AUDIOSET_CLIPS / options.clips[-1]
-    print(f"E-step: {seconds * 1e3:.2f} ms and {size:.0f} bytes on disk a clip, one thread")
+        posteriors, size = estep(Path(name), options.width, options.prototypes)
+    print(f"E-step: {posteriors * 1e3:.1f} ms for the posteriors of a clip and {size:.0f} bytes on disk")
+    ratio, hours = AUDIOSET_CLIPS / options.clips[-1], AUDIOSET_CLIPS / 3600
     print(
         f"AudioSet, {AUDIOSET_CLIPS} clips, {options.width} dimensions, {options.prototypes} prototypes: start-up "
-        f"{last['start'] * ratio / 60:.1f} min and {last['memory'] * ratio / 1e3:.1f} GB of memory in every process; "
-        f"E-step {seconds * AUDIOSET_CLIPS / 3600:.1f} h of one core, shared by all processes, "
-        f"and {size * AUDIOSET_CLIPS / 1e9:.0f} GB on disk"
+        f"{last['start'] * ratio:.0f} s and {last['memory'] * ratio:.0f} MB in every process; shared by all processes: "
+        f"{size * AUDIOSET_CLIPS / 1e9:.0f} GB on disk, {posteriors * hours:.1f} core hours for posteriors"
     )
+    if not options.no_networks:
+        embedding, step = networks()
+        print(
+            f"networks, one core, float32: {embedding:.2f} s a clip for embeddings and {step:.2f} s in a masked step; "
+            f"{embedding * hours:.0f} core hours an E-step and {step * hours:.0f} an epoch over all clips"
+        )
 
 
 if __name__ == "__main__":

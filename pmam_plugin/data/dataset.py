@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from os import PathLike
 from typing import Any, Protocol
 
@@ -21,6 +22,9 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.labels import LabelEncoder
 
 logger = logging.getLogger(__name__)
+
+# Encoded labels that are kept to be used again, whatever the size of the corpus.
+_KEPT_TARGET_BYTES = 1 << 26
 
 
 class Stored(Protocol):
@@ -68,14 +72,15 @@ class ClipDataset(Dataset[Item]):
             raise InputError(f"unknown subset {unknown[0]!r}; the subsets are {', '.join(SUBSETS)}")
         self.encoder, self.sample_rate, self.whole = encoder, sample_rate, whole
         self.clip_seconds, self.samples = clip_seconds, round(clip_seconds * sample_rate)
-        self._entries: list[tuple[str, Clip]] = []
+        self._manifests = dict(manifests)
         self._cache: WaveformCache | None = None
         self._targets: dict[int, tuple[np.ndarray, tuple[int, int]]] = {}
+        self._target_bytes = 0
         self.indices: dict[str, range] = {}
+        self._clips = 0
         for name, manifest in manifests.items():
-            first = len(self._entries)
-            self._entries += [(name, clip) for clip in manifest]
-            self.indices[name] = range(first, len(self._entries))
+            self.indices[name] = range(self._clips, self._clips + len(manifest))
+            self._clips += len(manifest)
         if cache is not None:
             self._cache = WaveformCache(cache, sample_rate, self.samples, cache_gigabytes)
         self._embeddings = embeddings
@@ -87,7 +92,7 @@ class ClipDataset(Dataset[Item]):
         self._warn_of_low_rates()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self._clips
 
     def __getitem__(self, index: int) -> Item:
         """The clip with a number.
@@ -95,7 +100,8 @@ class ClipDataset(Dataset[Item]):
         Raises:
             InputError: its audio is missing or broken, or it bears a label the encoder does not know.
         """
-        subset, clip = self._entries[index]
+        subset = next(name for name, numbers in self.indices.items() if index in numbers)
+        clip = self.clips(subset)[index - self.indices[subset].start]
         wave = self._wave(clip) if self._embeddings is None else torch.zeros(self.samples)
         strong, weak = self._labels(index, clip)
         return Item(
@@ -112,9 +118,9 @@ class ClipDataset(Dataset[Item]):
             annotated=self._annotated[clip.id.partition("/")[0]] if self._annotated else None,
         )
 
-    def clips(self, subset: str) -> tuple[Clip, ...]:
+    def clips(self, subset: str) -> Sequence[Clip]:
         """The clips of a subset in the order of :attr:`indices`."""
-        return tuple(self._entries[index][1] for index in self.indices[subset])
+        return self._manifests[subset].clips
 
     def _wave(self, clip: Clip) -> Tensor:
         seconds = clip.seconds if self.whole else min(clip.seconds, self.clip_seconds)
@@ -130,7 +136,8 @@ class ClipDataset(Dataset[Item]):
         if clip.events is None:
             weak = _encoded(clip, self.encoder.encode_weak, clip.labels or ())
             return torch.zeros(frames, classes), torch.from_numpy(weak)
-        if index not in self._targets:
+        known = self._targets.get(index)
+        if known is None:
             table = pd.DataFrame(
                 [(event.onset, event.offset, event.label, event.soft) for event in clip.events],
                 columns=["onset", "offset", "event_label", "soft_label"],
@@ -138,22 +145,26 @@ class ClipDataset(Dataset[Item]):
             strong = _encoded(clip, self.encoder.encode_strong, table)
             if any(event.soft < 1 for event in clip.events):  # bits would not hold it
                 return torch.from_numpy(strong), torch.from_numpy(strong.max(axis=0))
-            self._targets[index] = np.packbits(strong > 0), strong.shape
-        packed, shape = self._targets[index]
+            known = np.packbits(strong > 0), strong.shape
+            if self._target_bytes < _KEPT_TARGET_BYTES:
+                self._targets[index] = known
+                self._target_bytes += known[0].nbytes
+        packed, shape = known
         strong = np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape).astype(np.float32)
         return torch.from_numpy(strong), torch.from_numpy(strong.max(axis=0))
 
     def _warn_of_low_rates(self) -> None:
-        low = [clip for _, clip in self._entries if 0 < clip.sample_rate < self.sample_rate]
+        rates = sum((manifest.sample_rates for manifest in self._manifests.values()), Counter[int]())
+        low = {rate: count for rate, count in rates.items() if 0 < rate < self.sample_rate}
         if low:
             logger.warning(
                 "%d of %d recordings have a lower sample rate (such as %d Hz) than the model's %d Hz: "
                 "they are resampled, but the band above %d Hz stays empty",
-                len(low),
+                sum(low.values()),
                 len(self),
-                low[0].sample_rate,
+                next(iter(low)),
                 self.sample_rate,
-                low[0].sample_rate // 2,
+                next(iter(low)) // 2,
             )
 
 

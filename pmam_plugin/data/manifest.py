@@ -2,22 +2,30 @@
 
 A manifest is one JSON file per subset in SpeechBrain's form, ``{clip id: {field: value}}``, with ``{data_root}`` in
 place of the data folder, so that ``DynamicItemDataset.from_json(path, replacements={"data_root": ...})`` reads it too.
+Every clip is a line of its own, and ``<subset>.lines.npy`` beside it says where lines begin: a process maps that
+and reads the line of a clip when it is asked for one, so that a million clips take no more memory than ten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+import os
+import weakref
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
 
 from pmam_plugin.audio.names import relative_path
 from pmam_plugin.errors import InputError
-from pmam_plugin.files import read_json, write_json
+from pmam_plugin.files import atomic_path, read_json
 
 TRAINING_SUBSETS = ("strong", "synthetic", "weak", "unlabelled")
 """Subsets to train on, in the order of a batch."""
@@ -29,6 +37,9 @@ PLACEHOLDER = "{data_root}/"
 
 HEARD = 0.5
 """A class counts as heard from this soft label on, as in the figures of DCASE's task with soft labels."""
+
+_HEAD, _TAIL = b"{\n", b"}\n"
+_LINES_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,77 @@ class Clip:
     labels: tuple[str, ...] | None = None
 
 
+class LazyClips(Sequence[Clip]):
+    """The clips of a manifest's file, each read from its line when it is asked for.
+
+    Args:
+        path: the JSON file, as :meth:`Manifest.save` writes it.
+        data_root: the folder that ``{data_root}`` stands for.
+
+    Raises:
+        InputError: the file is not the one whose lines were counted; a clip of it is no entry of a manifest, or points
+            outside of ``data_root`` (when it is read).
+    """
+
+    def __init__(self, path: Path, data_root: Path) -> None:
+        self._path, self._root = path, data_root
+        try:
+            # Open as long as this lives: a preparation that replaces the file does not move its lines.
+            self._file = os.open(path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._file)
+            self._begins = np.asarray(np.load(_lines_of(path), mmap_mode="r"))
+            whole = int(self._begins[-1]) + len(_TAIL) == os.fstat(self._file).st_size
+        except (OSError, TypeError, ValueError, IndexError) as error:
+            raise InputError(f"{path}: cannot be read as a manifest ({error}); prepare the data again") from error
+        if not whole:
+            raise InputError(f"{path}: was changed since it was written; prepare the data again")
+
+    def __len__(self) -> int:
+        return len(self._begins) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> Clip: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Clip]: ...
+
+    def __getitem__(self, place: int | slice) -> Clip | list[Clip]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        number = range(len(self))[place]
+        [clip] = self._read(number, number + 1)
+        return clip
+
+    def __iter__(self) -> Iterator[Clip]:
+        for first in range(0, len(self), _LINES_AT_ONCE):
+            yield from self._read(first, min(first + _LINES_AT_ONCE, len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, LazyClips)
+            and self._root == other._root
+            and len(self) == len(other)
+            and all(mine == theirs for mine, theirs in zip(self, other))
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[type[LazyClips], tuple[Path, Path]]:
+        """Other processes map the file themselves."""
+        return LazyClips, (self._path, self._root)
+
+    def _read(self, first: int, end: int) -> list[Clip]:
+        begin = int(self._begins[first])
+        lines = os.pread(self._file, int(self._begins[end]) - begin, begin)
+        try:
+            entries = json.loads(b"{" + lines.rstrip(b",\n") + b"}")
+        except ValueError as error:
+            raise InputError(
+                f"{self._path}, lines {first + 2} to {end + 1}: damaged ({error}); prepare again"
+            ) from error
+        return [_clip(self._path, name, entry, self._root) for name, entry in entries.items()]
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The clips of one subset.
@@ -90,7 +172,7 @@ class Manifest:
     """
 
     name: str
-    clips: tuple[Clip, ...] = field(repr=False)
+    clips: Sequence[Clip] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -100,25 +182,34 @@ class Manifest:
 
     @classmethod
     def load(cls, path: str | PathLike[str], data_root: str | PathLike[str]) -> Manifest:
-        """Read a manifest; the file's name gives the subset's.
+        """Open a manifest; the file's name gives the subset's.
 
         Args:
-            path: the JSON file.
+            path: the JSON file. One that :meth:`save` did not write (its lines were not counted) is read into memory.
             data_root: the folder that ``{data_root}`` stands for.
 
         Raises:
             InputError: the file is absent or no manifest, or an entry points outside of ``data_root``.
         """
-        path = Path(path)
+        path, root = Path(path), Path(data_root)
+        if _lines_of(path).exists():
+            return cls(path.stem, LazyClips(path, root))
         entries = read_json(path)
         if not isinstance(entries, Mapping):
             raise InputError(f"{path}: is not a manifest (an object of clips); prepare the data again")
-        root = Path(data_root)
         return cls(path.stem, tuple(_clip(path, name, entry, root) for name, entry in entries.items()))
 
     def save(self, path: str | PathLike[str], data_root: str | PathLike[str]) -> None:
         """Write the manifest, whole or not at all."""
-        write_json(path, {clip.id: _entry(clip, Path(data_root)) for clip in self.clips})
+        begins = array("Q", [len(_HEAD)])
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            file.write(_HEAD)
+            for number, clip in enumerate(self.clips):
+                line = _line(clip, Path(data_root)) + (b",\n" if number + 1 < len(self) else b"\n")
+                begins.append(begins[-1] + file.write(line))
+            file.write(_TAIL)
+        with atomic_path(_lines_of(Path(path))) as temporary:
+            np.save(temporary, np.asarray(begins))
 
     def events(self) -> pd.DataFrame:
         """Strong labels as a table ``filename, onset, offset, event_label``; ``filename`` is the clip's id.
@@ -128,6 +219,11 @@ class Manifest:
         rows = [row for clip in self.clips for row in _rows(clip)]
         table = pd.DataFrame(rows, columns=["filename", "onset", "offset", "event_label"])
         return table.astype({"onset": np.float64, "offset": np.float64, "event_label": object})
+
+    @cached_property
+    def sample_rates(self) -> Counter[int]:
+        """How many clips are of recordings at which rate, in Hz."""
+        return Counter(clip.sample_rate for clip in self)
 
     def durations(self) -> dict[str, float]:
         """Seconds of every clip, by id."""
@@ -182,6 +278,18 @@ def _rows(clip: Clip) -> list[tuple[str, float, float, str | None]]:
         (clip.id, event.onset, event.offset, event.label) for event in clip.events
     ]
     return rows or [(clip.id, np.nan, np.nan, None)]
+
+
+def _lines_of(path: Path) -> Path:
+    return path.with_suffix(".lines.npy")
+
+
+def _line(clip: Clip, root: Path) -> bytes:
+    name, entry = (json.dumps(value, ensure_ascii=False) for value in (clip.id, _entry(clip, root)))
+    try:
+        return f"{name}: {entry}".encode()
+    except UnicodeEncodeError:  # file names whose bytes are no UTF-8
+        return f"{json.dumps(clip.id)}: {json.dumps(_entry(clip, root))}".encode()
 
 
 def _entry(clip: Clip, root: Path) -> dict[str, Any]:

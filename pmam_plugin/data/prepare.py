@@ -72,13 +72,13 @@ class Prepared:
 
     def digest(self, *subsets: str) -> str:
         """Changes when the clips of ``subsets`` change, what is heard in them or what their labels say."""
-        clips = [
-            (name, clip.id, clip.content, clip.start, clip.seconds, clip.events, clip.labels)
-            for name in subsets
-            for clip in self.manifests.get(name, ())
-        ]
-        known = (self.labels, self.clip_seconds, clips, *([self.annotated] if self.annotated else []))
-        return hashlib.sha256(repr(known).encode()).hexdigest()[:32]
+        known = (self.labels, self.clip_seconds, *([self.annotated] if self.annotated else []))
+        digest = hashlib.sha256(repr(known).encode())
+        for name in subsets:
+            for clip in self.manifests.get(name, ()):
+                known = (name, clip.id, clip.content, clip.start, clip.seconds, clip.events, clip.labels)
+                digest.update(repr(known).encode())
+        return digest.hexdigest()[:32]
 
     def judged(self, clip: str, scores: pd.DataFrame) -> pd.DataFrame:
         """Scores of the classes that the corpus of a clip annotates, by the clip's id: figures ask for no others."""
@@ -88,8 +88,8 @@ class Prepared:
 
     def has_events(self, subset: str) -> bool:
         """Whether all clips of a subset have strong labels, and any of them an event: what figures are taken from."""
-        clips = list(self.manifests.get(subset, ()))
-        return any(clip.events for clip in clips) and all(clip.events is not None for clip in clips)
+        clips = self.manifests[subset].clips if subset in self.manifests else ()
+        return all(clip.events is not None for clip in clips) and any(clip.events for clip in clips)
 
     def events(self, subset: str) -> pd.DataFrame:
         """Strong labels of a subset: ``filename, onset, offset, event_label``, where ``filename`` is the clip's id."""

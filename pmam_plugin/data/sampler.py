@@ -72,7 +72,7 @@ class SubsetBatchSampler(Sampler[list[int]]):
                     f"the batch wants {self.batch[name]} {name} clips but there are none; "
                     "add the recordings or set the number to 0"
                 )
-        self.indices = {name: np.asarray(indices_per_subset[name], dtype=np.int64) for name in self.batch}
+        self.indices = {name: indices_per_subset[name] for name in self.batch}
         self.seed, self.rank, self.world_size = int(seed), rank, world_size
         self.steps_per_epoch = self._steps(steps_per_epoch)
         self.epoch = 1
@@ -98,16 +98,17 @@ class SubsetBatchSampler(Sampler[list[int]]):
 
     def _slice(self, name: str, number: int, size: int) -> list[int]:
         begin = number * size
-        count = len(self.indices[name])
+        indices, count = self.indices[name], len(self.indices[name])
         return [
-            int(self._permutation(name, position // count)[position % count]) for position in range(begin, begin + size)
+            int(indices[self._permutation(name, position // count)[position % count]])
+            for position in range(begin, begin + size)
         ]
 
     def _permutation(self, name: str, round_: int) -> np.ndarray:
         known = self._rounds.get(name)
         if known is None or known[0] != round_:
             generator = np.random.default_rng([self.seed & (2**63 - 1), zlib.crc32(name.encode()), round_])
-            known = (round_, generator.permutation(self.indices[name]))
+            known = (round_, generator.permutation(np.arange(len(self.indices[name]), dtype=np.uint32)))
             self._rounds[name] = known
         return known[1]
 

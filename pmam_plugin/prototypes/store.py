@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,6 +33,8 @@ from pmam_plugin.files import read_json, write_json
 from pmam_plugin.nn.interpolate import Grid
 
 _FORMAT = 2
+_PLACE = np.dtype([("key", np.uint64), ("row", np.uint32), ("length", np.uint32)])
+_RECENT_CLIPS = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ class ArrayStore:
             )
         self._shape = (self.frames if columns is None else columns, self.width)
         self._row_bytes = int(np.prod(self._shape)) * np.dtype(self._codec.dtype).itemsize
-        self._rows: dict[str, tuple[int, int]] = {}
+        self._known = np.zeros(0, _PLACE)
+        self._recent: dict[str, tuple[int, int]] = {}
         self._index_read = 0
         self._map: NDArray[Any] | None = None
         self.refresh()
@@ -133,10 +137,11 @@ class ArrayStore:
         return cls(folder, found["frames"], found["width"], found["codec"], found["columns"], grid)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        self._settle()
+        return len(self._known)
 
     def __contains__(self, clip: str) -> bool:
-        return clip in self._rows
+        return self._find(clip) is not None
 
     def __getitem__(self, clip: str) -> NDArray[np.float32]:
         """Values of one clip, float32 ``(valid frames, width)``.
@@ -153,7 +158,7 @@ class ArrayStore:
 
     def ids(self) -> list[str]:
         """Clips in the store, sorted, so that their order does not depend on who wrote first."""
-        return sorted(self._rows)
+        return sorted({clip for clip, _, _, end in self._lines(0) if end <= self._index_read})
 
     def length(self, clip: str) -> int:
         """Valid frames of one clip."""
@@ -162,17 +167,14 @@ class ArrayStore:
     def missing(self, clips: Iterable[str]) -> list[str]:
         """Those of ``clips`` not in the store yet, in the order given; asks the disk."""
         self.refresh()
-        return [clip for clip in clips if clip not in self._rows]
+        return [clip for clip in clips if clip not in self]
 
     def refresh(self) -> None:
         """Read what other processes have finished since."""
-        with open(self.folder / "index.tsv", "rb") as index:
-            index.seek(self._index_read)
-            new = index.read()
-        complete = new.rfind(b"\n") + 1
-        for line in new[:complete].decode("utf-8", errors="replace").split("\n")[:-1]:
-            self._read_line(line)
-        self._index_read += complete
+        for clip, row, length, end in self._lines(self._index_read):
+            self._recent[clip], self._index_read = (row, length), end
+            if len(self._recent) == _RECENT_CLIPS:
+                self._settle()
 
     def extend(
         self,
@@ -249,18 +251,41 @@ class ArrayStore:
             os.fsync(index.fileno())
 
     def _place(self, clip: str) -> tuple[int, int]:
-        if clip not in self._rows:
+        place = self._find(clip)
+        if place is None:
             self.refresh()
-        if clip not in self._rows:
+            place = self._find(clip)
+        if place is None:
             raise InputError(f"{self.folder}: has no row for {clip!r}; run the stage that writes it")
-        return self._rows[clip]
+        return place
 
-    def _read_line(self, line: str) -> None:
-        parts = line.split("\t")
-        if len(parts) == 4 and parts[0].isdigit() and parts[1].isdigit():
-            row, length, clip = int(parts[0]), int(parts[1]), parts[3]
-            if line + "\n" == _line(row, length, clip):
-                self._rows[clip] = (row, length)
+    def _find(self, clip: str) -> tuple[int, int] | None:
+        if clip in self._recent:
+            return self._recent[clip]
+        key = _key(clip)
+        at = int(np.searchsorted(self._known["key"], key))
+        if at == len(self._known) or self._known["key"][at] != key:
+            return None
+        return int(self._known["row"][at]), int(self._known["length"][at])
+
+    def _settle(self) -> None:
+        """Move what is recent to the sorted places: 16 bytes a clip, of which none is a Python object."""
+        places = np.array([(_key(clip), *place) for clip, place in self._recent.items()], _PLACE)
+        both = np.concatenate([places[::-1], self._known])  # the first of equals is kept: the one written last
+        self._known, self._recent = both[np.unique(both["key"], return_index=True)[1]], {}
+
+    def _lines(self, begin: int) -> Iterator[tuple[str, int, int, int]]:
+        """Clip, row, valid frames and where its line ends, of every whole line of the index from ``begin`` on."""
+        with open(self.folder / "index.tsv", "rb") as index:
+            index.seek(begin)
+            for line in index:
+                begin += len(line)
+                text = line.decode("utf-8", errors="replace")
+                parts = text.rstrip("\n").split("\t")
+                if text.endswith("\n") and len(parts) == 4 and parts[0].isdigit() and parts[1].isdigit():
+                    row, length, clip = int(parts[0]), int(parts[1]), parts[3]
+                    if text == _line(row, length, clip):
+                        yield clip, row, length, begin
 
     def _mapped(self, row: int) -> NDArray[Any]:
         if self._map is None or row >= len(self._map):
@@ -294,6 +319,11 @@ def _read_header(folder: Path) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise InputError(f"{path}: not a store this version reads; delete the folder and write it again")
     return header
+
+
+def _key(clip: str) -> np.uint64:
+    """Stands for a name; among ten million, two share one with a probability of 3e-6."""
+    return np.frombuffer(hashlib.blake2b(clip.encode(), digest_size=8).digest(), np.uint64)[0]
 
 
 def _line(row: int, length: int, clip: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterator, Sequence
+from array import array
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 from pmam_plugin import processes
@@ -138,7 +139,7 @@ def clip_batches(
     model: OnGrid,
     subsets: Sequence[str],
     batch_clips: int,
-    skip: Container[str] = (),
+    skip: Collection[str] = (),
     share: tuple[int, int] = (0, 1),
     whole: bool = False,
     stored: bool = False,
@@ -158,13 +159,11 @@ def clip_batches(
 
     dataset = clip_dataset(context, model, subsets, whole, stored)
     rank, world = share
-    clips = [
-        (index, clip.id)
-        for name in dataset.indices
-        for index, clip in zip(dataset.indices[name], dataset.clips(name), strict=True)
-    ]
     # Shares are cut before what is done is taken out: other processes may be writing already.
-    indices = [index for index, clip in clips[rank::world] if clip not in skip]
+    indices: Sequence[int] = range(rank, len(dataset), world)
+    if skip:
+        ids = (clip.id for name in dataset.indices for clip in dataset.clips(name))
+        indices = array("q", (number for number, clip in enumerate(ids) if number in indices and clip not in skip))
     loader = evaluation_loader(dataset, batch_clips, context.readers, indices)
     yield from tqdm(
         loader, desc=", ".join(dataset.indices), unit="batch", leave=False, disable=context.quiet or rank > 0

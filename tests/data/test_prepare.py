@@ -65,7 +65,11 @@ def test_nothing_is_done_again_unless_something_has_changed(corpus, tmp_path):
 def test_damaged_manifests_are_written_again(corpus, tmp_path):
     save = tmp_path / "out"
     first = prepare_tiny(corpus, save)
-    (save / "weak.json").write_text('{"w0": {}}')
+    for damage in ('{"w0": {}}', "", (save / "weak.json").read_text().replace("w0", "w")):
+        (save / "weak.json").unlink()
+        (save / "weak.json").write_text(damage)
+        assert prepare_tiny(corpus, save) == first
+    (save / "weak.lines.npy").write_bytes(b"no array")
     assert prepare_tiny(corpus, save) == first
     (save / "weak.json").unlink()
     assert prepare_tiny(corpus, save) == first
