@@ -144,13 +144,17 @@ def main() -> None:
         return
     print("clips      written us/clip   start-up s   us/clip   order us/clip   read ms/clip   memory MB")
     last: dict[str, float] = {}
+    growth, earlier = 0.0, 0
     for clips in options.clips:
+        before = last
         with tempfile.TemporaryDirectory() as name:
             begin = time.process_time()
             write(Path(name), clips)
             written = (time.process_time() - begin) / clips * 1e6
             command = [sys.executable, __file__, "--start", name]
             last = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        growth = (last["memory"] - before["memory"]) / (clips - earlier) if before else 0.0
+        earlier = clips
         each, order = (last[key] / clips * 1e6 for key in ("start", "order"))
         print(
             f"{clips:<11}{written:<18.1f}{last['start']:<13.2f}{each:<10.1f}{order:<16.2f}"
@@ -159,11 +163,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         posteriors, size = estep(Path(name), options.width, options.prototypes)
     print(f"E-step: {posteriors * 1e3:.1f} ms for the posteriors of a clip and {size:.0f} bytes on disk")
-    ratio, hours = AUDIOSET_CLIPS / options.clips[-1], AUDIOSET_CLIPS / 3600
+    more, hours = AUDIOSET_CLIPS - options.clips[-1], AUDIOSET_CLIPS / 3600
     print(
         f"AudioSet, {AUDIOSET_CLIPS} clips, {options.width} dimensions, {options.prototypes} prototypes: start-up "
-        f"{last['start'] * ratio:.0f} s and {last['memory'] * ratio:.0f} MB in every process; shared by all processes: "
-        f"{size * AUDIOSET_CLIPS / 1e9:.0f} GB on disk, {posteriors * hours:.1f} core hours for posteriors"
+        f"{last['start'] * AUDIOSET_CLIPS / options.clips[-1]:.0f} s and {last['memory'] + growth * more:.0f} MB in "
+        f"every process; shared by all processes: {size * AUDIOSET_CLIPS / 1e9:.0f} GB on disk, "
+        f"{posteriors * hours:.1f} core hours for posteriors"
     )
     if not options.no_networks:
         embedding, step = networks()

@@ -1,10 +1,11 @@
 """Arrays of many clips in one growing memory-mapped file, shared by many processes: embeddings and pseudo-labels.
 
-A folder with three files:
+A folder with three files, and a fourth where there are many clips:
 
     store.json   what a row is: frames, width, codec and grid; written once, atomically
     rows.bin     the rows, one after the other
     index.tsv    one line per finished row: row number, valid frames, checksum of the line, clip
+    places.npy   the index up to some line, sorted by digests of the names, to be mapped; its first record says how far
 
 A writer reserves a row under a lock (the file grows), writes it, and only then appends its line to the index. A writer
 that is killed leaves at worst a reserved row that no line names, or the beginning of a line, which readers ignore and
@@ -29,12 +30,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pmam_plugin.errors import InputError
-from pmam_plugin.files import read_json, write_json
+from pmam_plugin.files import atomic_path, read_json, write_json
 from pmam_plugin.nn.interpolate import Grid
 
 _FORMAT = 2
 _PLACE = np.dtype([("key", np.uint64), ("row", np.uint32), ("length", np.uint32)])
-_RECENT_CLIPS = 1 << 14
+_RECENT_CLIPS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,11 @@ class ArrayStore:
             )
         self._shape = (self.frames if columns is None else columns, self.width)
         self._row_bytes = int(np.prod(self._shape)) * np.dtype(self._codec.dtype).itemsize
-        self._known = np.zeros(0, _PLACE)
+        self._places: NDArray[Any] = np.zeros(1, _PLACE)
         self._recent: dict[str, tuple[int, int]] = {}
         self._index_read = 0
         self._map: NDArray[Any] | None = None
+        self._open_places()
         self.refresh()
 
     @classmethod
@@ -137,8 +139,7 @@ class ArrayStore:
         return cls(folder, found["frames"], found["width"], found["codec"], found["columns"], grid)
 
     def __len__(self) -> int:
-        self._settle()
-        return len(self._known)
+        return len(self._places) - 1 + sum(self._settled(clip) is None for clip in self._recent)
 
     def __contains__(self, clip: str) -> bool:
         return self._find(clip) is not None
@@ -262,17 +263,45 @@ class ArrayStore:
     def _find(self, clip: str) -> tuple[int, int] | None:
         if clip in self._recent:
             return self._recent[clip]
+        return self._settled(clip)
+
+    def _settled(self, clip: str) -> tuple[int, int] | None:
         key = _key(clip)
-        at = int(np.searchsorted(self._known["key"], key))
-        if at == len(self._known) or self._known["key"][at] != key:
+        at = 1 + int(np.searchsorted(self._places["key"][1:], key))
+        if at == len(self._places) or self._places["key"][at] != key:
             return None
-        return int(self._known["row"][at]), int(self._known["length"][at])
+        return int(self._places["row"][at]), int(self._places["length"][at])
+
+    def _open_places(self) -> None:
+        path = self.folder / "places.npy"
+        if path.exists():
+            places = np.load(path, mmap_mode="r")
+            if places.dtype != _PLACE or int(places["key"][0]) > (self.folder / "index.tsv").stat().st_size:
+                raise InputError(f"{path}: does not belong to the index beside it; delete it")
+            self._places, self._index_read = np.asarray(places), int(places["key"][0])
 
     def _settle(self) -> None:
-        """Move what is recent to the sorted places: 16 bytes a clip, of which none is a Python object."""
-        places = np.array([(_key(clip), *place) for clip, place in self._recent.items()], _PLACE)
-        both = np.concatenate([places[::-1], self._known])  # the first of equals is kept: the one written last
-        self._known, self._recent = both[np.unique(both["key"], return_index=True)[1]], {}
+        """Write a new ``places.npy`` with what is recent in it."""
+        recent = np.array(sorted((_key(clip), *place) for clip, place in self._recent.items()), _PLACE)
+        at = np.searchsorted(self._places["key"][1:], recent["key"]) + 1
+        again = self._places["key"][np.minimum(at, len(self._places) - 1)] == recent["key"]
+        again &= at < len(self._places)
+        new = at[~again] + np.arange(np.count_nonzero(~again))
+        earlier = np.ones(len(self._places) + len(new), dtype=bool)
+        earlier[new] = False
+        with self._lock():  # so that what is opened is what was written
+            with atomic_path(self.folder / "places.npy") as temporary:
+                places = np.lib.format.open_memmap(temporary, "w+", _PLACE, earlier.shape)
+                with open(temporary, "rb+") as file:  # a mapped page that the disk has no room for ends the process
+                    os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+                places[earlier] = self._places
+                places[new] = recent[~again]
+                if again.any():  # the line written last counts
+                    places[np.flatnonzero(earlier)[at[again]]] = recent[again]
+                places["key"][0] = self._index_read
+                places.flush()
+            self._open_places()
+        self._recent = {}
 
     def _lines(self, begin: int) -> Iterator[tuple[str, int, int, int]]:
         """Clip, row, valid frames and where its line ends, of every whole line of the index from ``begin`` on."""
@@ -305,12 +334,15 @@ class ArrayStore:
             yield
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_map": None, "_codec": None, "_dtype": np.dtype(self._codec.dtype).name}
+        places = {"_places": np.zeros(1, _PLACE), "_recent": {}, "_index_read": 0}
+        return {**self.__dict__, **places, "_map": None, "_codec": None, "_dtype": np.dtype(self._codec.dtype).name}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Workers of a data loader map the file themselves."""
+        """Workers of a data loader map the files themselves."""
         codec = CODECS[state.pop("_dtype")]
         self.__dict__.update(state, _codec=codec)
+        self._open_places()
+        self.refresh()
 
 
 def _read_header(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import pickle
 import shutil
 import unicodedata
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from pmam_plugin.data import Clip, Manifest, class_list, prepare, read_clip, recordings
+from pmam_plugin.data import Clip, Event, Manifest, class_list, prepare, read_clip, recordings
 from pmam_plugin.data.holdout import excerpt_source, split_clips
 from pmam_plugin.errors import InputError
 from pmam_plugin.tables import read_events
@@ -127,6 +128,31 @@ def test_a_manifest_cannot_point_outside_of_the_data_folder(tmp_path):
         (tmp_path / "test.json").write_text(json.dumps({"a": {"wav": wav, "duration": 1.0}}))
         with pytest.raises(InputError, match=r"test\.json, clip 'a'"):
             Manifest.load(tmp_path / "test.json", tmp_path)
+
+
+def test_a_manifest_reads_the_clips_that_are_asked_for(tmp_path):
+    clips = [
+        Clip(f"é{number}", tmp_path / f"{number}\udce9.wav", 1.0, events=(Event(0.0, 0.5, "Dog"),) * (number % 3))
+        for number in range(2500)
+    ]
+    Manifest("strong", clips).save(tmp_path / "strong.json", tmp_path)
+    loaded = Manifest.load(tmp_path / "strong.json", tmp_path)
+    assert list(loaded) == clips
+    assert (loaded.clips[1234], loaded.clips[-1], loaded.clips[998:1002]) == (clips[1234], clips[-1], clips[998:1002])
+    with pytest.raises(IndexError):
+        loaded.clips[2500]
+    as_sent = pickle.dumps(loaded)
+    assert len(as_sent) < 1000, "a worker process opens the file itself"
+    assert pickle.loads(as_sent) == loaded
+    Manifest("strong", clips[:3]).save(tmp_path / "strong.json", tmp_path)
+    assert loaded.clips[2000] == clips[2000], "written anew, the file that is open stays as it was"
+    text = (tmp_path / "strong.json").read_bytes()
+    (tmp_path / "strong.json").write_bytes(text.replace(b'"duration"', b'"duratiom"', 1))
+    with pytest.raises(InputError, match=r"strong\.json, clip 'é0': not an entry of a manifest"):
+        Manifest.load(tmp_path / "strong.json", tmp_path).clips[0]
+    (tmp_path / "strong.json").write_bytes(text + b"\n")
+    with pytest.raises(InputError, match="was changed since it was written; prepare the data again"):
+        Manifest.load(tmp_path / "strong.json", tmp_path)
 
 
 def test_the_held_out_part_has_its_share_of_every_class_and_its_own_recordings(tmp_path):

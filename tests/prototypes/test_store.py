@@ -51,6 +51,26 @@ def test_the_last_writing_of_an_id_counts(tmp_path: Path) -> None:
     assert np.array_equal(ArrayStore(tmp_path, 4, 3)["a"], rows(3))
 
 
+def test_the_places_of_many_clips_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pmam_plugin.prototypes.store._RECENT_CLIPS", 7)
+    writer, reader = (ArrayStore(tmp_path, 4, 3) for _ in range(2))
+    written: dict[str, int] = {}
+    for value in range(60):
+        name = f"clip{value * 7 % 25}"
+        writer.extend([name], [rows(value)])
+        written[name] = value
+        reader.refresh()
+    assert (tmp_path / "places.npy").exists()
+    for store in (reader, ArrayStore(tmp_path, 4, 3), pickle.loads(pickle.dumps(reader))):
+        assert {name: store[name][0, 0] for name in store.ids()} == written
+        assert len(store) == len(written) == 25
+        assert store.missing(["clip24", "clip25"]) == ["clip25"]
+    assert len(pickle.dumps(reader)) < 2000
+    (tmp_path / "index.tsv").write_text("")
+    with pytest.raises(InputError, match="does not belong to the index beside it; delete it"):
+        ArrayStore(tmp_path, 4, 3)
+
+
 FORK = multiprocessing.get_context("fork")  # the children touch no tensor, and start at once
 
 
