@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pmam_plugin.errors import InputError
+from pmam_plugin.tables.reading import can_be_class
 
 LONGEST_CLIP = 3600.0  # seconds; a model that hears more at once would take all memory
 _OPTIONS = ("windows", "temperature")
-_COLUMNS = ("onset", "offset", "filename", "event_label", "score")
 
 
 def check_parts(postprocessing: Any, options: Any, provenance: Any, path: Path) -> None:
@@ -41,7 +41,7 @@ def check_detector(model: Any, postprocessing: Any, path: Path) -> None:
             every class.
     """
     for label in model.labels:
-        if not isinstance(label, str) or not label.strip() or not label.isprintable() or label in _COLUMNS:
+        if not isinstance(label, str) or not can_be_class(label):
             raise _refused(path, f"{_shown(label)} cannot be the name of a class")
     if not _is_number(model.clip_seconds) or not 0 < model.clip_seconds <= LONGEST_CLIP:
         raise _refused(path, f"clip_seconds is {_shown(model.clip_seconds)}, not within 0 and {LONGEST_CLIP:g} s")

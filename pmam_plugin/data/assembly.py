@@ -150,7 +150,9 @@ class Assembly:
                 raise InputError(f"{source.table}: lists {filename!r} for the second time; keep one row of it")
             else:  # one clip under two spellings
                 pairs[found[0]] = pd.concat([pairs[found[0]], annotation], ignore_index=True)
-        if listed and not pairs:
+        if not listed:
+            raise InputError(f"{source.table}: lists no recording; write a row for each, or remove {source.folder}")
+        if not pairs:
             raise InputError(
                 f"{source.folder}: none of the {listed} clips of {source.table} is there; "
                 "put the recordings under the names in the table"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import re
@@ -15,7 +16,7 @@ import pandas as pd
 from pmam_plugin.audio.names import clip_name
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
-from pmam_plugin.tables.reading import Table, join_names, joins, split_names
+from pmam_plugin.tables.reading import Table, can_be_class, join_names, joins, split_names
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ EVENT_COLUMNS = ("filename", "onset", "offset", "event_label")
 
 # What R, pandas and databases write where nothing is.
 _ABSENT = ("na", "nan", "n/a", "<na>", "none", "null")
+
+_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
 # An event without length happened all the same: it gets the shortest length that every measure can see, s.
 _MOMENT = 1e-3
@@ -58,7 +61,7 @@ def read_events(path: str | PathLike[str], labels: Collection[str] | None = None
     table.refuse(onset < 0, "onset", "lies before the clip; write 0 or more")
     table.refuse(offset < onset, "offset", "lies before the onset; exchange or correct them")
     label = [normalize("NFC", name) for name in label]
-    _refuse_joined(table, "event_label", [(name,) for name in label], labels, "write a row for each")
+    _check_names(table, "event_label", [(name,) * bool(name) for name in label], labels, "write a row for each")
     if labels is not None:
         allowed = {normalize("NFC", name) for name in labels}
         unknown = [not free and name not in allowed for name, free in zip(label, empty)]
@@ -91,18 +94,22 @@ def read_weak(path: str | PathLike[str], labels: Collection[str] | None = None) 
     """
     table = Table.read(path, ("filename", "event_labels"))
     _refuse_nameless(table)
-    table.refuse_repeated("filename", [clip_name(name) for name in table.columns["filename"]])
+    clips = [clip_name(name) for name in table.columns["filename"]]
+    table.refuse_repeated("filename", clips, ", with all its classes, separated by commas")
     cells = table.columns["event_labels"]
     table.refuse(
         [cell.count('"') % 2 == 1 for cell in cells], "event_labels", "has a quotation mark that is not closed"
     )
     table.refuse(
-        [cell.startswith("[") and cell.endswith("]") for cell in cells],
+        [re.fullmatch(r"\[.*\]|[({].*[\"'].*[)}]", cell) is not None for cell in cells],
         "event_labels",
         "is a list as Python prints it; separate the classes by commas alone",
     )
+    table.refuse(
+        [cell.lower() in _ABSENT for cell in cells], "event_labels", "names no class; leave the cell empty for none"
+    )
     split = [split_names(normalize("NFC", cell)) for cell in cells]
-    _refuse_joined(table, "event_labels", split, labels, "separate them by commas")
+    _check_names(table, "event_labels", split, labels, "separate them by commas")
     if labels is not None:
         allowed = {normalize("NFC", name) for name in labels}
         unknown = [not allowed.issuperset(names) for names in split]
@@ -157,7 +164,16 @@ def fit_events(
 
     Returns:
         Onsets, offsets, and which events are kept.
+
+    Raises:
+        InputError: most events begin where twice their recording has passed: their times are no seconds.
     """
+    far = onset > 2 * end
+    if far.sum() > 0.5 * np.isfinite(onset).sum():
+        raise InputError(
+            f"{name}: {far.sum()} events begin long after the end of their recording, at {onset[far][0]:g} s of "
+            f"{end[far][0]:g} s for one; write times in seconds"
+        )
     gone, beyond = onset > end, offset > end
     short = (np.minimum(offset, end) <= onset) & ~gone
     offset = np.minimum(offset, end)
@@ -174,8 +190,8 @@ def fit_events(
 
 
 def warn_of_look_alikes(labels: Iterable[str], name: str) -> None:
-    """Log classes whose names differ in nothing but case and spaces, and count as two all the same, and those that are
-    others with a separator between.
+    """Log classes whose names differ in nothing but case, spaces and what does not show, and count as two all the same,
+    and those that are others with a separator between.
 
     Args:
         labels: all of them.
@@ -184,11 +200,11 @@ def warn_of_look_alikes(labels: Iterable[str], name: str) -> None:
     known: dict[str, str] = {}
     classes = set(labels)
     for label in sorted(classes):
-        if joins(label, classes, ";|,/+&"):
+        if joins(label, classes, ";|,/+& "):
             logger.warning(
                 "%s: %r counts as a class of its own; label each class for itself if it means them", name, label
             )
-        other = known.setdefault(re.sub(r"[\s_-]+", "_", label.casefold()), label)
+        other = known.setdefault(re.sub(r"[\s_-]+", "_", _UNSEEN.sub("", label.casefold())), label)
         if other != label:
             logger.warning("%s: %r and %r count as two classes; spell them alike if they are one", name, other, label)
 
@@ -225,11 +241,15 @@ def write_weak(path: str | PathLike[str], labels: Mapping[str, Collection[str]])
         table.to_csv(temporary, sep="\t", index=False)
 
 
-def _refuse_joined(
+def _check_names(
     table: Table, column: str, names: Sequence[Sequence[str]], labels: Collection[str] | None, cure: str
 ) -> None:
-    """Refuse names that are known classes with a separator between; warn of others that hold one."""
+    """Refuse names that no class may bear, and those that are known classes with a separator between; warn once of
+    others that hold one."""
     classes = set(labels or ()).union(*names)
+    unusable = {name for name in classes if not can_be_class(name)}
+    fault = "cannot name a class: it names a column, or holds a control character; rename it"
+    table.refuse([not unusable.isdisjoint(row) for row in names], column, fault)
     joined = {name for name in classes if joins(name, classes)}
     fault = f"joins classes that also stand by themselves; {cure}, or rename the class"
     table.refuse([not joined.isdisjoint(row) for row in names], column, fault)
@@ -237,7 +257,12 @@ def _refuse_joined(
     if held and labels is None:
         line, name = next((line, n) for line, row in zip(table.lines, names) for n in row if n in held)
         which = f"{name!r} counts as one class, as do {len(held)} names with ; or | in all"
-        logger.warning("%s, line %d: %s; if they are several, %s", table.path, line, which, cure)
+        _warn_once(f"{table.path}, line {line}: {which}; if they are several, {cure}")
+
+
+@functools.lru_cache
+def _warn_once(message: str) -> None:
+    logger.warning("%s", message)
 
 
 def _refuse_nameless(table: Table) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from pmam_plugin.files import atomic_path
 from pmam_plugin.tables import columns, documents, textgrid, tracks
 from pmam_plugin.tables.annotations import Annotations, parse_seconds
 from pmam_plugin.tables.reading import decoded, text_lines
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ _BY_ENDING = {
     ".selections.txt": "raven", ".txt": "audacity", ".textgrid": "textgrid", ".rttm": "rttm", ".json": "json",
     ".tsv": "tsv", ".csv": "csv",
 }  # fmt: skip
+# Projects of annotators' tools, spreadsheets, subtitles.
+_NOT_READ = frozenset(
+    (".eaf", ".svl", ".sv", ".aup", ".aup3", ".lab", ".mlf", ".trs", ".antx", ".srt", ".vtt", ".xlsx", ".xls", ".ods")
+)
 _READABLE = frozenset((".txt", ".csv", ".tsv", ".json", ".rttm", ".textgrid"))
 
 
@@ -148,8 +155,14 @@ def read_annotations(
 
 def label_files(folder: Path) -> list[Path]:
     """Files of a folder, searched in depth, whose ending labels have; hidden ones are passed over."""
-    files = files_below(folder).values()
-    return sorted(file for file in files if file.suffix.lower() in _READABLE and not is_hidden(file.name))
+    files = sorted(file for file in files_below(folder).values() if not is_hidden(file.name))
+    others = [file for file in files if file.suffix.lower() in _NOT_READ]
+    if others:
+        logger.warning(
+            "%s: files of labels are passed over: %d, %s for one; export them as text or tables",
+            folder, len(others), others[0].name,
+        )  # fmt: skip
+    return [file for file in files if file.suffix.lower() in _READABLE]
 
 
 def read_within(folder: Path, file: Path, name: str | None = None, label_column: str | None = None) -> Annotations:

@@ -26,6 +26,8 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_COLUMNS = ("onset", "offset", "filename", "event_label", "score")
 _LONGEST_SHOWN = 100
 _SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -36,6 +38,7 @@ _NO_TABLES = (
     (b"PK\x03\x04", "is a spreadsheet or a zip archive; save the sheet as CSV or TSV in UTF-8"),
     (b"\xd0\xcf\x11\xe0", "is a spreadsheet; save it as CSV or TSV in UTF-8"),
     (b"\x1f\x8b", "is compressed with gzip; unpack it"),
+    (b"ooBinaryFile", "is a binary file of Praat; save it from Praat as a text file"),
     (b"version https://git-lfs", "is a pointer of Git LFS, not the table; fetch it with git lfs pull"),
 )
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
@@ -139,11 +142,11 @@ class Table:
             cell = self.columns[column][first]
             raise InputError(f"{self.path}, line {self.lines[first]}: the {column} {_shown(cell)} {fault}")
 
-    def refuse_repeated(self, column: str, keys: Sequence[str]) -> None:
+    def refuse_repeated(self, column: str, keys: Sequence[str], keeping: str = "") -> None:
         """Raise InputError where a key stands for the second time."""
         seen: set[str] = set()
         repeated = [key in seen or bool(seen.add(key)) for key in keys]  # type: ignore[func-returns-value]
-        self.refuse(repeated, column, "is listed for the second time; keep one row of it")
+        self.refuse(repeated, column, f"is listed for the second time; keep one row of it{keeping}")
 
 
 def parse_number(cell: str, decimal_comma: bool = True) -> float:
@@ -200,12 +203,17 @@ def split_names(cell: str) -> tuple[str, ...]:
     Raises:
         ValueError: a quotation mark is not closed.
     """
-    return tuple(name for name in _split(cell, ",") if name)
+    return tuple(dict.fromkeys(name for name in _split(cell, ",") if name))
 
 
-def joins(name: str, classes: Collection[str], separators: str = ";|,") -> bool:
+def can_be_class(name: str) -> bool:
+    """Whether a class may be called so: it heads a column of a score table."""
+    return bool(name.strip()) and not _CONTROL.search(name) and name not in _COLUMNS
+
+
+def joins(name: str, classes: Collection[str], separators: str = ";|,；，、") -> bool:
     """Whether a class name is nothing but other known classes with separators between."""
-    parts = [part.strip() for part in re.split(f"[{separators}]", name)]
+    parts = [part.strip() for part in re.split(f"[{separators}]", name) if part.strip()]
     return len(parts) > 1 and all(part in classes and part != name for part in parts)
 
 
