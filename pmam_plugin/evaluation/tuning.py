@@ -13,6 +13,7 @@ from pmam_plugin.evaluation.intersection import count_changes
 from pmam_plugin.evaluation.intervals import Intervals
 from pmam_plugin.evaluation.metrics import aligned
 from pmam_plugin.evaluation.psds import SCENARIOS, class_areas
+from pmam_plugin.evaluation.reference import Reference
 from pmam_plugin.evaluation.tables import Progress
 from pmam_plugin.postprocessing.boxes import Boxes, SoundEventBoxes, candidates, merge
 
@@ -65,14 +66,16 @@ def tune_segments(
     united = reference.for_intersection()
     classes = len(united.labels)
     areas = np.zeros((len(grid), classes))
-    ordered = [tables[clip] for clip in united.clips]
+    # Boxes need a score everywhere; those of classes that are not judged in a clip are left out.
+    unasked = [[label for label, judged in zip(united.labels, row) if not judged] for row in united.judged]
+    ordered = [tables[clip].assign(**dict.fromkeys(labels, 0.0)) for clip, labels in zip(united.clips, unasked)]
     done = 0
     for length in dict.fromkeys(setting[0] for setting in grid):
         found = candidates(ordered, united.labels, np.full(classes, length))
         for index, (filter_seconds, absolute, relative) in enumerate(grid):
             if filter_seconds == length:
                 boxes = merge(found, _limit(absolute, classes), _limit(relative, classes))
-                changes = count_changes([_intervals(boxes)], united, [SCENARIOS["psds1"].criteria])[0]
+                changes = count_changes([_intervals(boxes, united)], united, [SCENARIOS["psds1"].criteria])[0]
                 areas[index] = class_areas(changes, united, SCENARIOS["psds1"])
                 done += 1
                 if progress is not None:
@@ -88,10 +91,12 @@ def tune_segments(
     )
 
 
-def _intervals(boxes: Boxes) -> Intervals:
+def _intervals(boxes: Boxes, united: Reference) -> Intervals:
     """Boxes never grow as the threshold falls: each stays from its confidence on down."""
-    never = np.full(len(boxes.column), -np.inf)
-    return Intervals(boxes.column, boxes.onset, boxes.offset, boxes.confidence, never, np.full(len(boxes.column), -1))
+    asked = united.judged.ravel()[boxes.column]
+    column, never = boxes.column[asked], np.full(asked.sum(), -np.inf)
+    onset, offset, confidence = boxes.onset[asked], boxes.offset[asked], boxes.confidence[asked]
+    return Intervals(column, onset, offset, confidence, never, np.full(len(column), -1))
 
 
 def _limit(value: float | None, classes: int) -> np.ndarray:

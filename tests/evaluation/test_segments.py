@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation import evaluate_scores
+from pmam_plugin.evaluation import evaluate_scores, tune_segments, tune_thresholds
+from pmam_plugin.evaluation.tuning import GRID
 from tests.evaluation.examples import LABELS, events_table, ground_truth_lists, random_set, scores_table
 
 with warnings.catch_warnings():
@@ -65,16 +66,19 @@ def test_a_class_is_judged_on_the_corpora_alone_that_annotate_it():
     asked = {clip: table[["onset", "offset", *known[clip]]] for clip, table in scores.items()}
     tags = {clip: [1.0, 1.0, 1.0] for clip in scores}  # also where nobody asked
     mixed = evaluate_scores(asked, events[heard], seconds, LABELS, clip_scores=tags, bootstrap=20)
+    thresholds = tune_thresholds(asked, events[heard], seconds, LABELS)
+    boxes = tune_segments(asked, events[heard], seconds, LABELS, GRID[:6])
     for label, clips in (("Cat", range(4)), ("Speech", range(4, 8)), ("Dog", range(8))):
         names = {f"clip{number}" for number in clips}
         own = heard & events["filename"].isin({f"{name}.wav" for name in names})
-        alone = evaluate_scores(
+        ours = (
             {name: scores[name][["onset", "offset", label]] for name in names},
             events[own & (events["event_label"] == label)],
             {name: seconds[name] for name in names},
-            clip_scores={name: [1.0] for name in names},
-            bootstrap=0,
         )
+        alone = evaluate_scores(*ours, clip_scores={name: [1.0] for name in names}, bootstrap=0)
+        assert thresholds[label] == tune_thresholds(*ours, [label])[label]
+        assert boxes.filter_seconds[label] == tune_segments(*ours, grid=GRID[:6]).filter_seconds[label]
         for key, value in alone["per_class"][label].items():
             if key != "psds2":  # other classes cross
                 assert mixed["per_class"][label][key] == pytest.approx(value, abs=1e-9), (label, key)

@@ -113,7 +113,7 @@ def test_a_models_own_events_are_scored_by_the_published_protocol(monkeypatch, t
             boxes[row, 0] = torch.tensor(box)
         probabilities[..., 3] = 1 - probabilities[..., :3].sum(-1)
         output = SetOutput(probabilities.log()[None], boxes[None], tags.logit(), span_seconds=4.0)
-        candidates = fuse_tags(probabilities[..., :3], tags, "geometric")
+        candidates = fuse_tags(probabilities[..., :3], tags)
         frames = torch.zeros(count, model.output_frames(64000), 3)
         return SetDetection(frames, tags, tags, None, output=output, candidates=candidates)
 
