@@ -37,6 +37,15 @@ _BEGINNINGS = (
     (b"\x00\x00\x01\xba", f"MPEG video, {_CONVERT}"),
     (b"DSD ", f"DSD, {_CONVERT}"),
     (b"FRM8", f"DSD, {_CONVERT}"),
+    (b"\x02dss", f"DSS of a dictating machine, {_CONVERT}"),
+    (b"\x03dss", f"DSS of a dictating machine, {_CONVERT}"),
+    (b"\x03ds2", f"DS2 of a dictating machine, {_CONVERT}"),
+    (b"tBaK", f"TAK, {_CONVERT}"),
+    (b"ajkg", f"Shorten, {_CONVERT}"),
+    (b"OFR ", f"OptimFROG, {_CONVERT}"),
+    (b"MPCK", f"Musepack, {_CONVERT}"),
+    (b"MP+", f"Musepack, {_CONVERT}"),
+    (b"SQLite format 3", "a database, such as a project of Audacity; export the recording from there"),
     (b"MThd", "MIDI, which holds notes and no sound; render it to wav or flac"),
     (b"\x89PNG", "an image, not a recording; give an audio file"),
     (b"\xff\xd8\xff", "an image, not a recording; give an audio file"),
@@ -63,10 +72,10 @@ _OGG_CODECS = ((b"\x7fFLAC", "FLAC"), (b"Speex", "Speex"), (b"\x80theora", "vide
 def known_as(file: BinaryIO) -> str | None:
     """What a file that is no sound for this reader calls itself in its first bytes, and the cure; None for others."""
     head = bytes_at(file, 0, 192)
-    if head[4:8] == b"ftyp":
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
         return f"MPEG-4 (m4a, mp4), {_CONVERT}"
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return f"AVI video, {_CONVERT}"
+    if head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"QLCM"):
+        return f"{'AVI video' if head[8:12] == b'AVI ' else 'QCP of a telephone'}, {_CONVERT}"
     if head[:1] == b"\x47" and head[188:189] == b"\x47":
         return f"MPEG video, {_CONVERT}"
     return next((what for start, what in _BEGINNINGS if head.startswith(start)), None)

@@ -42,6 +42,9 @@ _VALUES_PER_BYTE = 10_000
 # Floats at the scale of integers; recordings that merely clip stay far below.
 _INTEGER_SCALE = 32.0
 _CANCELLED = 0.02
+# Of files that it does not know at once libsndfile, which is told no names, takes these for the other halves on a
+# Mac, and refuses every MP3.
+_FORKS = (".AppleDouble", "._")
 _REASONS = {
     "Format not recognised.": "no format that is known",
     "Internal error : SF_INFO struct incomplete": "its header states no possible sample rate or channel count",
@@ -219,6 +222,8 @@ class AudioReader:
             return InputError(f"{self.name}: is {foreign}")
         reason = getattr(error, "error_string", None) or str(error) or type(error).__name__
         reason = _REASONS.get(reason, reason)
+        if fork := next((name for name in _FORKS if os.path.lexists(name)), None):
+            reason = f"{reason.strip().rstrip('.')}, perhaps for the {fork} in the current folder: run from another one"
         return InputError(
             f"{self.name}: cannot be decoded ({reason.strip().rstrip('.')}); give a whole wav, flac, ogg or mp3 file"
         )

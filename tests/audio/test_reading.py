@@ -182,6 +182,14 @@ def test_broken_files_are_refused_by_name(tmp_path, monkeypatch):
         list(audio_blocks(path, 16_000))
 
 
+def test_an_mp3_that_a_folder_of_a_mac_hides_says_so(tmp_path, monkeypatch):
+    (tmp_path / ".AppleDouble").mkdir()
+    soundfile.write(tmp_path / "a.mp3", np.zeros(8000), 8000)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"a\.mp3: cannot be decoded .*\.AppleDouble in the current folder: run"):
+        read_audio("a.mp3", 8000)
+
+
 def test_a_resampler_in_pieces_equals_one_call():
     noise = np.random.default_rng(2).standard_normal(44_100).astype(np.float32)
     whole, pieces = MonoResampler(44_100, 16_000, "x"), MonoResampler(44_100, 16_000, "x")
