@@ -36,12 +36,17 @@ def load_yamnet(encoder: YAMNetFrames, source: str | os.PathLike[str]) -> Import
             detector); ``"builtin"``, the one of the package's model.
 
     Raises:
-        InputError: the file cannot be read, or a tensor is missing, unexpected or of another shape.
+        InputError: the file cannot be read, holds no YAMNet, or a tensor is missing, unexpected or of another shape.
     """
     folder, skipped = fetch_model(source) if source == BUILTIN else model_folder(source), []
     if folder.is_dir():
         stored = read_tensors(folder / WEIGHTS_NAME)
-        first = next((name for name in stored if name.endswith("network.conv.weight")), "network.")
+        first = next((name for name in stored if name.endswith("network.conv.weight")), None)
+        if first is None:
+            raise InputError(
+                f"{source}: is a model without a YAMNet, for whose layers and speed the experiment is laid out; "
+                "other encoders have experiments of their own, such as beats.yaml and atst_sed.yaml"
+            )
         tensors = under(stored, first.removesuffix("conv.weight"))
     else:
         arrays = _read_keras(source)

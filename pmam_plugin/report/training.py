@@ -27,6 +27,8 @@ _HEADLINES = {
     "segment_f1_macro": "segment F1, macro",
     "segment_f1_micro": "segment F1, micro",
     "clip_f1_macro": "clip F1, macro",
+    "mpauc": "mpAUC, segments",
+    "segment_f1_optimal": "segment F1, best thresholds",
 }
 _SCRIPTS = ("charts.js", "player.js", "mistakes.js", "training.js")
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from pmam_plugin.brains.plan import TrainingPlan
+from pmam_plugin.checkpoints.yamnet import load_yamnet
 from pmam_plugin.config import rebuilt
 from pmam_plugin.data.annotated import LaidOut, lay_out
 from pmam_plugin.data.survey import Survey, describe_survey, survey_folder
@@ -160,7 +161,9 @@ def train_annotated(
     """
     clock = _Clock(minutes)
     run = _Run(out, encoder, device, seed, dict(changes or {}), quiet)
-    survey = survey_folder(folder, 1.0 / run.sketch()["encoder"].frame_rate, logger.info)
+    sketch = run.sketch()
+    load_yamnet(sketch["encoder"].encoder, sketch["encoder_checkpoint"])  # what is none is refused at once
+    survey = survey_folder(folder, 1.0 / sketch["encoder"].frame_rate, logger.info)
     for line in describe_survey(survey):
         tell(line)
     more = None

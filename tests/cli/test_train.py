@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from pmam_plugin.checkpoints import load_model
+from pmam_plugin.checkpoints import load_model, save_model
 from pmam_plugin.data import load_prepared
+from pmam_plugin.errors import InputError
 from pmam_plugin.stages.annotated import Size, sized, train_annotated
 from pmam_plugin.stages.experiment import read_experiment
 from tests.documentation_runner import load_recipe
 from tests.support import ROOT
+from tests.tiny_models import tiny_detector
 
 RATE = 16_000
 TINY = {
@@ -40,6 +42,12 @@ def beeps(folder, count, seed, labelled=True):
         if labelled:
             (folder / f"r{number}.txt").write_text(rows)
     return folder
+
+
+def test_another_encoder_than_a_yamnet_is_refused_before_anything_is_looked_at(tmp_path):
+    save_model(tmp_path / "other", tiny_detector())
+    with pytest.raises(InputError, match=r"other: is a model without a YAMNet, .* such as beats.yaml"):
+        train_annotated(tmp_path / "nowhere", tmp_path / "out", encoder=str(tmp_path / "other"))
 
 
 def test_a_folder_becomes_a_model_a_report_and_a_sentence(tmp_path):

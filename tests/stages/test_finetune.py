@@ -162,9 +162,18 @@ def test_weak_labels_alone_train_and_their_last_weights_are_measured(tmp_path):
 
 def test_what_cannot_be_learned_from_the_data_is_refused_at_once(tmp_path):
     corpus = tiny_corpus(tmp_path / "corpus")
-    shutil.rmtree(corpus / "audio/train/strong_label_real")
     weak = tiny_sedt(clip_seconds=1.0)
     sets = stage("sets", weak, [SetLoss(SetCriterion())])
+    table = corpus / "metadata/train/audioset_strong.tsv"
+    table.write_text(
+        table.read_text()
+        .replace("event_label", "event_label\tsoft_label")
+        .replace("Dog", "Dog\t0.4")
+        .replace("Cat", "Cat\t1")
+    )
+    with pytest.raises(InputError, match="sets: a set of events cannot be learned from soft labels"):
+        run_on(corpus, tmp_path / "soft", sets)
+    shutil.rmtree(corpus / "audio/train/strong_label_real")
     with pytest.raises(InputError, match="sets: no clip of strong, weak has events with onset and offset"):
         run_on(corpus, tmp_path / "one", sets)
     shutil.rmtree(corpus / "audio/train/weak")
