@@ -34,7 +34,7 @@ from tests.support import ROOT
 from tests.tiny_models import LABELS, tiny_detector
 
 DEVICE = "cuda"
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 
 COMMON = {**{name: SETTINGS[name] for name in ("seed", "bootstrap")}, "device": DEVICE, "finetune_steps": "3"}
 TINY_PMAM = {**{name: value for name, value in SETTINGS.items() if name != "precision"}, **COMMON, "iterations": "2"}

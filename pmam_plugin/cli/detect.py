@@ -76,6 +76,9 @@ def detect(
     precision: Annotated[
         str, typer.Option(metavar="float32|bfloat16|float16|auto", help="Of the network.")
     ] = "float32",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first: for many hours of sound on a GPU.")
+    ] = False,
 ) -> None:
     """Detect sound events in recordings of any length, sample rate and channel count.
 
@@ -105,7 +108,7 @@ def detect(
         check_writable(scores / "scores.tsv")
     if model is None:
         model = BUILTIN
-    detector = SoundEventDetector.from_pretrained(model, revision, device, precision=precision)
+    detector = SoundEventDetector.from_pretrained(model, revision, device, precision=precision, compiled=compiled)
     if model == BUILTIN:
         typer.echo(BUILTIN_NOTICE % ", ".join(detector.labels), err=True)
     run = _Run(files, scores)

@@ -77,6 +77,8 @@ class SoundEventDetector:
         precision: of the network; the front end always works in float32. The default gives the same scores on every
             machine; ``"auto"`` is bfloat16 where the device multiplies it fast, else float32.
         batch_size: clips scored at a time.
+        compiled: by ``torch.compile``: the first recording waits for it (minutes on a CPU, which needs a C++
+            compiler), many hours of sound are scored faster on a GPU.
 
     Raises:
         InputError: the device or its precision is not there, or the batch size is not positive.
@@ -90,9 +92,12 @@ class SoundEventDetector:
         device: str | torch.device | None = None,
         precision: str = "float32",
         batch_size: int = 8,
+        compiled: bool = False,
     ) -> None:
         self.device = _device(device)
         self.model = model.to(self.device).eval()
+        if compiled:
+            self.model.compile()
         self.postprocessing = PostProcessing() if postprocessing is None else postprocessing
         self.options = dict(options or {})
         if batch_size < 1:
@@ -111,6 +116,7 @@ class SoundEventDetector:
         device: str | torch.device | None = None,
         precision: str = "float32",
         batch_size: int = 8,
+        compiled: bool = False,
         **fetching: Unpack[Fetching],
     ) -> SoundEventDetector:
         """Load a model folder, or fetch one from the Hugging Face Hub (once; later uses work offline).
@@ -119,9 +125,10 @@ class SoundEventDetector:
             source: folder, Hub id (``org/name``), or ``"builtin"``, the small model of the package, which knows ten
                 household sounds.
             revision: branch, tag or commit of a Hub repository.
-            device: see the class, as for the next two.
+            device: see the class, as for the next three.
             precision: of the network.
             batch_size: clips scored at a time.
+            compiled: by ``torch.compile``.
             fetching: ``token`` for a private repository (by default the one ``hf auth login`` stored), ``cache_dir``
                 (None is the Hub's own cache), ``local_files_only`` (use what was fetched before, and nothing else),
                 ``force_download`` (fetch what is in the cache again).
@@ -130,7 +137,7 @@ class SoundEventDetector:
             InputError: there is no such model, or its files are not whole or do not fit this version.
         """
         loaded = load_model(source, revision, **fetching)
-        detector = cls(loaded.model, loaded.postprocessing, loaded.options, device, precision, batch_size)
+        detector = cls(loaded.model, loaded.postprocessing, loaded.options, device, precision, batch_size, compiled)
         detector.config = loaded.config
         return detector
 

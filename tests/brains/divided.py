@@ -37,11 +37,11 @@ from pmam_plugin.models import (
     FrameDetector,
     MaskedModel,
     PatchSampler,
-    PredictionHead,
 )
 from pmam_plugin.models.attention_head import AttentionHead
 from pmam_plugin.nn.context import RecurrentContext
 from pmam_plugin.nn.ema import EMATeacher
+from pmam_plugin.nn.heads import PredictionHead
 from pmam_plugin.nn.masking import BlockMasking
 from pmam_plugin.prototypes import ArrayStore
 from tests.sedt_models import tiny_network
@@ -174,13 +174,16 @@ KINDS: dict[str, Callable[[Path, dict[str, Any]], StageBrain]] = {
 
 
 def train(
-    kind: str, folder: Path, micro_batch: int | None = None, workers: int = 0
+    kind: str, folder: Path, micro_batch: int | None = None, workers: int = 0, **chosen: Any
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and curves of a training by all processes together."""
+    """Weights and curves of a training by all processes together; ``chosen`` are further run options."""
     rank, world = processes.share()
-    options = {"device": "cpu", "noprogressbar": True, "micro_batch": micro_batch}
+    options = {"device": "cpu", "noprogressbar": True, "micro_batch": micro_batch, **chosen}
+    backend = torch.distributed.get_backend() if torch.distributed.is_initialized() else "none"
+    if backend == "nccl":
+        options["device"] = f"cuda:{rank}"
     if world > 1:
-        options |= {"distributed_launch": True, "distributed_backend": "gloo"}
+        options |= {"distributed_launch": True, "distributed_backend": backend}
     brain = KINDS[kind](folder, options)
     frames = FRAMES
     if kind == "sedt":
@@ -191,7 +194,7 @@ def train(
     valid = evaluation_loader(clips, 2, workers, [0, 3, 5, 8, 12], rank, world) if updates > 1 else None
     brain.train(loader, valid)
     state = {
-        f"{name}.{key}": value.clone()
+        f"{name}.{key}": value.cpu().clone()
         for name, module in {**brain.raw, **brain.candidates()}.items()
         for key, value in module.state_dict().items()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from pmam_plugin.brains.parts import number_of_passes
 from pmam_plugin.data import share_of
+from pmam_plugin.models import AudioTagger
 from tests.brains.divided import KINDS, train, work
 from tests.processes import run_processes
 
@@ -49,6 +51,28 @@ def test_processes_reach_the_same_weights_together(world: int, folder: Path, alo
         for rank in range(world):
             assert_same(torch.load(folder / kind / f"{world}-{rank}.pt", weights_only=False), alone[kind])
     assert alone["mean_teacher"][1]["student_clips"][-1][1] == 5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("kind", ["mean_teacher", "masked"])
+def test_two_gpus_reach_the_weights_of_one(kind: str, folder: Path) -> None:
+    """The same over NCCL, with what only GPUs take: synchronised batch norm and their own kernels."""
+    for world in (1, 2):
+        run_processes(work, world, str(folder / "nccl"), [kind], backend="nccl")
+    one, first, second = (
+        torch.load(folder / "nccl" / kind / f"{name}.pt", weights_only=False) for name in ("1-0", "2-0", "2-1")
+    )
+    assert_same(first, one)
+    assert_same(second, one)
+
+
+def test_compiled_networks_are_trained_alike(folder: Path, alone: dict[str, Trained], monkeypatch: Any) -> None:
+    """``--compile`` is SpeechBrain's; traced without a compiler's back end, which would take minutes here."""
+    compiled, trace = [], functools.partial(torch.compile, backend="eager")
+    monkeypatch.setattr(torch, "compile", lambda module, **_: compiled.append(module) or trace(module))
+    assert_same(train("tagger", folder / "tagger" / "compiled", compile=True), alone["tagger"])
+    assert [type(module) for module in compiled] == [AudioTagger]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -161,6 +161,20 @@ def test_clip_masks_apply_clip_by_clip():
     np.testing.assert_allclose(twice[:24], expected[:24], atol=1e-6)
 
 
+def test_a_compiled_network_scores_every_window(monkeypatch):
+    heard = []
+
+    def compile_(call, **_):
+        return lambda *inputs, **options: heard.append(call.__self__) or call(*inputs, **options)
+
+    wave, plain = noise(5.0), SoundEventDetector(tiny_detector(), device="cpu")
+    expected = values(plain.scores(wave, RATE))
+    monkeypatch.setattr(torch, "compile", compile_)
+    detector = SoundEventDetector(tiny_detector(), device="cpu", compiled=True, batch_size=2)
+    np.testing.assert_allclose(values(detector.scores(wave, RATE)), expected, atol=1e-6)
+    assert heard == [detector.model] * 2
+
+
 def test_options_of_the_model_folder_apply_to_post_processed_scores_only():
     model, wave = tiny_detector(), noise(2.0)
     plain = SoundEventDetector(model, device="cpu").scores(wave, RATE, temperature=0.3)
