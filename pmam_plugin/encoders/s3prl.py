@@ -62,7 +62,7 @@ class S3PRLEncoder(FrameEncoder):
             model's configuration may come from anywhere, and what it fetched would be unpickled.
         layer: the layer whose states become the frames, negative from the end; None learns a softmax-weighted sum of
             all, which have to be equally wide.
-        trainable: train the upstream too; else it is frozen and stays in evaluation mode.
+        trainable: train the upstream too; else it is frozen (but for adapters) and stays in evaluation mode.
         extra_conf: further arguments of the upstream.
         feature: name of the waveform among the features.
 
@@ -110,7 +110,9 @@ class S3PRLEncoder(FrameEncoder):
         """Encode ``features[feature]``, ``(batch, 1, samples)``; see :class:`FrameEncoder`."""
         wave = features[self.feature].squeeze(1)
         lengths = torch.full((len(wave),), wave.shape[1], dtype=torch.long, device=wave.device)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trainable):
+        # Adapters in it learn also when it is frozen.
+        learns = any(parameter.requires_grad for parameter in self.upstream.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
             states, _ = self.upstream(wave, lengths)
         frames = self._merged(states)
         return EncoderOutput(frames, frames, dict(zip(self.layers, states, strict=True)))

@@ -102,6 +102,14 @@ class AdaptedLinear(PeftLinear):
     pass still never forms the gradient of the full weight.
     """
 
+    @property
+    def weight(self) -> Tensor:
+        """The adapted weight, for attention that takes the weights of its layers instead of calling them."""
+        base: Tensor = self.get_base_layer().weight
+        if self.disable_adapters or self.merged or self.active_adapters != [ADAPTER] or ADAPTER not in self.lora_A:
+            return base
+        return base + self.get_delta_weight(ADAPTER)
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """``(..., in) -> (..., out)``."""
         if args or kwargs or self.disable_adapters or self.merged or self.active_adapters != [ADAPTER]:

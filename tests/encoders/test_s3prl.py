@@ -13,6 +13,7 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.features import FrontEnds
 from pmam_plugin.models import AttentionHead, Backbone, FrameDetector
 from pmam_plugin.nn.context import RecurrentContext
+from pmam_plugin.nn.lora import add_lora, merge_lora
 from tests.support import s3prl_hub
 
 
@@ -122,6 +123,34 @@ def test_a_real_upstream_fits():
     encoder = S3PRLEncoder("fbank").eval()
     frames = encoder({"wave": waves()[:, None]}).frames
     assert frames.shape == (2, encoder.output_frames({"wave": 16000}), encoder.dim)
+
+
+def test_adapters_by_name_learn_in_a_frozen_wavlm_also_where_attention_takes_weights(tmp_path):
+    from s3prl.upstream.wavlm.WavLM import WavLM, WavLMConfig
+
+    torch.manual_seed(0)
+    sizes = {"encoder_layers": 2, "encoder_embed_dim": 16, "encoder_ffn_embed_dim": 32, "encoder_attention_heads": 2}
+    convolutions = {"conv_feature_layers": "[(8,10,5)] + [(8,3,2)] * 4 + [(8,2,2)] * 2", "conv_pos": 16}
+    config = WavLMConfig({**sizes, **convolutions, "conv_pos_groups": 2, "relative_position_embedding": True})
+    wavlm, wave = WavLM(config).eval(), {"wave": waves()[:, None]}
+    torch.save({"cfg": vars(config), "model": wavlm.state_dict()}, tmp_path / "wavlm.pt")
+    build = lambda: torch.nn.ModuleDict({"e": S3PRLEncoder("wavlm_local", str(tmp_path / "wavlm.pt"), -1)}).eval()  # noqa: E731
+    model = build()
+    plain = model["e"](wave).frames
+    torch.testing.assert_close(plain[:, :49], wavlm.extract_features(waves())[0], atol=1e-4, rtol=0)
+    pattern = r"encoder\.layers\.\d\.(self_attn\..*_proj|fc1)"
+    add_lora(model, pattern=pattern, within="e.upstream.upstream.model", rank=2)
+    torch.testing.assert_close(model["e"](wave).frames, plain)
+    adapters = {name: parameter for name, parameter in model.named_parameters() if "lora_B" in name}
+    model["e"](wave).frames[..., 0].square().sum().backward()
+    assert len(adapters) == 10
+    assert all(parameter.grad.abs().sum() > 0 for name, parameter in adapters.items() if "k_proj" not in name)
+    for parameter in adapters.values():
+        parameter.data.normal_()
+    merged = build()
+    merged.load_state_dict(merge_lora(model))
+    torch.testing.assert_close(merged["e"](wave).frames, model["e"](wave).frames, atol=1e-4, rtol=0)
+    assert (merged["e"](wave).frames - plain).abs().max() > 0.01
 
 
 @pytest.mark.parametrize(
