@@ -3,10 +3,16 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation import evaluate_scores, tune_segments, tune_thresholds
+from pmam_plugin.evaluation import evaluate_scores, psd_roc, tune_segments, tune_thresholds
+from pmam_plugin.evaluation.intersection import count_changes
+from pmam_plugin.evaluation.intervals import score_intervals
+from pmam_plugin.evaluation.metrics import aligned
+from pmam_plugin.evaluation.psds import SCENARIOS, class_areas
+from pmam_plugin.evaluation.segments import segment_figures, segments_of
 from pmam_plugin.evaluation.tuning import GRID
 from tests.evaluation.examples import LABELS, events_table, ground_truth_lists, random_set, scores_table
 
@@ -32,9 +38,6 @@ def test_segment_figures_are_those_of_sed_scores_eval(seed):
 
 
 def test_a_resample_is_a_set_with_clips_in_it_twice():
-    from pmam_plugin.evaluation.metrics import aligned
-    from pmam_plugin.evaluation.segments import segment_figures, segments_of
-
     scores, events, durations = random_set(4, clips=3)
     tables, reference = aligned(scores, events, durations, None)
     area, best = segment_figures(segments_of(tables, reference.for_intersection()), np.array([[2, 0, 1]]))
@@ -89,3 +92,19 @@ def test_a_class_is_judged_on_the_corpora_alone_that_annotate_it():
     assert whole["per_class"]["Cat"]["pauc"] != mixed["per_class"]["Cat"]["pauc"]
     with pytest.raises(InputError, match="clip0: no column for Dog, of which the ground truth has an event there"):
         evaluate_scores({**asked, "clip0": asked["clip0"].drop(columns="Dog")}, events[heard], seconds, LABELS)
+
+
+def test_cross_triggers_count_against_the_time_in_which_the_class_is_judged():
+    """Clip b knows Dog alone: for Cat, neither its hour nor its Dog is there."""
+    times = {"onset": [0.0, 100.0, 150.0, 250.0], "offset": [100.0, 150.0, 250.0, 3600.0]}
+    both = pd.DataFrame({**times, "Cat": [0.9, 0.0, 0.5, 0.0], "Dog": [1.0, 0.0, 0.0, 0.0]})
+    asked = {"a": both, "b": both.drop(columns="Cat")}
+    events = events_table([("a", 0, 100, "Dog"), ("a", 150, 250, "Cat"), ("b", 0, 100, "Dog")])
+    given = asked, events, dict.fromkeys(asked, 3600.0), ("Cat", "Dog")
+    # One false alarm in an hour, and half of one cross trigger in 100 s of Dog, before Cat is found.
+    assert psd_roc(*given, scenario="psds2").class_values == pytest.approx({"Cat": 1 - (1 + 18) / 100, "Dog": 1.0})
+    tables, reference = aligned(*given)
+    united = reference.for_intersection()
+    found = (part for _, part in score_intervals(tables, united.clips, united.labels))
+    (changes,) = count_changes(found, united, [SCENARIOS["psds2"].criteria])
+    assert class_areas(changes, united, SCENARIOS["psds2"]) == pytest.approx([0.81, 1.0]), "as the bootstrap counts"
