@@ -1,13 +1,6 @@
 """Reports people look at: one HTML file each, with its data, sound and scripts inside and nothing to fetch."""
 
-from pmam_plugin.report.detections import DetectedRecording, write_detection_report
-from pmam_plugin.report.training import ClipExample, StageRecord, TrainingReport, write_training_report
+import lazy_loader
 
-__all__ = [
-    "ClipExample",
-    "DetectedRecording",
-    "StageRecord",
-    "TrainingReport",
-    "write_detection_report",
-    "write_training_report",
-]
+# On first use: who only wants a duration in words must not wait for the pages.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
