@@ -124,9 +124,10 @@ def build_experiment(text: str, source: str) -> dict[str, Any]:
     """What HyperPyYAML builds of an experiment's text; what is called later is checked now.
 
     Raises:
-        InputError: a value that has to be given is not, or an entry has an argument that its class or function does
-            not take.
+        InputError: a value that has to be given is not, an entry has an argument that its class or function does
+            not take, or stands where HyperPyYAML would lose its arguments.
     """
+    _refuse_lost_arguments(_compose(text, source), source)
     try:
         hparams: dict[str, Any] = load_hyperpyyaml(text)
     except ValueError as error:
@@ -146,6 +147,19 @@ def build_experiment(text: str, source: str) -> dict[str, Any]:
                 name = getattr(call.func, "__name__", call.func)
                 raise InputError(f"{source}: {key}: {name} {error}; see its documentation") from error
     return hparams
+
+
+def _refuse_lost_arguments(node: yaml.Node, source: str) -> None:
+    """``[!new:a.B {c: 1}]`` becomes ``[!new:a.B c: 1]`` when HyperPyYAML writes the file again, and B loses its c."""
+    inner = [value for _, value in node.value] if isinstance(node, yaml.MappingNode) else node.value
+    for child in inner if not isinstance(node, yaml.ScalarNode) else ():
+        if node.flow_style and isinstance(node, yaml.SequenceNode) and isinstance(child, yaml.MappingNode):
+            if len(child.value) == 1 and child.tag != _MAPPING:
+                raise InputError(
+                    f"{source}: {child.tag} in a list in square brackets would lose its argument; "
+                    "write the list with a dash and a line for each entry"
+                )
+        _refuse_lost_arguments(child, source)
 
 
 def _partials(value: Any) -> Iterator[functools.partial[Any]]:

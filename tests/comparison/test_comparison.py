@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import speechbrain as sb
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from pmam_plugin.cli import app
 from pmam_plugin.comparison import load_comparison, training
 from pmam_plugin.comparison.statistics import gain, half_width, mean
 from pmam_plugin.errors import InputError
-from pmam_plugin.stages.experiment import read_experiment
+from pmam_plugin.stages.experiment import build_experiment, lay_over, read_experiment
 from tests.recipes.tiny import SETTINGS, tiny_corpus
 from tests.support import ROOT
 
@@ -220,6 +221,10 @@ def test_comparisons_change_what_their_experiments_have(path: Path) -> None:
         text = read_experiment(ROOT / row.hparams)
         assert set(row.overrides) <= set(re.findall(r"^(\w+):", text, re.M)), row.name
         assert all(name.split("_")[0] in text for name in row.skip_stages or ()), row.name
+        if "!new:" in str(row.overrides):
+            argv = [*row.arguments(), "--data_folder", "anywhere", "--labels", "[a, b]"]
+            file, _, overrides = sb.parse_arguments(argv)
+            build_experiment(lay_over(text, overrides, file), file)
 
 
 def test_rows_share_stages_and_embeddings_in_earnest(tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def test_a_derived_file_that_cannot_be_meant_is_refused(tmp_path, text, sentence
         ("loss: !new:pmam_plugin.losses.prototype.PrototypeBCE {warmth: 1}", "PrototypeBCE.*warmth"),
         ("train: !name:pmam_plugin.prototypes.GaussianMixture {n_component: 3}", "train: GaussianMixture.*n_component"),
         ("seed: !PLACEHOLDER", "seed has to be given"),
+        ("stages: [!ref <loss>, !new:collections.Counter {a: 1}]", "it: !new:collections.Counter in a list in square"),
     ],
 )
 def test_a_wrong_argument_is_found_when_the_file_is_read(change, sentence):
