@@ -151,14 +151,14 @@ def build_experiment(text: str, source: str) -> dict[str, Any]:
 
 def _refuse_lost_arguments(node: yaml.Node, source: str) -> None:
     """``[!new:a.B {c: 1}]`` becomes ``[!new:a.B c: 1]`` when HyperPyYAML writes the file again, and B loses its c."""
-    inner = [value for _, value in node.value] if isinstance(node, yaml.MappingNode) else node.value
-    for child in inner if not isinstance(node, yaml.ScalarNode) else ():
-        if node.flow_style and isinstance(node, yaml.SequenceNode) and isinstance(child, yaml.MappingNode):
-            if len(child.value) == 1 and child.tag != _MAPPING:
-                raise InputError(
-                    f"{source}: {child.tag} in a list in square brackets would lose its argument; "
-                    "write the list with a dash and a line for each entry"
-                )
+    children = [value for _, value in node.value] if isinstance(node, yaml.MappingNode) else node.value
+    for child in () if isinstance(node, yaml.ScalarNode) else children:
+        short = isinstance(child, yaml.MappingNode) and len(child.value) == 1 and child.tag != _MAPPING
+        if short and isinstance(node, yaml.SequenceNode) and node.flow_style:
+            raise InputError(
+                f"{source}: {child.tag} in a list in square brackets would lose its argument; "
+                "write the list with a dash and a line for each entry"
+            )
         _refuse_lost_arguments(child, source)
 
 
