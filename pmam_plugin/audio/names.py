@@ -209,7 +209,8 @@ def _refuse(error: OSError) -> None:
 
 def has_audio_ending(filename: str | os.PathLike[str]) -> bool:
     """Whether a file name ends as recordings do, in any case."""
-    return os.fspath(filename).rpartition(".")[2].lower() in _HEARD_ENDINGS
+    _, dot, ending = os.fspath(filename).rpartition(".")
+    return bool(dot) and ending.lower() in _HEARD_ENDINGS
 
 
 def expand_pattern(pattern: str) -> list[Path]:

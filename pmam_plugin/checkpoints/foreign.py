@@ -178,6 +178,8 @@ def _other_kind(file: Path, head: bytes) -> str | None:
         return "an HDF5 file, as Keras writes them; of these only YAMNet's is read, with --kind yamnet"
     if head.startswith(b"\x93NUMPY"):
         return "an array of NumPy, not a checkpoint of PyTorch; give another file"
+    if head.startswith((b"RIFF", b"fLaC", b"OggS", b"ID3")):
+        return "a recording, not a checkpoint; give another file"
     if not any(head):
         return "nothing but zeros where it begins; download it again"
     try:

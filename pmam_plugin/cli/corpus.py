@@ -47,6 +47,8 @@ def corpus(
         raise InputError(f"{kind!r} is no known corpus; choose from {', '.join(CORPORA)}")
     if not source.is_dir():
         raise InputError(f"{source}: no such folder; name the folder of {kind} as downloaded")
+    if folder.resolve() == source.resolve():
+        raise InputError(f"{folder}: is the download itself, which is left as it is; give another folder to write to")
     given = {"fold": fold or None, "merge": merge}
     taken = inspect.signature(CORPORA[kind]).parameters
     if fold is not None and "fold" not in taken:

@@ -150,10 +150,16 @@ def find_recordings(inputs: Sequence[str]) -> dict[Path, str]:
         that all of these files share.
 
     Raises:
-        InputError: a folder without audio, or a glob that matches nothing.
+        InputError: a folder without audio, a glob that matches nothing, an address, or no name at all.
     """
     files: dict[Path, str] = {}
     for given in inputs:
+        if not given.strip():
+            raise InputError("the name of a recording is empty; check the variables and quotation marks of the command")
+        if "://" in given:
+            raise InputError(
+                f"{given}: is an address, and nothing is fetched; download the recording and give its path"
+            )
         path = existing_path(given)
         if path.is_dir():
             inside = find_audio(path)

@@ -38,6 +38,7 @@ _NO_TABLES = (
     (b"PK\x03\x04", "is a spreadsheet or a zip archive; save the sheet as CSV or TSV in UTF-8"),
     (b"\xd0\xcf\x11\xe0", "is a spreadsheet; save it as CSV or TSV in UTF-8"),
     (b"\x1f\x8b", "is compressed with gzip; unpack it"),
+    *((start, "is a recording; name the file of its labels") for start in (b"RIFF", b"fLaC", b"OggS", b"ID3")),
     (b"ooBinaryFile", "is a binary file of Praat; save it from Praat as a text file"),
     (b"version https://git-lfs", "is a pointer of Git LFS, not the table; fetch it with git lfs pull"),
 )

@@ -107,7 +107,7 @@ def test_hidden_and_system_files_are_no_recordings(tmp_path):
 
 
 def test_sound_that_is_not_read_is_told_once_for_each_kind_unless_its_wav_lies_beside_it(tmp_path, caplog):
-    files(tmp_path, "a.wav", "a.mp4", "b.MOV", "x/c.mkv", "d.wav.part", ".e.wav.icloud", "f.flac.gz", "g.DSS", "h.zip")
+    files(tmp_path, "a.wav", "a.mp4", "b.MOV", "x/c.mkv", "d.wav.part", ".e.wav.icloud", "f.flac.gz", "g.DSS", "wav")
     assert list(find_audio(tmp_path)) == ["a.wav", "g.DSS"]
     cures = "wait for them, or fetch them again", "write their sound beside them, as with ffmpeg -i clip.mp4 clip.wav"
     assert [record.getMessage() for record in caplog.records] == [

@@ -124,6 +124,7 @@ WEIGHTS = [
     ("weights", "x.pt", [1], "{}/x.pt: holds list, not a dictionary of tensors; give another file"),
     ("weights", "x.pt", {"a": struct.Struct}, "{}/x.pt: its pickle names _struct.Struct, which is no data and is not run; export the tensors alone"),
     ("weights", "x.h5", b"\x89HDF\r\n\x1a\n" + bytes(600), "{}/x.h5: is an HDF5 file, as Keras writes them; of these only YAMNet's is read, with --kind yamnet"),
+    ("weights", "x.pt", b"RIFF" + bytes(600), "{}/x.pt: is a recording, not a checkpoint; give another file"),
     ("weights", "x.npy", b"\x93NUMPY" + bytes(600), "{}/x.npy: is an array of NumPy, not a checkpoint of PyTorch; give another file"),
     ("weights", "x.pt", bytes(600), "{}/x.pt: is nothing but zeros where it begins; download it again"),
     ("weights", "x.pt", lambda path: zipped(path, "model.pt"), "{}/x.pt: is a zip archive that holds model.pt; unpack it and name the checkpoint inside"),

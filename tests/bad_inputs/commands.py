@@ -48,4 +48,6 @@ COMMANDS = [
     ("train {} --out {}/out", "error: {}: holds no recordings; put them beside their labels (wav, flac, mp3, ogg, ...)"),
     ("detect {}/a.txt --report {}/a.txt", "error: {}/a.txt: is one of the recordings; give another file to write"),
     ("label suggest builtin {} {}/s/..", "error: {}/s/..: suggestions would replace the labels that lie there; give another folder"),
+    ("detect https://example.org/a.wav", "error: https://example.org/a.wav: is an address, and nothing is fetched; download the recording and give its path"),
+    ("corpus urban-sed {} {}/s/..", "error: {}/s/..: is the download itself, which is left as it is; give another folder to write to"),
 ]

@@ -66,6 +66,7 @@ TABLES = [
     ("weak", "w.tsv", WEAK + "a\tDog、Cat\nb\tDog\nc\tCat\n", "{}/w.tsv, line 2: the event_labels 'Dog、Cat' joins classes that also stand by themselves; separate them by commas, or rename the class"),
     ("weak", "w.tsv", WEAK + "a\tDog\nb\tonset\n", "{}/w.tsv, line 3: the event_labels 'onset' cannot name a class: it names a column, or holds a control character; rename it"),
     ("events", "e.tsv", EVENTS + "a\t0\t1\tDog\x0bbarks\n", "{}/e.tsv, line 2: the event_label 'Dog\\x0bbarks' cannot name a class: it names a column, or holds a control character; rename it"),
+    ("labels", "a.wav", b"RIFF" + bytes(50), "{}/a.wav: is a recording; name the file of its labels"),
     ("labels", "a.TextGrid", b"ooBinaryFile\x08TextGrid" + bytes(50), "{}/a.TextGrid: is a binary file of Praat; save it from Praat as a text file"),
     ("durations", "d.tsv", SECONDS, "{}/d.tsv: names no recording; write a row for every recording of the set"),
     ("durations", "d.tsv", SECONDS + "a\t0:10\n", "{}/d.tsv, line 2: the duration '0:10' is not a number; write seconds with a decimal point"),

@@ -87,6 +87,8 @@ def test_equal_names_become_places_below_the_folder_they_share(folder):
 def test_a_file_given_twice_is_one_recording(folder, monkeypatch):
     monkeypatch.chdir(folder)
     assert len(find_recordings(["a.wav", "./a.wav", str(folder / "a.wav"), ".", "*.wav"])) == 3
+    with pytest.raises(InputError, match="the name of a recording is empty"):
+        find_recordings([""])  # of a variable that is not set; not all of the current folder
 
 
 def test_hidden_files_other_formats_and_brackets_in_folders(folder):
