@@ -16,7 +16,7 @@ shell commands. What would take minutes runs small:
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import io
 import multiprocessing
 import os
@@ -130,7 +130,8 @@ class Page:
             run_as_main(arguments[0], arguments[1:])
 
     def _recipe(self, arguments: list[str]) -> None:
-        recipe = load_recipe()
+        from recipes.DESED import train as recipe
+
         text = read_experiment(Path(recipe.find_hparams(arguments[0])))
         known = {name: value for name, value in WHOLE.items() if re.search(rf"^{name}:", text, re.M)}
         arguments = [*arguments, *missing(arguments, {**known, "device": "cpu"}), "--noprogressbar"]
@@ -187,16 +188,6 @@ def run_as_main(script: str, arguments: list[str], module: bool = False) -> None
     except SystemExit as error:
         if error.code:
             raise
-
-
-def load_recipe() -> Any:
-    """The recipe's script as a module."""
-    specification = importlib.util.spec_from_file_location("recipe", ROOT / RECIPE)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 def run_page(blocks: list[Block], name: str, folder: Path, whole: bool) -> list[dict[str, Any]]:

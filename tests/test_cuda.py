@@ -1,6 +1,5 @@
 """What has to hold on a GPU: every part computes there what it computes on the CPU, and every stage trains there."""
 
-import importlib.util
 import json
 from dataclasses import fields
 
@@ -27,10 +26,10 @@ from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.nn.attention import relative_attention
 from pmam_plugin.nn.interpolate import interpolate_frames
 from pmam_plugin.prototypes import GaussianMixture, KMeans, Projection
+from recipes.DESED import train as recipe
 from tests.prototypes.clusters import clusters, start
-from tests.recipes.tiny import SETTINGS, tiny_corpus
+from tests.recipes.tiny import SETTINGS, flags, tiny_corpus
 from tests.sedt_models import some_targets, tiny_sedt
-from tests.support import ROOT
 from tests.tiny_models import LABELS, tiny_detector
 
 DEVICE = "cuda"
@@ -74,16 +73,6 @@ def corpus(tmp_path_factory):
     return tiny_corpus(tmp_path_factory.mktemp("data") / "corpus")
 
 
-@pytest.fixture(scope="module")
-def recipe():
-    spec = importlib.util.spec_from_file_location("recipe_train", ROOT / "recipes" / "DESED" / "train.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def noise(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -93,10 +82,9 @@ def close(ours, theirs, tolerance=1e-4):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_stage_trains(recipe, corpus, tmp_path, name):
-    flags = {**RECIPES[name], "data_folder": corpus, "output_folder": tmp_path / "run"}
-    argv = [str(part) for key, value in flags.items() for part in (f"--{key}", value)]
-    assert recipe.main([f"hparams/{name}.yaml", *argv, "--noprogressbar"]) == 0
+def test_every_stage_trains(corpus, tmp_path, name):
+    settings = {**RECIPES[name], "data_folder": corpus, "output_folder": tmp_path / "run"}
+    assert recipe.main([f"hparams/{name}.yaml", *flags(settings)]) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert all(0 <= figures["psds1_mean"] <= 1 for figures in metrics["test"].values())
     curves = [

@@ -9,7 +9,7 @@ from benchmarks import active_labelling
 from benchmarks.active_labelling import _free, _up_to, main
 from pmam_plugin.checkpoints import save_model
 from pmam_plugin.data import Clip, prepare
-from tests.documentation_runner import load_recipe
+from recipes.DESED.train import load_experiment
 from tests.recipes.tiny import tiny_corpus
 from tests.tiny_models import tiny_detector
 
@@ -19,7 +19,7 @@ def test_arms_are_labelled_for_equally_long(tmp_path, capsys, monkeypatch):
 
     def recipe(command, **_):
         """The command is one that the recipe takes, on data that can be trained on; the model is left untrained."""
-        hparams, *_ = load_recipe().load_experiment(command[2:])
+        hparams, *_ = load_experiment(command[2:])
         folder = Path(hparams["output_folder"])
         data = prepare(hparams["data_folder"], folder / "manifests", ["strong"], "synthetic_validation")
         trained.append((folder.parent.name, sum(clip.seconds for clip in data.manifests["strong"])))

@@ -12,7 +12,7 @@ from pmam_plugin.data import load_prepared
 from pmam_plugin.errors import InputError
 from pmam_plugin.stages.annotated import Size, sized, train_annotated
 from pmam_plugin.stages.experiment import read_experiment
-from tests.documentation_runner import load_recipe
+from recipes.DESED import train as recipe
 from tests.support import ROOT
 from tests.tiny_models import tiny_detector
 
@@ -85,7 +85,6 @@ def test_a_folder_becomes_a_model_a_report_and_a_sentence(tmp_path):
 
 def recipe_records(file):
     """Stages that the recipe runs for an experiment, and whether it finds them done."""
-    recipe = load_recipe()
     hparams, options, _ = recipe.load_experiment([str(file), "--device", "cpu"])
     stages = recipe.without(hparams["stages"], hparams["skip_stages"])
     context = recipe.RunContext(Path(hparams["output_folder"]), hparams["seed"], options, cache_audio=False)

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import sys
 
@@ -6,19 +5,11 @@ import pytest
 
 from pmam_plugin.data import load_prepared
 from pmam_plugin.errors import InputError
+from recipes.DESED import desed_prepare as recipe
 from tests.data.corpus import tiny_corpus
-from tests.support import ROOT
 
 
-@pytest.fixture(scope="module")
-def recipe():
-    spec = importlib.util.spec_from_file_location("desed_prepare", ROOT / "recipes/DESED/desed_prepare.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_recipe_prepares_once_and_can_skip_it(recipe, tmp_path):
+def test_the_recipe_prepares_once_and_can_skip_it(tmp_path):
     corpus = tiny_corpus(tmp_path / "corpus")
     with pytest.raises(InputError, match="run once without skip_prep"):
         recipe.prepare_desed(corpus, tmp_path / "out", skip_prep=True)
@@ -27,7 +18,7 @@ def test_the_recipe_prepares_once_and_can_skip_it(recipe, tmp_path):
     assert load_prepared(corpus, tmp_path / "out") == data
 
 
-def test_the_command_line_prints_the_report(recipe, tmp_path, capsys, monkeypatch):
+def test_the_command_line_prints_the_report(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["desed_prepare.py", str(tiny_corpus(tmp_path / "c")), str(tmp_path / "out")])
     recipe.main()
     assert json.loads(capsys.readouterr().out)["subsets"]["weak"]["clips"] == 4

@@ -1,14 +1,13 @@
-import importlib.util
 import itertools
 
 import numpy as np
 import pytest
 
+from benchmarks import corpus_probe
 from pmam_plugin.data import class_list, prepare
 from pmam_plugin.demo.sounds import SOUNDS
 from pmam_plugin.demo.soundscapes import Counts, _add, _audible, build_corpus, soundscape
 from pmam_plugin.errors import InputError
-from tests.support import ROOT
 
 TINY = Counts(strong=3, weak=2, unlabelled=2, selection=1, validation=2)
 
@@ -122,11 +121,8 @@ def test_other_peoples_folders_and_other_settings_are_left_alone(tmp_path):
 
 @pytest.mark.slow
 def test_a_linear_probe_on_the_mean_spectrum_does_not_solve_the_corpus(tmp_path):
-    spec = importlib.util.spec_from_file_location("corpus_probe", ROOT / "benchmarks/corpus_probe.py")
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
     build_corpus(tmp_path / "c", Counts(100, 40, 0, 0, 60), seed=5)
     data = prepare(tmp_path / "c", tmp_path / "out", selection="none", check="header")
-    figures = benchmark.probe(data, deviation=False)
+    figures = corpus_probe.probe(data, deviation=False)
     assert figures["macro F1"] < 0.6
     assert figures["mean average precision"] < 0.5

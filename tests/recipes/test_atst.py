@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from pmam_plugin.checkpoints import load_model
 from pmam_plugin.checkpoints.atst import import_atst_frame
-from tests.recipes.tiny import SETTINGS, run_recipe, tiny_corpus
+from tests.recipes.tiny import SETTINGS, flags, run_recipe
 
 # Ten updates, so that the curves have a point.
 COMMON = {name: SETTINGS[name] for name in ("seed", "device", "precision", "bootstrap")} | {"finetune_steps": "5"}
@@ -24,15 +24,9 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return tiny_corpus(tmp_path_factory.mktemp("data") / "corpus")
-
-
 def run(name, corpus, output, **changes):
-    flags = {"data_folder": corpus, "output_folder": output, **COMMON, **TINY[name], **changes}
-    argv = [str(part) for key, value in flags.items() for part in (f"--{key}", value)]
-    done = run_recipe([f"hparams/{name}.yaml", *argv, "--noprogressbar"])
+    settings = {"data_folder": corpus, "output_folder": output, **COMMON, **TINY[name], **changes}
+    done = run_recipe([f"hparams/{name}.yaml", *flags(settings)])
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((output / "metrics.json").read_text())
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from pmam_plugin.checkpoints import load_model
 from tests.checkpoints.beats_files import SMALL, published_tensors
-from tests.recipes.tiny import run_recipe, tiny_corpus
+from tests.recipes.tiny import flags, run_recipe
 from tests.support import ROOT
 
 DEPTH = 9  # so that there is a block among those of the top
@@ -47,21 +47,19 @@ batch: {{strong: 2, weak: 2, unlabelled: 2}}
 }
 
 
-def run(name, folder, checkpoint):
+def run(name, corpus, folder, checkpoint):
     (folder / "narrow.yaml").write_text(f"base: {ROOT}/hparams/{name}.yaml\n{CHANGES[name]}")
-    settings = {"data_folder": folder / "corpus", "output_folder": folder / "run", "beats_checkpoint": checkpoint}
+    settings = {"data_folder": corpus, "output_folder": folder / "run", "beats_checkpoint": checkpoint}
     settings |= {"finetune_1_epochs": 1, "finetune_steps": 1, "bootstrap": 5, "device": "cpu", "precision": "fp32"}
-    flags = [str(part) for key, value in settings.items() for part in (f"--{key}", value)]
-    return run_recipe([str(folder / "narrow.yaml"), *flags, "--noprogressbar"])
+    return run_recipe([str(folder / "narrow.yaml"), *flags(settings)])
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_it_starts_from_the_published_file_and_ends_with_a_detector(name, tmp_path):
-    tiny_corpus(tmp_path / "corpus")
+def test_it_starts_from_the_published_file_and_ends_with_a_detector(name, corpus, tmp_path):
     published = published_tensors(**{**SMALL, "depth": DEPTH})
     cfg = {"deep_norm": True, "relative_position_embedding": True, "gru_rel_pos": True}
     torch.save({"cfg": cfg, "model": published}, tmp_path / "beats.pt")
-    done = run(name, tmp_path, tmp_path / "beats.pt")
+    done = run(name, corpus, tmp_path, tmp_path / "beats.pt")
     assert done.returncode == 0, done.stderr[-3000:]
     stages = json.loads((tmp_path / "run" / "metrics.json").read_text())["stages"]
     assert f"{10 + 20 * DEPTH} tensors loaded" in stages["load_weights"]["report"]

@@ -7,17 +7,17 @@ import timm
 from safetensors.torch import save_file
 
 from pmam_plugin.data.corpora import CORPORA, write_corpus
+from recipes.DESED import train as recipe
 from tests.data.corpus import tiny_corpus
 from tests.data.test_corpora import maestro, urban
-from tests.documentation_runner import load_recipe
+from tests.recipes.tiny import flags
 
 ONCE = {"device": "cpu", "precision": "fp32", "bootstrap": "0", "finetune_1_epochs": "1", "finetune_steps": "1"}
 
 
 def run(name, data, output, **changes):
-    flags = {"data_folder": data, "output_folder": output, **ONCE, **changes}
-    argv = [str(part) for key, value in flags.items() for part in (f"--{key}", value)]
-    assert load_recipe().main([f"hparams/{name}.yaml", *argv, "--noprogressbar"]) == 0
+    settings = {"data_folder": data, "output_folder": output, **ONCE, **changes}
+    assert recipe.main([f"hparams/{name}.yaml", *flags(settings)]) == 0
     return json.loads((output / "metrics.json").read_text())
 
 

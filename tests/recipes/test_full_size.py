@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from pmam_plugin.demo.soundscapes import Counts, build_corpus
 from tests.official_passt import OfficialPaSST
-from tests.recipes.tiny import run_recipe
+from tests.recipes.tiny import flags, run_recipe
 
 
 @pytest.mark.slow
@@ -24,7 +24,7 @@ def test_every_stage_of_the_paper_trains_at_full_size(tmp_path):
         {name: tensor + 0.02 * torch.randn_like(tensor) for name, tensor in official.items()}, tmp_path / "passt.pt"
     )
     one = "{strong: 1, weak: 1, unlabelled: 1}"
-    flags = {
+    settings = {
         "data_folder": corpus,
         "output_folder": output,
         "prepare": "{clip_seconds: 5.5}",
@@ -40,8 +40,7 @@ def test_every_stage_of_the_paper_trains_at_full_size(tmp_path):
         "bootstrap": 5,
         "device": "cpu",
     }
-    argv = ["hparams/pmam.yaml", *(str(part) for name, value in flags.items() for part in (f"--{name}", value))]
-    done = run_recipe([*argv, "--noprogressbar", "--debug", "--debug_persistently"], threads=2)
+    done = run_recipe(["hparams/pmam.yaml", *flags(settings), "--debug", "--debug_persistently"], threads=2)
     assert done.returncode == 0, done.stderr[-3000:]
 
     def weights(stage, name="backbone"):

@@ -1,7 +1,6 @@
 """SpeechBrain's run options reach the stages, and those of its options that bite do not."""
 
 import csv
-import importlib.util
 import re
 from pathlib import Path
 
@@ -13,46 +12,34 @@ from speechbrain.utils.run_opts import RunOptions
 from pmam_plugin.errors import InputError
 from pmam_plugin.stages import RunContext, run_stages
 from pmam_plugin.stages.context import StageResult
-from tests.recipes.tiny import arguments, run_recipe, tiny_corpus
+from recipes.DESED import train as recipe
+from tests.recipes.tiny import arguments, run_recipe
 from tests.support import ROOT
 
 YAML = "hparams/pmam_small.yaml"
 
 
-@pytest.fixture(scope="module")
-def recipe():
-    spec = importlib.util.spec_from_file_location("recipe", ROOT / "recipes/DESED/train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return tiny_corpus(tmp_path_factory.mktemp("data") / "corpus")
-
-
-def chosen(recipe, *flags, **hparams):
+def chosen(*flags, **hparams):
     return recipe.run_options(RunOptions.from_command_line_args(["x.yaml", *flags])[1], hparams)
 
 
-def test_the_command_line_comes_before_the_yaml(recipe):
-    assert chosen(recipe, precision="bf16") == {"precision": "bf16"}
-    assert chosen(recipe, "--precision=fp32", precision="bf16") == {"precision": "fp32"}
-    assert chosen(recipe, "--device", "cpu", device="cuda:1", precision=None) == {"device": "cpu"}
-    assert chosen(recipe, "--debug", "--max_grad_norm", "2") == {"debug": True, "max_grad_norm": 2.0}
+def test_the_command_line_comes_before_the_yaml():
+    assert chosen(precision="bf16") == {"precision": "bf16"}
+    assert chosen("--precision=fp32", precision="bf16") == {"precision": "fp32"}
+    assert chosen("--device", "cpu", device="cuda:1", precision=None) == {"device": "cpu"}
+    assert chosen("--debug", "--max_grad_norm", "2") == {"debug": True, "max_grad_norm": 2.0}
 
 
-def test_a_limit_of_updates_is_a_number(recipe):
-    assert chosen(recipe, "--optimizer_step_limit", "5") == {"optimizer_step_limit": 5}
+def test_a_limit_of_updates_is_a_number():
+    assert chosen("--optimizer_step_limit", "5") == {"optimizer_step_limit": 5}
     with pytest.raises(InputError, match="must be a number of updates"):
-        chosen(recipe, "--optimizer_step_limit", "many")
+        chosen("--optimizer_step_limit", "many")
 
 
 @pytest.mark.parametrize("bound", ["-1", "0", "nan"])
-def test_a_bound_that_would_reverse_or_stop_all_updates_is_refused(recipe, bound):
+def test_a_bound_that_would_reverse_or_stop_all_updates_is_refused(bound):
     with pytest.raises(InputError, match="must be positive"):
-        chosen(recipe, f"--max_grad_norm={bound}")
+        chosen(f"--max_grad_norm={bound}")
 
 
 class Noting:
@@ -95,7 +82,7 @@ KEYS = {"cache_audio": "somewhere", "cache_gigabytes": 3, "num_workers": 2, "ski
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "hparams").glob("*.yaml")), ids=lambda file: file.stem)
-def test_every_run_option_works_on_every_experiment(recipe, monkeypatch, tmp_path, file):
+def test_every_run_option_works_on_every_experiment(monkeypatch, tmp_path, file):
     """Whatever the YAML says of it or not; what is built of the text is none of its business."""
     monkeypatch.setattr(recipe, "ddp_init_group", lambda _: None)
     monkeypatch.setattr(recipe, "build_experiment", lambda text, _: top_level(text))

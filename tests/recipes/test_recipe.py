@@ -12,16 +12,11 @@ from pmam_plugin import SoundEventDetector
 from pmam_plugin.checkpoints import load_model
 from pmam_plugin.data import class_list
 from pmam_plugin.evaluation import read_scores
-from tests.recipes.tiny import arguments, run_recipe, tiny_corpus
+from tests.recipes.tiny import arguments, run_recipe
 from tests.support import ROOT
 
 YAML = "hparams/pmam_small.yaml"
 STAGES = ["prepare", "estep_1", "pretrain_1", "estep_2", "pretrain_2", "finetune_1", "finetune_2", "evaluate", "report"]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return tiny_corpus(tmp_path_factory.mktemp("data") / "corpus")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.recipes.tiny import arguments, run_recipe, tiny_corpus
+from tests.recipes.tiny import arguments, run_recipe
 from tests.support import ROOT
 from tests.upstream.models import patch_detector, write_folder
 
@@ -31,9 +31,9 @@ def readme_experiment():
     return block.replace("base: ", f"base: {ROOT}/hparams/")
 
 
-def test_the_recipe_trains_around_it_and_the_model_folder_detects(tmp_path):
+def test_the_recipe_trains_around_it_and_the_model_folder_detects(corpus, tmp_path):
     """The upstream is a tiny model of this package: s3prl's own that need no download take minutes."""
-    corpus, output = tiny_corpus(tmp_path / "corpus"), tmp_path / "run"
+    output = tmp_path / "run"
     upstream = write_folder(tmp_path / "upstream", patch_detector())
     text, replaced = re.subn(
         r"^    name: fbank.*", f"    name: pmam_local\n    path_or_url: {upstream}", readme_experiment(), flags=re.M

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from pmam_plugin import SoundEventDetector
 from pmam_plugin.checkpoints import load_model
-from tests.recipes.tiny import SETTINGS, run_recipe, tiny_corpus
+from tests.recipes.tiny import SETTINGS, flags, run_recipe
 
 COMMON = {name: SETTINGS[name] for name in ("seed", "device", "precision", "bootstrap")}
 SEDT = {
@@ -42,15 +42,9 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return tiny_corpus(tmp_path_factory.mktemp("data") / "corpus")
-
-
 def run(name, corpus, output, **changes):
-    flags = {"data_folder": corpus, "output_folder": output, **COMMON, **TINY[name], **changes}
-    argv = [str(part) for key, value in flags.items() for part in (f"--{key}", value)]
-    return run_recipe([f"hparams/{name}.yaml", *argv, "--noprogressbar"])
+    settings = {"data_folder": corpus, "output_folder": output, **COMMON, **TINY[name], **changes}
+    return run_recipe([f"hparams/{name}.yaml", *flags(settings)])
 
 
 def record(output, stage):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from pmam_plugin.demo.soundscapes import Counts, build_corpus
@@ -35,9 +36,12 @@ def tiny_corpus(folder: Path) -> Path:
 
 def arguments(yaml: str, data: Path, output: Path, **changes: str) -> list[str]:
     """Command-line arguments of the recipe."""
-    settings = {**SETTINGS, "data_folder": str(data), "output_folder": str(output), **changes}
-    flags = [part for name, value in settings.items() for part in (f"--{name}", value)]
-    return [yaml, *flags, "--noprogressbar"]
+    return [yaml, *flags({**SETTINGS, "data_folder": data, "output_folder": output, **changes})]
+
+
+def flags(settings: Mapping[str, object]) -> list[str]:
+    """Settings as options of the recipe, without progress bars."""
+    return [*(str(part) for name, value in settings.items() for part in (f"--{name}", value)), "--noprogressbar"]
 
 
 def run_recipe(
