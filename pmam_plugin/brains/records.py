@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
-from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from torch import Tensor
 
 from pmam_plugin.files import atomic_path
@@ -95,3 +95,11 @@ def save_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
     with atomic_path(path) as temporary:
         # Shared storage (tied or sliced tensors) cannot be written; every tensor gets its own.
         save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, temporary)
+
+
+def hand_on(path: Path, state: Mapping[str, Tensor]) -> Path:
+    """:func:`save_tensors` in the first process, while the others wait; returns the path."""
+    if if_main_process():
+        save_tensors(path, state)
+    ddp_barrier()
+    return path

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.distributed import ddp_barrier
 
 from pmam_plugin.brains.byol import ATSTFrameBrain, ATSTFrameSettings
 from pmam_plugin.brains.plan import StageRun, TrainingPlan
-from pmam_plugin.brains.records import save_tensors
+from pmam_plugin.brains.records import hand_on
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders import ATSTFrame
 from pmam_plugin.models import ATSTFrameMasking, ATSTFramePretraining, Backbone
@@ -68,11 +68,10 @@ class PretrainATSTFrame:
         model.load_state_dict(brain.best.load("model"))
         trained = model.teacher.encoder.state_dict()
         encoder.load_state_dict(trained)
-        artifacts = {"backbone": folder / "backbone.safetensors", "atst_frame": folder / "atst_frame.safetensors"}
-        if if_main_process():
-            save_tensors(artifacts["backbone"], backbone.state_dict())
-            save_tensors(artifacts["atst_frame"], trained)
-        ddp_barrier()
+        artifacts = {
+            "backbone": hand_on(folder / "backbone.safetensors", backbone.state_dict()),
+            "atst_frame": hand_on(folder / "atst_frame.safetensors", trained),
+        }
         notes = {"updates": brain.optimizer_step}
         spreads = brain.history.curves.get("target_spread")
         return StageResult(

@@ -10,7 +10,7 @@ import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from pmam_plugin import processes
-from pmam_plugin.brains.records import save_tensors
+from pmam_plugin.brains.records import hand_on
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.frozen import FrozenEncoder
 from pmam_plugin.errors import InputError
@@ -66,10 +66,7 @@ class Embed:
         store = self._embed(context, model, frozen, folder / "store")
         clips = list(context.data.seconds_by_clip(self.fitted))
         frozen.mean, frozen.std = (value.to(context.device) for value in channel_statistics(store, clips))
-        path = folder / "backbone.safetensors"
-        if if_main_process():
-            save_tensors(path, model.pretrained_state())
-        ddp_barrier()
+        path = hand_on(folder / "backbone.safetensors", model.pretrained_state())
         gigabytes = (folder / "store" / "rows.bin").stat().st_size / 1e9
         notes = {"clips": len(store), "width": store.width, "gigabytes": round(gigabytes, 3)}
         return StageResult({"backbone": path, "embeddings": folder / "store"}, notes)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.distributed import ddp_barrier
 from torch import nn
 
 from pmam_plugin.brains.masked import Augmentation, MaskedBrain
 from pmam_plugin.brains.plan import StageRun, TrainingPlan
-from pmam_plugin.brains.records import save_tensors
+from pmam_plugin.brains.records import hand_on
 from pmam_plugin.config import configurable
 from pmam_plugin.models import Backbone, MaskedModel
 from pmam_plugin.nn.heads import PredictionHead, TagHead
@@ -96,10 +96,7 @@ class Pretrain:
         )
         ddp_barrier()
         model.load_state_dict(brain.best.load("model"))
-        path = folder / "backbone.safetensors"
-        if if_main_process():
-            save_tensors(path, merge_lora(model.backbone))
-        ddp_barrier()
+        path = hand_on(folder / "backbone.safetensors", merge_lora(model.backbone))
         notes = {"updates": brain.optimizer_step, "best_validation_loss": -brain.best.scores["model"]}
         return StageResult({"backbone": path}, notes, brain.history.curves)
 

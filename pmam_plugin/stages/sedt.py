@@ -6,11 +6,11 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.distributed import ddp_barrier
 
 from pmam_plugin.brains.base import StageBrain
 from pmam_plugin.brains.plan import StageRun, TrainingPlan
-from pmam_plugin.brains.records import save_tensors
+from pmam_plugin.brains.records import hand_on
 from pmam_plugin.brains.sedt import Augmentation, PatchBrain, TaggerBrain
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
@@ -116,10 +116,7 @@ def _train(brain: StageBrain, model: SEDT, context: RunContext, folder: Path, me
     )
     ddp_barrier()
     brain.raw["model"].load_state_dict(brain.best.load("model"))
-    path = folder / "backbone.safetensors"
-    if if_main_process():
-        save_tensors(path, model.pretrained_state())
-    ddp_barrier()
+    path = hand_on(folder / "backbone.safetensors", model.pretrained_state())
     notes: dict[str, Any] = {"updates": brain.optimizer_step}
     points = brain.history.curves.get(metric)
     return StageResult({"backbone": path}, notes | ({metric: points[-1][1]} if points else {}), brain.history.curves)
