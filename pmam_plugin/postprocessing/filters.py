@@ -19,7 +19,7 @@ _LONGEST_FILTER = 600.0  # seconds; no event needs more, and memory would
 
 @configurable
 class PostProcessing:
-    """Weak mask, then a filter over time, then bounding boxes; each may be left out.
+    """Weak mask, then a median filter over time, then bounding boxes; each may be left out.
 
     One object serves PSDS, F1 and inference alike. (The reference systems mask softly and filter with even lengths for
     PSDS, but mask hard and filter with odd lengths for F1, so that the two describe different systems; both rules are
@@ -34,7 +34,6 @@ class PostProcessing:
             the frame rate of the scores, at least one.
         median_rule: ``"scipy"``: any length, clips mirrored at their ends; ``"odd"``: even lengths get one frame more,
             the first and last scores are repeated.
-        filter_type: ``"median"``, or ``"max"``: maximum filter of the same lengths (more PSDS2, hardly any PSDS1).
         segments: bounding boxes, or None.
         threshold: scores above it are events, for all classes or per class.
 
@@ -47,7 +46,6 @@ class PostProcessing:
         weak_mask: Literal["none", "soft", "hard"] = "none",
         median_seconds: PerClass = 0.0,
         median_rule: Literal["scipy", "odd"] = "scipy",
-        filter_type: Literal["median", "max"] = "median",
         segments: SoundEventBoxes | None = None,
         threshold: PerClass = 0.5,
         mask_with: Literal["clips", "tags"] = "clips",
@@ -56,7 +54,6 @@ class PostProcessing:
             ("weak_mask", weak_mask, ("none", "soft", "hard")),
             ("mask_with", mask_with, ("clips", "tags")),
             ("median_rule", median_rule, ("scipy", "odd")),
-            ("filter_type", filter_type, ("median", "max")),
         ):
             if value not in allowed:
                 raise InputError(f"post-processing: {name} must be one of {', '.join(allowed)}, not {value!r}")
@@ -66,7 +63,6 @@ class PostProcessing:
         self.weak_mask, self.mask_with = weak_mask, mask_with
         self.median_seconds = median_seconds
         self.median_rule = median_rule
-        self.filter_type = filter_type
         self.segments = segments
         self.threshold = threshold
 
@@ -177,9 +173,8 @@ class PostProcessing:
         # Imported here: scipy.ndimage takes a while, and a model without a filter never needs it.
         from scipy import ndimage
 
-        filtering = ndimage.median_filter if self.filter_type == "median" else ndimage.maximum_filter
         mode: Literal["reflect", "nearest"] = "reflect" if self.median_rule == "scipy" else "nearest"
-        return np.stack([filtering(column, size=length, mode=mode) for column in scores.T], axis=1)
+        return np.stack([ndimage.median_filter(column, size=length, mode=mode) for column in scores.T], axis=1)
 
 
 def active_runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

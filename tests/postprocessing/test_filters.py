@@ -7,7 +7,7 @@ import pytest
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.postprocessing import PostProcessing, SoundEventBoxes
-from tests.evaluation.examples import LABELS, scores_table
+from tests.evaluation.examples import scores_table
 from tests.support import shared
 
 # Frames of the reference's filters in units of 10 s / 156 (its spec, section 10).
@@ -43,13 +43,6 @@ def test_each_class_has_its_own_length_and_zero_leaves_it_alone():
     result = PostProcessing(median_seconds={"Cat": 0.5, "Dog": 0.0, "Speech": 4.9})(table)
     np.testing.assert_array_equal(result["Dog"], table["Dog"])
     assert result["Speech"].std() < result["Cat"].std() < table["Cat"].std()
-
-
-def test_the_maximum_filter_never_lowers_a_score():
-    table = scores_table(np.random.default_rng(0).random((50, 3)))
-    result = PostProcessing(median_seconds=0.5, filter_type="max")(table)
-    assert (result[list(LABELS)] >= table[list(LABELS)]).all(axis=None)
-    assert (result[list(LABELS)].to_numpy() > table[list(LABELS)].to_numpy()).mean() > 0.5
 
 
 def test_weak_masks_scale_or_silence_a_class():
@@ -118,7 +111,6 @@ def test_it_is_rebuilt_from_plain_json():
     [
         ({"weak_mask": "maybe"}, "weak_mask must be one of none, soft, hard"),
         ({"median_rule": "mean"}, "median_rule must be one of"),
-        ({"filter_type": "min"}, "filter_type must be one of"),
         ({"median_seconds": -1}, "median_seconds must be"),
         ({"median_seconds": {"Cat": float("nan")}}, "median_seconds must be"),
         ({"median_seconds": 1e9}, "median_seconds must be within 0 and 600 s"),
