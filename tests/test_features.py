@@ -21,9 +21,8 @@ from pmam_plugin.features import (
     PaSSTMel,
     SEDTMel,
     YAMNetMel,
-    band_statistics,
-    kaldi_filterbank,
 )
+from pmam_plugin.features.banks import band_statistics, kaldi_filterbank
 from tests.support import shared
 
 ALL = [PaSSTMel, ATSTMel, CRNNMel, SEDTMel, LogMel, YAMNetMel, KaldiMel, MobileNetMel]

@@ -1,107 +1,18 @@
-"""Log-mel front ends, one per published system and a small generic one.
-
-Each front end works in two steps, so that clips can be mixed in between, where sounds add up:
-``power`` turns waveforms into a linear mel spectrogram and ``scale`` turns that into what the network sees (logarithm,
-then normalisation). Both run in float32 even under autocast: half precision has no room for the range of a spectrum.
-"""
+"""The front ends of published systems, and a small generic one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Literal, cast
+from collections.abc import Iterable
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from pmam_plugin.config import configurable
-
-
-class MelFrontEnd(nn.Module):
-    """Base of the front ends: a centred short-time Fourier transform and a mel filterbank.
-
-    Args:
-        sample_rate: of the waveforms, Hz.
-        hop: samples from one frame to the next.
-        n_fft: length of the Fourier transform, samples; the window is centred in it.
-        window: analysis window, ``(up to n_fft samples,)``.
-        filterbank: weights of the bins in each band, ``(n_mels, n_fft // 2 + 1)``.
-        exponent: 2 for a power spectrum, 1 for a magnitude spectrum.
-    """
-
-    window: Tensor
-    filterbank: Tensor
-
-    def __init__(
-        self, sample_rate: int, hop: int, n_fft: int, window: Tensor, filterbank: Tensor, exponent: float = 2.0
-    ) -> None:
-        super().__init__()
-        self.sample_rate, self.n_mels, self.hop, self.n_fft = sample_rate, len(filterbank), hop, n_fft
-        self.exponent = exponent
-        left = (n_fft - len(window)) // 2
-        window = functional.pad(window, (left, n_fft - len(window) - left))
-        self.register_buffer("window", window, persistent=False)
-        self.register_buffer("filterbank", filterbank, persistent=False)
-
-    @property
-    def frame_rate(self) -> float:
-        """Frames per second."""
-        return self.sample_rate / self.hop
-
-    def frames(self, samples: int) -> int:
-        """Number of frames of a waveform of this many samples."""
-        return 1 + samples // self.hop
-
-    def power(self, waveform: Tensor) -> Tensor:
-        """Linear mel spectrogram (power or magnitude, as the system has it).
-
-        Args:
-            waveform: ``(batch, samples)``, full scale 1.
-
-        Returns:
-            Non-negative float32, ``(batch, mel, frames)``.
-        """
-        if waveform.ndim != 2 or waveform.shape[-1] == 0:
-            raise ValueError(f"expected a waveform (batch, samples), not {tuple(waveform.shape)}")
-        with torch.autocast(waveform.device.type, enabled=False):
-            return self._mel(self.spectrum(waveform.float()))
-
-    def scale(self, mel: Tensor) -> Tensor:
-        """Logarithm and normalisation of a linear mel spectrogram, ``(batch, mel, frames)`` in and out."""
-        with torch.autocast(mel.device.type, enabled=False):
-            return self.normalise(mel.float())
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        """``scale(power(waveform))``: ``(batch, samples)`` -> ``(batch, mel, frames)``."""
-        return self.scale(self.power(waveform))
-
-    def spectrum(self, waveform: Tensor) -> Tensor:
-        """Power or magnitude spectrum, ``(batch, samples)`` -> ``(batch, bins, frames)``."""
-        # Frames cut, windowed and transformed by hand: several times faster on a CPU than torch.stft.
-        segments = self.extended(waveform).unfold(-1, self.n_fft, self.hop)
-        spectrum = torch.fft.rfft(self.conditioned(segments) * self.window).transpose(1, 2)
-        power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
-        return power if self.exponent == 2 else power.sqrt()
-
-    def conditioned(self, segments: Tensor) -> Tensor:
-        """What is done to the ``(..., n_fft)`` samples of each frame before they are windowed: something linear."""
-        return segments
-
-    def extended(self, waveform: Tensor) -> Tensor:
-        """The waveform with what frames hear beyond its ends: its reflection, so that frames are centred."""
-        samples, margin = waveform.shape[-1], self.n_fft // 2
-        # Reflection needs more samples than the margin; zeros beyond a very short clip change no frame count.
-        waveform = functional.pad(waveform, (0, max(0, margin + 1 - samples)))
-        waveform = functional.pad(waveform[:, None], (margin, margin), mode="reflect")[:, 0]
-        return waveform[:, : samples // self.hop * self.hop + self.n_fft]
-
-    def normalise(self, mel: Tensor) -> Tensor:
-        """What :meth:`scale` does, in float32."""
-        raise NotImplementedError
-
-    def _mel(self, spectrum: Tensor) -> Tensor:
-        return torch.matmul(self.filterbank, spectrum)
+from pmam_plugin.features.banks import band_statistics, kaldi_filterbank, triangular_filterbank
+from pmam_plugin.features.base import MelFrontEnd
 
 
 class _JitteredMel(MelFrontEnd):
@@ -256,7 +167,7 @@ class ATSTMel(MelFrontEnd):
     """
 
     def __init__(self, floor_db: float | None = -50.0) -> None:
-        bank = _triangular_filterbank(64, 1024, 16000, 60.0, 7800.0, "htk")
+        bank = triangular_filterbank(64, 1024, 16000, 60.0, 7800.0, "htk")
         super().__init__(16000, 160, 1024, torch.hann_window(1024), bank)
         self.floor_db = floor_db
 
@@ -304,7 +215,7 @@ class CRNNMel(MelFrontEnd):
 
     def __init__(self) -> None:
         window = torch.hamming_window(2048, periodic=False)
-        bank = _triangular_filterbank(128, 2048, 16000, 0.0, 8000.0, "htk")
+        bank = triangular_filterbank(128, 2048, 16000, 0.0, 8000.0, "htk")
         super().__init__(16000, 256, 2048, window, bank, exponent=1.0)
 
     def log(self, mel: Tensor) -> Tensor:
@@ -344,7 +255,7 @@ class SEDTMel(MelFrontEnd):
         n_fft: int = 1024,
     ) -> None:
         window = torch.hamming_window(window_samples, periodic=False)
-        bank = _triangular_filterbank(n_mels, n_fft, sample_rate, 0.0, sample_rate / 2, "slaney")
+        bank = triangular_filterbank(n_mels, n_fft, sample_rate, 0.0, sample_rate / 2, "slaney")
         super().__init__(sample_rate, hop, n_fft, window, bank, exponent=1.0)
         self.register_buffer("mean", torch.zeros(n_mels))
         self.register_buffer("std", torch.ones(n_mels))
@@ -393,127 +304,12 @@ class LogMel(MelFrontEnd):
     ) -> None:
         samples = round(window_seconds * sample_rate)
         n_fft = 2 ** math.ceil(math.log2(samples))
-        bank = _triangular_filterbank(n_mels, n_fft, sample_rate, 0.0, sample_rate / 2, "htk")
+        bank = triangular_filterbank(n_mels, n_fft, sample_rate, 0.0, sample_rate / 2, "htk")
         super().__init__(sample_rate, round(hop_seconds * sample_rate), n_fft, torch.hann_window(samples), bank)
 
     def normalise(self, mel: Tensor) -> Tensor:
         """Natural logarithm; silence lies at -1.4, full scale near 2."""
         return mel.add(1e-5).log_().add_(4.5).div_(5.0)
-
-
-@configurable
-class FrontEnds(nn.Module):
-    """Named front ends over the same waveform.
-
-    Args:
-        front_ends: name -> front end; a single one is called ``mel``, ATST-SED has ``atst`` and ``crnn``.
-
-    Raises:
-        ValueError: no front end, or front ends of different sample rates.
-    """
-
-    def __init__(self, **front_ends: MelFrontEnd) -> None:
-        super().__init__()
-        rates = {name: front_end.sample_rate for name, front_end in front_ends.items()}
-        if len(set(rates.values())) != 1:
-            raise ValueError(f"front ends must share one sample rate, not {rates or 'be absent'}")
-        self.front_ends = nn.ModuleDict(front_ends)
-
-    def named(self) -> dict[str, MelFrontEnd]:
-        """The front ends by name."""
-        return {name: cast(MelFrontEnd, front_end) for name, front_end in self.front_ends.items()}
-
-    @property
-    def sample_rate(self) -> int:
-        """Sample rate of the waveforms, Hz."""
-        return next(iter(self.named().values())).sample_rate
-
-    @property
-    def frame_rates(self) -> dict[str, float]:
-        """Frames per second of every stream."""
-        return {name: front_end.frame_rate for name, front_end in self.named().items()}
-
-    def frames(self, samples: int) -> dict[str, int]:
-        """Number of frames of every stream for a waveform of this many samples."""
-        return {name: front_end.frames(samples) for name, front_end in self.named().items()}
-
-    def power(self, waveform: Tensor) -> dict[str, Tensor]:
-        """Linear mel spectrograms of a waveform ``(batch, samples)``."""
-        return {name: front_end.power(waveform) for name, front_end in self.named().items()}
-
-    def scale(self, mels: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Logarithm and normalisation of what :meth:`power` returned."""
-        return {name: front_end.scale(mels[name]) for name, front_end in self.named().items()}
-
-    def forward(self, waveform: Tensor) -> dict[str, Tensor]:
-        """Features, name -> ``(batch, mel, frames)``, of a waveform ``(batch, samples)``."""
-        return {name: front_end(waveform) for name, front_end in self.named().items()}
-
-
-def band_statistics(mels: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every band over all clips and frames, in one pass and double precision.
-
-    Args:
-        mels: log-mel spectrograms, each ``(batch, mel, frames)``.
-
-    Returns:
-        float32 mean and standard deviation (at least 1e-6), each ``(mel,)``.
-
-    Raises:
-        ValueError: there was nothing to measure.
-    """
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    for mel in mels:
-        values = mel.double()
-        count += values.shape[0] * values.shape[2]
-        total = total + values.sum(dim=(0, 2))
-        squares = squares + values.square().sum(dim=(0, 2))
-    if count == 0:
-        raise ValueError("no frames to take the statistics of the bands from")
-    mean = total / count
-    variance = (squares / count - mean.square()).clamp_min(1e-12)
-    return mean.float(), variance.sqrt().float()
-
-
-def kaldi_filterbank(
-    n_mels: int,
-    n_fft: int,
-    sample_rate: int,
-    low: float,
-    high: float,
-    device: torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """Triangles evenly spaced on Kaldi's mel scale ``1127 ln(1 + f / 700)`` and straight on that scale, not in Hz.
-
-    Args:
-        n_mels: bands.
-        n_fft: length of the Fourier transform; the bin at half the sample rate gets no weight.
-        sample_rate: Hz.
-        low: lower end of the lowest band, Hz.
-        high: upper end of the highest band, Hz.
-        device: where to build it.
-        dtype: computed in; what was trained with rounded feet of its triangles knows them so.
-
-    Returns:
-        Weights without area normalisation, ``(n_mels, n_fft // 2 + 1)``.
-    """
-    low_mel, high_mel = (1127.0 * math.log1p(hertz / 700.0) for hertz in (low, high))
-    step = (high_mel - low_mel) / (n_mels + 1)
-    left = low_mel + step * torch.arange(n_mels, device=device, dtype=dtype)[:, None]
-    bins = torch.arange(n_fft // 2 + 1, device=device, dtype=dtype) * (sample_rate / n_fft)
-    position = (1127.0 * torch.log1p(bins / 700.0) - left) / step  # 0 at the left foot, 1 at the tip, 2 at the right
-    bank = torch.minimum(position, 2.0 - position).clamp_min_(0.0)
-    bank[:, -1] = 0.0
-    return bank.float()
-
-
-def _triangular_filterbank(
-    n_mels: int, n_fft: int, sample_rate: int, low: float, high: float, mel_scale: str
-) -> Tensor:
-    from torchaudio.functional import melscale_fbanks
-
-    return melscale_fbanks(n_fft // 2 + 1, low, high, n_mels, sample_rate, None, mel_scale).T.contiguous()
 
 
 def _with_dynamic_range(decibels: Tensor, dynamic_range: float) -> Tensor:
