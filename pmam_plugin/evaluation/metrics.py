@@ -62,6 +62,7 @@ def evaluate_scores(
     bootstrap: int = RESAMPLES,
     seed: int = 0,
     progress: Progress | None = None,
+    segment_scores: bool = True,
 ) -> dict[str, Any]:
     """All figures of a system that gives scores.
 
@@ -77,6 +78,7 @@ def evaluate_scores(
         bootstrap: number of resamples; 0 for no intervals.
         seed: of the resamples.
         progress: a progress hook.
+        segment_scores: ``mpauc`` and ``segment_f1_optimal`` too, which take longer than all the rest.
 
     Raises:
         InputError: a clip without scores or without a duration, an unknown class, a malformed table, no ground truth.
@@ -91,7 +93,8 @@ def evaluate_scores(
         present = _clip_matrix(clip_scores, reference) > per_class(clip_threshold, reference.labels, "clip_threshold")
     results = _f1(detected, present & reference.judged, reference, weights)
     united = reference.for_intersection()
-    _add_segment_figures(results, segments_of(tables, united), united, weights)
+    if segment_scores:
+        _add_segment_figures(results, segments_of(tables, united), united, weights)
     for key, changes in _score_changes(tables, united, tuple(SCENARIOS), progress).items():
         _add_psds(results, key, changes, united, weights, progress)
     return _ordered(results)

@@ -143,7 +143,14 @@ class FineTune:
             filtered = self.scoring.postprocessing.filtered
             processed = {clip: context.data.judged(clip, filtered(table)) for clip, table in tables.items()}
             known = {clip: durations[clip] for clip in processed}
-            result = evaluate_scores(processed, events[events.filename.isin(known)], known, labels, bootstrap=0)
+            result = evaluate_scores(
+                processed,
+                events[events.filename.isin(known)],
+                known,
+                labels,
+                bootstrap=0,
+                segment_scores=not {"mpauc", "segment_f1_optimal"}.isdisjoint(self.selection_metrics),
+            )
             chosen = [float(result[metric]) for metric in self.selection_metrics]
             shown = dict.fromkeys(("psds1_mean", "psds1", "psds2", "event_f1_macro", *self.selection_metrics))
             return {"selection": sum(chosen) / len(chosen), **{name: float(result[name]) for name in shown}}
