@@ -91,7 +91,7 @@ def detect(
     from pmam_plugin.files import check_writable, write_text
     from pmam_plugin.inference import SoundEventDetector
     from pmam_plugin.tables.annotations import Annotations
-    from pmam_plugin.tables.formats import format_named, write_annotations
+    from pmam_plugin.tables.formats import FORMATS, format_named, write_annotations
 
     if out is None and form is not None:
         raise InputError(f"--format {form}: has no effect without --out; name the file to write")
@@ -103,6 +103,11 @@ def detect(
     for path in (out, report, counts):
         if path is not None and os.path.realpath(path) in {os.path.realpath(file) for file in files}:
             raise InputError(f"{path}: is one of the recordings; give another file to write")
+    if out is not None and chosen is not None and out.is_dir():
+        for file, name in files.items():
+            labels = out / (clip_name(name) + FORMATS[chosen].endings[0])
+            if labels.exists() and labels.parent.resolve() == file.parent.resolve():
+                raise InputError(f"{labels}: labels of the recording lie there already; give another folder")
     if scores is not None:
         check_score_names(files.values())
         check_writable(scores / "scores.tsv")

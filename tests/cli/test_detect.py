@@ -135,6 +135,16 @@ def test_every_format_is_written(folder, model, tmp_path, ending, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_labels_beside_recordings_are_not_replaced(model, tmp_path, capsys):
+    soundfile.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
+    (tmp_path / "a.tsv").write_text("somebody's work")
+    assert run("detect", tmp_path, "--model", model, "--out", tmp_path) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {tmp_path / 'a.tsv'}: labels of the recording lie there already; give another folder"
+    )
+    assert (tmp_path / "a.tsv").read_text() == "somebody's work"
+
+
 def test_detections_open_in_tools_for_labels(folder, model, tmp_path, capsys):
     """Praat gets the same events as the table, a file for each recording."""
     assert run("detect", folder, "--model", model, "--out", tmp_path / "e.tsv") == 0
