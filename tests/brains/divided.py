@@ -80,8 +80,8 @@ class Clips(torch.utils.data.Dataset[Item]):
 
 
 def plan(updates: int = 3) -> TrainingPlan:
-    # The bias of attention's keys has no gradient but rounding errors, which AdamW turns into whole steps.
-    groups = [ParameterGroup(r"norm|backbone\.body|in_proj_bias", 0.0), ParameterGroup("", 2e-3)]
+    # Biases of attention have no gradient, or hardly one, but rounding errors, which AdamW turns into whole steps.
+    groups = [ParameterGroup(r"norm|backbone\.body|in_proj_bias|attention\.bias", 0.0), ParameterGroup("", 2e-3)]
     return TrainingPlan(1, BATCH, groups, steps_per_epoch=updates, log_every=1)
 
 
