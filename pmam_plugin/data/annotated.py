@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pmam_plugin.data.corpora.base import Corpus, Part, write_corpus
-from pmam_plugin.data.corpora.base import Recording as Entry
+from pmam_plugin.data.corpora.base import Corpus, Part, Recording as Entry, write_corpus
 from pmam_plugin.data.holdout import split_clips
 from pmam_plugin.data.manifest import Clip, Event
 from pmam_plugin.data.survey import Survey

@@ -2,34 +2,21 @@ from .atst import ATSTFrame as ATSTFrame
 from .atst_sed import ATSTSEDEncoder as ATSTSEDEncoder
 from .base import (
     Columns as Columns,
-)
-from .base import (
     EncoderOutput as EncoderOutput,
-)
-from .base import (
     FrameEncoder as FrameEncoder,
-)
-from .base import (
     Wanted as Wanted,
-)
-from .base import (
     Windows as Windows,
 )
-from .beats import BEATs as BEATs
-from .beats import BEATsEncoder as BEATsEncoder
+from .beats import BEATs as BEATs, BEATsEncoder as BEATsEncoder
 from .cnn import CNNEncoder as CNNEncoder
 from .ctrans import CTransEncoder as CTransEncoder
 from .dual import DualBranchEncoder as DualBranchEncoder
 from .frame_mn import FrameMobileNetEncoder as FrameMobileNetEncoder
-from .frame_passt import FramePaSST as FramePaSST
-from .frame_passt import FramePaSSTEncoder as FramePaSSTEncoder
+from .frame_passt import FramePaSST as FramePaSST, FramePaSSTEncoder as FramePaSSTEncoder
 from .frozen import FrozenEncoder as FrozenEncoder
 from .hugging_face import TransformersEncoder as TransformersEncoder
-from .passt import PaSST as PaSST
-from .passt import PaSSTEncoder as PaSSTEncoder
+from .passt import PaSST as PaSST, PaSSTEncoder as PaSSTEncoder
 from .patch import PatchEncoder as PatchEncoder
-from .s3prl import RawWaveform as RawWaveform
-from .s3prl import S3PRLEncoder as S3PRLEncoder
+from .s3prl import RawWaveform as RawWaveform, S3PRLEncoder as S3PRLEncoder
 from .set_backbone import SetBackbone as SetBackbone
-from .yamnet import YAMNetEncoder as YAMNetEncoder
-from .yamnet import YAMNetPatches as YAMNetPatches
+from .yamnet import YAMNetEncoder as YAMNetEncoder, YAMNetPatches as YAMNetPatches

@@ -5,8 +5,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pmam_plugin.audio.names import clip_name, expand_pattern, find_audio, match_clips, relative_path
 from pmam_plugin.errors import InputError

@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from safetensors.torch import load_file
 
 from pmam_plugin.augment import ConditionalMixup, MixPlan, Mixup, draw_partners, mix

@@ -1,8 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from safetensors import safe_open
 
 from pmam_plugin.brains.schedules import ExponentialDown, ExponentialWarmup, Ramp, StepDown

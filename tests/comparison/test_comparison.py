@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import speechbrain as sb
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from scipy import stats
 from typer.testing import CliRunner
 

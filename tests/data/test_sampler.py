@@ -2,8 +2,7 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pmam_plugin.data import SubsetBatchSampler, share_of
 from pmam_plugin.errors import InputError

@@ -2,8 +2,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pmam_plugin.encoders import PaSSTEncoder, Windows
 from pmam_plugin.encoders.passt import PATCH, STRIDE

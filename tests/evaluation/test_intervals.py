@@ -1,6 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pmam_plugin.evaluation.intervals import active_runs, events_above, score_intervals
 from tests.evaluation.examples import LABELS, scores_table

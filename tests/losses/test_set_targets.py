@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pmam_plugin.labels import LabelEncoder
 from pmam_plugin.losses.event_targets import PADDING, EventTargets

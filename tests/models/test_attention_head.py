@@ -1,7 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from safetensors.torch import load_file
 
 from pmam_plugin.encoders.atst_sed import ATSTSEDEncoder, dcase_cnn

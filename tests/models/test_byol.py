@@ -2,8 +2,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pmam_plugin.encoders.atst import ATSTFrame
 from pmam_plugin.models.byol import ATSTFrameMasking, ATSTFramePretraining, Predictor, Projector

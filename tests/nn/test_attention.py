@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pmam_plugin.nn import attention as module
-from pmam_plugin.nn import cpu
+from pmam_plugin.nn import attention as module, cpu
 from pmam_plugin.nn.attention import relative_attention, skew
 
 

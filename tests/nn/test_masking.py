@@ -1,7 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.nn.masking import BlockMasking, apply_mask

@@ -10,8 +10,7 @@ import zlib
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pmam_plugin.audio import read_audio

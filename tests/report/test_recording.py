@@ -7,8 +7,7 @@ import base64
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pmam_plugin.report.media import SAMPLE_RATE
 from pmam_plugin.report.recording import lane_top, recording_data, score_curve

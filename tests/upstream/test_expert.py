@@ -5,8 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.upstream import UpstreamExpert
