@@ -3,14 +3,13 @@
 The definitions are those of sed_scores_eval, to the rounding of times. Its own statistics visit every threshold of
 every clip with every ground-truth event; these visit every possible detection once
 (:mod:`pmam_plugin.evaluation.intervals`), which is exact as well, two to five times faster when cross triggers count,
-and takes boxes and operating points too. The result converts to its ``deltas``.
+and takes boxes and operating points too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -75,41 +74,6 @@ def count_changes(
             part.append(_changes_of(portion, coverage, tolerances))
     whole = [[np.concatenate(arrays) for arrays in zip(*part)] for part in parts]
     return [[_of_class(label, classes, *arrays) for label in range(classes)] for arrays in whole]
-
-
-def to_deltas(
-    changes: Sequence[Changes], reference: Reference
-) -> dict[str, dict[str, tuple[np.ndarray, dict[str, Any]]]]:
-    """The same changes as sed_scores_eval's ``deltas``: per clip and class the scores and the change of each count.
-
-    It divides by the time of all clips; counts of a class that is judged in some only weigh as much more.
-    """
-    deltas: dict[str, dict[str, tuple[np.ndarray, dict[str, Any]]]] = {clip: {} for clip in reference.clips}
-    partly = ~reference.judged.all(axis=0)
-    classes = len(reference.labels)
-    hours, covered = np.ones(classes), np.ones((classes, classes))
-    if bool(partly.any()):
-        seen = reference.judged.T[partly] @ reference.event_seconds
-        hours[partly] = reference.durations.sum() / reference.seconds[:, partly].sum(axis=0)
-        covered[partly] = reference.event_seconds.sum(axis=0) / np.maximum(seen, 1e-12)
-    for place, (label, change) in enumerate(zip(reference.labels, changes)):
-        if len(change.score) == 0:  # a class never detected would be an index error there: a change of nothing cures it
-            nothing = np.zeros(1)
-            cross = None if change.cross is None else np.zeros((1, len(reference.labels)))
-            change = Changes(nothing, np.zeros(1, np.int64), nothing, nothing, cross, np.zeros(1, np.int64))
-        order = np.argsort(change.clip, kind="stable")
-        counts = {"tps": change.found[order], "fps": change.wrong[order] * hours[place]}
-        if change.cross is None:
-            counts["cts"] = np.zeros(len(order))
-        else:
-            for number, other in enumerate(reference.labels):
-                if other != label:
-                    counts[f"cts\\{other}"] = change.cross[order, number] * covered[place, number]
-        score = change.score[order]
-        ends = np.searchsorted(change.clip[order], np.arange(len(reference.clips) + 1))
-        for clip, start, stop in zip(reference.clips, ends[:-1], ends[1:]):
-            deltas[clip][label] = score[start:stop], {name: values[start:stop] for name, values in counts.items()}
-    return deltas
 
 
 def _of_class(label: int, classes: int, column: np.ndarray, score: np.ndarray, counts: np.ndarray) -> Changes:

@@ -329,10 +329,10 @@ def _add_psds(
         hook: Callable[[int], None] | None = None
         if progress is not None:
             hook = lambda done: progress(f"{key}: bootstrap", done, len(weights))  # noqa: E731
-        areas = psds.resampled_areas(changes, united, scenario, weights, hook)
-        results[f"{key}_ci"] = _interval(areas.value)
+        value, mean = psds.resampled_areas(changes, united, scenario, weights, hook)
+        results[f"{key}_ci"] = _interval(value)
         if key == "psds1":
-            results["psds1_mean_ci"] = _interval(areas.mean)
+            results["psds1_mean_ci"] = _interval(mean)
 
 
 def _add_segment_figures(

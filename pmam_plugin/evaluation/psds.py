@@ -1,22 +1,19 @@
 """PSDS, the area under the PSD-ROC (Bilen et al., ICASSP 2020), with its bootstrap.
 
-The figure itself comes from ``sed_scores_eval.intersection_based.psds``. The bootstrap repeats its last step, from
-counts to area, some hundred times with other clip weights. sed_scores_eval's own ``bootstrapped_psds`` leaves out one
-of five folds in turn, a subsample without replacement whose spread is half that of samples as large as the set, and
-takes up to a second for each; so that last step is written here in numpy, and tests hold both to the same area.
+From counts to area it is one step, which the bootstrap repeats some hundred times with other clip weights; the figure
+itself is the same step with every clip once. sed_scores_eval's ``bootstrapped_psds`` leaves out one of five folds in
+turn, a subsample without replacement whose spread is half that of samples as large as the set, and takes up to a second
+for each; so the step is written here in numpy, and tests hold it to ``sed_scores_eval.intersection_based.psds``.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.intersection import Changes, Criteria, to_deltas
+from pmam_plugin.evaluation.intersection import Changes, Criteria
 from pmam_plugin.evaluation.reference import Reference
 
 SECONDS_PER_HOUR = 3600.0
@@ -74,59 +71,18 @@ class PSDROC:
 
 
 def psd_roc_of(changes: Sequence[Changes], reference: Reference, scenario: Scenario) -> PSDROC:
-    """PSD-ROC and its areas, by sed_scores_eval.
+    """PSD-ROC and its areas.
 
     Args:
         changes: counts per class for this scenario's criteria.
-        reference: ground truth ready for intersection.
+        reference: ground truth ready for intersection, with an event of every class.
         scenario: weights; the same one the changes were counted for.
-
-    Raises:
-        InputError: sed_scores_eval is not installed.
     """
-    scenario = scenario.for_classes(len(reference.labels))
-    value, class_values, (ratio, rate), curves = _intersection_psds()(
-        None,
-        truth_lists(reference),
-        dict(zip(reference.clips, reference.durations.tolist())),
-        deltas=to_deltas(changes, reference),
-        dtc_threshold=scenario.criteria.detection,
-        gtc_threshold=scenario.criteria.ground_truth,
-        cttc_threshold=scenario.criteria.cross_trigger,
-        alpha_ct=scenario.cross_trigger_weight,
-        alpha_st=scenario.instability_weight,
-        max_efpr=MAX_RATE,
-    )
-    values = {label: float(class_values[label]) for label in reference.labels}
-    return PSDROC(
-        value=float(value),
-        mean=float(np.mean(list(values.values()))),
-        rate=rate,
-        ratio=ratio,
-        class_values=values,
-        class_curves={label: (curves[label][1], curves[label][0]) for label in reference.labels},
-    )
-
-
-def truth_lists(reference: Reference) -> dict[str, list[tuple[float, float, str]]]:
-    """Ground truth in sed_scores_eval's form: ``(onset, offset, class)`` by clip."""
-    truth: dict[str, list[tuple[float, float, str]]] = {clip: [] for clip in reference.clips}
-    events = reference.events
-    for clip, label, onset, offset in zip(events.clip, events.label, events.onset.tolist(), events.offset.tolist()):
-        truth[reference.clips[clip]].append((onset, offset, reference.labels[label]))
-    return truth
-
-
-@dataclass(frozen=True, eq=False)
-class Areas:
-    """PSDS of many resamples: ``value`` and ``mean`` ``(resamples,)``, ``classes`` ``(resamples, classes)``.
-
-    A class without events in a resample is NaN in ``classes`` and left out of the others, NaN if none is left.
-    """
-
-    value: np.ndarray
-    mean: np.ndarray
-    classes: np.ndarray
+    staircases = _Staircases(changes, reference, scenario)
+    curves = dict(zip(reference.labels, staircases(np.ones(len(reference.clips)))))
+    rate, ratio = staircases.over_classes(list(curves.values()))
+    values = {label: _area(*curve) for label, curve in curves.items()}
+    return PSDROC(_area(rate, ratio), float(np.mean(list(values.values()))), rate, ratio, values, curves)
 
 
 def resampled_areas(
@@ -135,7 +91,7 @@ def resampled_areas(
     scenario: Scenario,
     weights: np.ndarray,
     progress: Callable[[int], None] | None = None,
-) -> Areas:
+) -> tuple[np.ndarray, np.ndarray]:
     """PSDS with every clip counted ``weights`` times, for every row of ``weights`` ``(resamples, clips)``.
 
     Args:
@@ -144,42 +100,64 @@ def resampled_areas(
         scenario: the same one the changes were counted for.
         weights: how often each clip is drawn.
         progress: called with the number of resamples done.
+
+    Returns:
+        :attr:`PSDROC.value` and :attr:`PSDROC.mean` over the classes with events in each resample, ``(resamples,)``
+        both; NaN where there are none.
     """
-    scenario = scenario.for_classes(len(reference.labels))
-    events, seconds = reference.counts.astype(np.float64), reference.event_seconds
-    corpora, of = np.unique(reference.judged, axis=1, return_inverse=True)  # alike for most classes
-    of = of.ravel()
-    value, mean = np.full(len(weights), np.nan), np.full(len(weights), np.nan)
-    classes = np.full((len(weights), len(reference.labels)), np.nan)
+    staircases = _Staircases(changes, reference, scenario)
+    value, mean = np.full((2, len(weights)), np.nan)
     for index, weight in enumerate(weights.astype(np.float64)):
-        count, covered = weight @ events, (weight * corpora.T) @ seconds
-        per_hour = SECONDS_PER_HOUR / np.maximum((weight * corpora.T) @ reference.durations, 1e-12)
-        curves = []
-        for label in np.flatnonzero(count).tolist():
-            factors = scenario.cross_trigger_weight / np.maximum(covered[of[label]], 1e-12) / max(len(changes) - 1, 1)
-            curve = _curve(changes[label], weight, count[label], factors, per_hour[of[label]])
-            classes[index, label] = _area(*curve)
-            curves.append(curve)
+        curves = staircases(weight)
         if curves:
-            value[index] = _area(*_over_classes(curves, scenario.instability_weight))
-            mean[index] = np.nanmean(classes[index])
+            value[index] = _area(*staircases.over_classes(curves))
+            mean[index] = np.mean([_area(*curve) for curve in curves])
         if progress is not None:
             progress(index + 1)
-    return Areas(value, mean, classes)
+    return value, mean
+
+
+class _Staircases:
+    """The staircase of every class that occurs, with every clip counted so many times ``(clips,)``.
+
+    A staircase is rising effective false positive rates up to :data:`MAX_RATE`, and the best ratio reached up to each.
+    """
+
+    def __init__(self, changes: Sequence[Changes], reference: Reference, scenario: Scenario) -> None:
+        self.changes = changes
+        self.scenario = scenario.for_classes(len(reference.labels))
+        self.events, self.event_seconds = reference.counts.astype(np.float64), reference.event_seconds
+        self.durations = reference.durations
+        corpora, of = np.unique(reference.judged, axis=1, return_inverse=True)  # alike for most classes
+        self.judged, self.corpus_of = corpora.T, of.ravel()
+
+    def __call__(self, weight: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        count, covered = weight @ self.events, (weight * self.judged) @ self.event_seconds
+        per_hour = SECONDS_PER_HOUR / np.maximum((weight * self.judged) @ self.durations, 1e-12)
+        share = self.scenario.cross_trigger_weight / max(len(self.changes) - 1, 1)
+        curves = []
+        for label in np.flatnonzero(count).tolist():
+            corpus = self.corpus_of[label]
+            cross_per_second = share / np.maximum(covered[corpus], 1e-12)
+            curves.append(_curve(self.changes[label], weight, count[label], cross_per_second, per_hour[corpus]))
+        return curves
+
+    def over_classes(self, curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+        """Their mean less the penalty on their spread."""
+        rates = np.unique(np.concatenate([rate for rate, _ in curves]))
+        ratios = np.stack([ratio[np.searchsorted(rate, rates, side="right") - 1] for rate, ratio in curves])
+        return rates, np.maximum(ratios.mean(axis=0) - self.scenario.instability_weight * ratios.std(axis=0), 0.0)
 
 
 def _curve(
-    change: Changes, weight: np.ndarray, events: float, factors: np.ndarray, per_hour: float
+    change: Changes, weight: np.ndarray, events: float, cross_per_second: np.ndarray, per_hour: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Staircase of one class: rising effective false positive rates and the best ratio reached up to each."""
     drawn = weight[change.clip]
-    false = np.cumsum(change.wrong * drawn)[change.last]
+    rate = np.cumsum(change.wrong * drawn)[change.last] * per_hour
     if change.cross is not None:
-        # Relative to the class's own false positives: cross rates are per second of the other class.
-        triggered = np.cumsum((change.cross @ factors) * drawn)[change.last]
-        rate = np.maximum(false * per_hour + triggered * SECONDS_PER_HOUR, 0.0)
-    else:
-        rate = false * per_hour
+        # Cross-trigger rates are per second of the other class's events.
+        triggered = np.cumsum((change.cross @ cross_per_second) * drawn)[change.last]
+        rate = np.maximum(rate + triggered * SECONDS_PER_HOUR, 0.0)
     inside = rate <= MAX_RATE
     found = np.cumsum(change.found * drawn)[change.last][inside]
     rate = rate[inside]
@@ -188,28 +166,5 @@ def _curve(
     return np.append(0.0, rate[order]), ratio
 
 
-def _over_classes(
-    curves: Sequence[tuple[np.ndarray, np.ndarray]], instability_weight: float
-) -> tuple[np.ndarray, np.ndarray]:
-    rates = np.unique(np.concatenate([rate for rate, _ in curves]))
-    ratios = np.stack([ratio[np.searchsorted(rate, rates, side="right") - 1] for rate, ratio in curves])
-    return rates, np.maximum(ratios.mean(axis=0) - instability_weight * ratios.std(axis=0), 0.0)
-
-
 def _area(rate: np.ndarray, ratio: np.ndarray) -> float:
     return float(ratio @ np.diff(np.append(rate, MAX_RATE))) / MAX_RATE
-
-
-def class_areas(changes: Sequence[Changes], reference: Reference, scenario: Scenario) -> np.ndarray:
-    """Area under the curve of each class over the whole set, ``(classes,)``."""
-    return resampled_areas(changes, reference, scenario, np.ones((1, len(reference.clips)))).classes[0]
-
-
-def _intersection_psds() -> Callable[..., Any]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its dependency dcase_util imports pkg_resources
-            from sed_scores_eval.intersection_based import psds
-    except ImportError as error:
-        raise InputError(f"PSDS needs sed_scores_eval ({error}); pip install 'pmam-plugin[eval]'") from error
-    return psds

@@ -16,7 +16,6 @@ import pandas as pd
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation.counts import SEGMENT_SECONDS
-from pmam_plugin.evaluation.psds import truth_lists
 from pmam_plugin.evaluation.reference import Reference
 
 MAX_RATE = 0.1
@@ -70,7 +69,7 @@ def segments_of(tables: Mapping[str, pd.DataFrame], united: Reference) -> list[S
         raise InputError(f"mpAUC needs sed_scores_eval ({error}); pip install 'pmam-plugin[eval]'") from error
     deltas = intermediate_statistics_deltas(
         {clip: tables[clip][["onset", "offset", *united.labels]] for clip in united.clips},
-        truth_lists(united),
+        _truth_lists(united),
         dict(zip(united.clips, united.durations.tolist())),
         segment_length=SEGMENT_SECONDS,
     )
@@ -95,3 +94,12 @@ def segment_figures(segments: list[Segments], weights: np.ndarray) -> np.ndarray
     """
     values = [[part.figures(weight) for part in segments] for weight in weights.astype(np.float64)]
     return np.moveaxis(np.reshape(values, (len(weights), len(segments), 2)), -1, 0)
+
+
+def _truth_lists(reference: Reference) -> dict[str, list[tuple[float, float, str]]]:
+    """Ground truth in sed_scores_eval's form: ``(onset, offset, class)`` by clip."""
+    truth: dict[str, list[tuple[float, float, str]]] = {clip: [] for clip in reference.clips}
+    events = reference.events
+    for clip, label, onset, offset in zip(events.clip, events.label, events.onset.tolist(), events.offset.tolist()):
+        truth[reference.clips[clip]].append((onset, offset, reference.labels[label]))
+    return truth

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import re
@@ -27,7 +26,7 @@ Progress = Callable[[str, int, int], None]
 
 # Times written with a few digits do not add up exactly, s.
 _TOLERANCE = 1e-6
-_NO_DIGITS = re.compile(r"[^0-9eE.+\-\sinfINFaA]")
+_SCORE = re.compile(r"[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf|nan)", re.ASCII | re.IGNORECASE)
 _OPERATING_POINT = re.compile(r"^predictions_th_(.+)\.(?:tsv|csv)$")
 
 
@@ -40,10 +39,12 @@ def read_operating_points(folder: str | PathLike[str], progress: Progress | None
     Raises:
         InputError: no such folder, no such file in it, a name whose threshold is not a number, or a broken table.
     """
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder; give the folder of the operating points")
     files: dict[float, Path] = {}
-    for file in _files(folder):
+    for file in sorted(Path(folder).iterdir()):
         match = _OPERATING_POINT.match(file.name)
-        if match is None:
+        if match is None or not file.is_file():
             continue
         threshold = parse_number(match[1])
         if math.isnan(threshold):
@@ -162,15 +163,12 @@ def _read_score_table(file: Path) -> pd.DataFrame:
         raise InputError(f"{file}, line {lines[0]}: the column {repeated[0]!r} occurs twice; keep one of them")
     if "" in header:
         raise InputError(f"{file}, line {lines[0]}: a column has no name; write the scores again with a class each")
-    text = "\n".join(written[number - 1] for number in lines[1:])
+    rows = [written[number - 1] for number in lines[1:]]
     try:
-        values = pd.read_csv(io.StringIO(text), sep="\t", header=None, dtype=np.float64, na_filter=False).to_numpy()
-    except pd.errors.EmptyDataError:
-        values = np.empty((0, len(header)))
-    except (ValueError, OverflowError):  # a parser's errors are ValueErrors too
+        values = np.loadtxt(rows, delimiter="\t", comments=None, ndmin=2) if rows else np.empty((0, len(header)))
+    except ValueError:
         values = np.empty((0, 0))
-    # The parser takes True for 1.
-    if values.shape[1] != len(header) or _NO_DIGITS.search(text):
+    if values.shape[1] != len(header):
         values = np.array([_score_row(file, number, written[number - 1], header) for number in lines[1:]])
     table = pd.DataFrame(values, columns=header)
     check_scores(table, str(file), lines[1:])
@@ -185,22 +183,8 @@ def _score_row(file: Path, number: int, line: str, header: Sequence[str]) -> lis
             f"{file}, line {number}: {len(cells)} fields where the header has {len(header)}; write the scores again"
         )
     for name, cell in zip(header, cells):
-        if not (cell.isascii() and "_" not in cell and _is_float(cell)):
+        if not _SCORE.fullmatch(cell):
             raise InputError(
                 f"{file}, line {number}: {cell[:60]!r} in the column {name} is not a number; write the scores again"
             )
     return [float(cell) for cell in cells]
-
-
-def _is_float(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _files(folder: str | PathLike[str]) -> list[Path]:
-    if not Path(folder).is_dir():
-        raise InputError(f"{folder}: no such folder; give the folder of the operating points")
-    return sorted(file for file in Path(folder).iterdir() if file.is_file() and not file.name.startswith("."))

@@ -12,7 +12,7 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation.intersection import count_changes
 from pmam_plugin.evaluation.intervals import Intervals
 from pmam_plugin.evaluation.metrics import aligned
-from pmam_plugin.evaluation.psds import SCENARIOS, class_areas
+from pmam_plugin.evaluation.psds import SCENARIOS, psd_roc_of
 from pmam_plugin.evaluation.reference import Reference
 from pmam_plugin.evaluation.tables import Progress
 from pmam_plugin.postprocessing.boxes import Boxes, SoundEventBoxes, candidates, merge
@@ -76,7 +76,7 @@ def tune_segments(
             if filter_seconds == length:
                 boxes = merge(found, _limit(absolute, classes), _limit(relative, classes))
                 changes = count_changes([_intervals(boxes, united)], united, [SCENARIOS["psds1"].criteria])[0]
-                areas[index] = class_areas(changes, united, SCENARIOS["psds1"])
+                areas[index] = list(psd_roc_of(changes, united, SCENARIOS["psds1"]).class_values.values())
                 done += 1
                 if progress is not None:
                     progress("tuning bounding boxes", done, len(grid))

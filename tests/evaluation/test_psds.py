@@ -1,8 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pmam_plugin.evaluation import evaluate_operating_points, evaluate_scores, psd_roc
 from pmam_plugin.evaluation.intersection import count_changes
@@ -116,10 +115,10 @@ def test_drawing_every_clip_once_gives_the_figure_itself(seed):
     reference, counted = changes_of(*random_set(seed, clips=12, frames=60))
     for changes, scenario in zip(counted, SCENARIOS.values()):
         roc = psd_roc_of(changes, reference, scenario)
-        areas = resampled_areas(changes, reference, scenario, np.ones((1, 12)))
-        assert areas.value[0] == pytest.approx(roc.value, abs=1e-9)
-        assert areas.mean[0] == pytest.approx(roc.mean, abs=1e-9)
-        assert dict(zip(LABELS, areas.classes[0])) == pytest.approx(roc.class_values, abs=1e-9)
+        assert np.ravel(resampled_areas(changes, reference, scenario, np.ones((1, 12)))).tolist() == [
+            roc.value,
+            roc.mean,
+        ]
 
 
 @pytest.mark.parametrize("key", ["psds1", "psds2"])
@@ -127,7 +126,7 @@ def test_drawing_a_clip_twice_is_having_two_of_it(key):
     scores, events, durations = random_set(7, clips=6, frames=60)
     weights = np.array([2, 1, 0, 3, 1, 1])
     reference, counted = changes_of(scores, events, durations)
-    area = resampled_areas(dict(zip(SCENARIOS, counted))[key], reference, SCENARIOS[key], weights[None]).value[0]
+    area = resampled_areas(dict(zip(SCENARIOS, counted))[key], reference, SCENARIOS[key], weights[None])[0][0]
     copies, rows, seconds = {}, [], {}
     for clip, weight in enumerate(weights):
         for copy in range(weight):
@@ -141,8 +140,8 @@ def test_a_resample_without_any_event_is_left_out():
     reference, counted = changes_of(*random_set(0))
     weights = np.zeros((2, 5))
     weights[0, 1], weights[1] = 5, 1  # clip 1 is the one without events
-    areas = resampled_areas(counted[0], reference, SCENARIOS["psds1"], weights)
-    assert np.isnan(areas.value).tolist() == [True, False]
+    value, mean = resampled_areas(counted[0], reference, SCENARIOS["psds1"], weights)
+    assert np.isnan(value).tolist() == np.isnan(mean).tolist() == [True, False]
 
 
 def test_an_interval_holds_the_figure_and_narrows_with_more_clips():

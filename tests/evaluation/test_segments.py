@@ -8,10 +8,7 @@ import pytest
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import evaluate_scores, psd_roc, tune_segments, tune_thresholds
-from pmam_plugin.evaluation.intersection import count_changes
-from pmam_plugin.evaluation.intervals import score_intervals
 from pmam_plugin.evaluation.metrics import aligned
-from pmam_plugin.evaluation.psds import SCENARIOS, class_areas
 from pmam_plugin.evaluation.segments import segment_figures, segments_of
 from pmam_plugin.evaluation.tuning import GRID
 from tests.evaluation.examples import LABELS, events_table, ground_truth_lists, random_set, scores_table
@@ -103,8 +100,3 @@ def test_cross_triggers_count_against_the_time_in_which_the_class_is_judged():
     given = asked, events, dict.fromkeys(asked, 3600.0), ("Cat", "Dog")
     # One false alarm in an hour, and half of one cross trigger in 100 s of Dog, before Cat is found.
     assert psd_roc(*given, scenario="psds2").class_values == pytest.approx({"Cat": 1 - (1 + 18) / 100, "Dog": 1.0})
-    tables, reference = aligned(*given)
-    united = reference.for_intersection()
-    found = (part for _, part in score_intervals(tables, united.clips, united.labels))
-    (changes,) = count_changes(found, united, [SCENARIOS["psds2"].criteria])
-    assert class_areas(changes, united, SCENARIOS["psds2"]) == pytest.approx([0.81, 1.0]), "as the bootstrap counts"
