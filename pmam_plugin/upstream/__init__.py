@@ -8,24 +8,6 @@
 s3prl nor a model.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pmam_plugin.upstream.expert import UpstreamExpert
-    from pmam_plugin.upstream.registry import register
-
-__all__ = ["UpstreamExpert", "register"]
-
-
-def __getattr__(name: str) -> object:
-    if name == "UpstreamExpert":
-        from pmam_plugin.upstream.expert import UpstreamExpert
-
-        return UpstreamExpert
-    if name == "register":
-        from pmam_plugin.upstream.registry import register
-
-        return register
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

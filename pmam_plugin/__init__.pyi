@@ -1,0 +1,4 @@
+from .checkpoints import load_model as load_model
+from .inference import SoundEventDetector as SoundEventDetector
+
+__version__: str

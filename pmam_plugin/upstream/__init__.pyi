@@ -1,0 +1,2 @@
+from .expert import UpstreamExpert as UpstreamExpert
+from .registry import register as register
