@@ -6,7 +6,6 @@ Parameter names are those of the published checkpoints, so that they load strict
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -82,14 +81,7 @@ class ATSTFrame(FrameEncoder):
         self.pos_embed = nn.Parameter(torch.zeros(1, max_tokens + 1, dim))
         self.patch_embed = MelPatches(n_mels, patch_frames, dim)
         blocks = [
-            Block(
-                dim,
-                heads,
-                qkv_bias=False,
-                proj_drop=dropout,
-                drop_path=drop_path * index / max(1, depth - 1),
-                norm_layer=partial(nn.LayerNorm, eps=1e-6),
-            )
+            Block(dim, heads, proj_drop=dropout, drop_path=drop_path * index / max(1, depth - 1))
             for index in range(depth)
         ]
         self.blocks = nn.ModuleList(blocks)

@@ -20,17 +20,14 @@ class FramePaSST(PaSST):
     """The backbone, with the parameter names of the published checkpoints.
 
     Args:
-        depth: number of blocks.
         dim: width.
-        heads: attention heads.
-        mel_bins: height of the spectrogram.
+        mel_bins: height of the spectrogram, a multiple of four.
         time_tokens: tokens its position table is made for (250: 10 s).
+        size: ``depth`` and ``heads`` of :class:`PaSST`.
     """
 
-    def __init__(
-        self, depth: int = 12, dim: int = 768, heads: int = 12, mel_bins: int = 128, time_tokens: int = 250
-    ) -> None:
-        super().__init__(depth, dim, heads, mel_bins, time_tokens)
+    def __init__(self, dim: int = 768, mel_bins: int = 128, time_tokens: int = 250, **size: int) -> None:
+        super().__init__(dim=dim, mel_bins=mel_bins, time_patches=time_tokens, **size)
         first, second, third = _CHANNELS
         self.frequency_patches = 1
         self.freq_new_pos_embed = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, dim, 1, 1), std=0.02))
@@ -58,27 +55,15 @@ class FramePaSSTEncoder(FrameEncoder):
 
     Args:
         feature: name of the log-mel it reads, a :class:`~pmam_plugin.features.MobileNetMel` with ``periodic=True``.
-        depth: number of blocks.
-        dim: width.
-        heads: attention heads.
-        mel_bins: height of the spectrogram, a multiple of four.
-        time_tokens: size of the position table.
+        depth, dim, network: of :class:`FramePaSST`.
     """
 
-    def __init__(
-        self,
-        feature: str = "mel",
-        depth: int = 12,
-        dim: int = 768,
-        heads: int = 12,
-        mel_bins: int = 128,
-        time_tokens: int = 250,
-    ) -> None:
+    def __init__(self, feature: str = "mel", depth: int = 12, dim: int = 768, **network: int) -> None:
         super().__init__()
         self.feature, self.frame_rate = feature, 25.0
         self.dim = self.token_dim = dim
         self.layers = tuple(f"block_{number}" for number in range(1, depth + 1))
-        self.transformer = FramePaSST(depth, dim, heads, mel_bins, time_tokens)
+        self.transformer = FramePaSST(depth=depth, dim=dim, **network)
 
     def output_frames(self, feature_frames: Mapping[str, int]) -> int:
         """One for every started four mel frames."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
@@ -51,7 +50,6 @@ class PaSST(nn.Module):
         self, depth: int = 12, dim: int = 768, heads: int = 12, mel_bins: int = 128, time_patches: int = 99
     ) -> None:
         super().__init__()
-        norm = partial(nn.LayerNorm, eps=1e-6)
         self.dim = dim
         self.frequency_patches = (mel_bins - PATCH) // STRIDE + 1
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
@@ -60,9 +58,8 @@ class PaSST(nn.Module):
         self.freq_new_pos_embed = nn.Parameter(torch.zeros(1, dim, self.frequency_patches, 1))
         self.time_new_pos_embed = nn.Parameter(torch.zeros(1, dim, 1, time_patches))
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(1, dim, PATCH, STRIDE)})
-        blocks = [Block(dim, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)]
-        self.blocks = nn.ModuleList(blocks)
-        self.norm = norm(dim)
+        self.blocks = nn.ModuleList(Block(dim, heads, qkv_bias=True) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -129,12 +126,8 @@ class PaSSTEncoder(FrameEncoder):
         centred_patches: put a patch's embedding at the middle of the 16 mel frames it saw, and let of a sliding window
             count what lies between its patches' middles. The published system puts it 30 ms early and counts ten frames
             of every patch (False), which its weights and figures need.
-        depth: number of blocks.
-        dim: width.
-        heads: attention heads of the blocks.
         pooling_heads: attention heads of the frequency pooling.
-        mel_bins: height of the spectrogram.
-        time_patches: size of the position table.
+        depth, dim, network: of :class:`PaSST`.
     """
 
     windowed = True
@@ -145,12 +138,10 @@ class PaSSTEncoder(FrameEncoder):
         layer: int = 10,
         frequency_pooling: Literal["attention", "mean"] = "attention",
         centred_patches: bool = True,
+        pooling_heads: int = 6,
         depth: int = 12,
         dim: int = 768,
-        heads: int = 12,
-        pooling_heads: int = 6,
-        mel_bins: int = 128,
-        time_patches: int = 99,
+        **network: int,
     ) -> None:
         super().__init__()
         if not 1 <= layer <= depth:
@@ -161,7 +152,7 @@ class PaSSTEncoder(FrameEncoder):
         self.dim = self.token_dim = dim
         self.frame_rate = 100.0
         self.layers = ("stream", "normalised", *(f"block_{number}" for number in range(1, depth + 1)))
-        self.transformer = PaSST(depth, dim, heads, mel_bins, time_patches)
+        self.transformer = PaSST(depth, dim, **network)
         self.out_norm = nn.LayerNorm(dim)
         self.pool = FrequencyAttentionPool(dim, pooling_heads) if frequency_pooling == "attention" else None
         # The middle of a patch, less the place interpolation gives it anyway.

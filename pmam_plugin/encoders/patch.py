@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -83,10 +82,9 @@ class PatchEncoder(FrameEncoder):
         self.layers = ("stem", *(f"block_{number}" for number in range(1, depth + 1)))
         self.stem = PatchStem(mel_bins, dim, stem_channels)
         self.position = nn.Conv1d(dim, dim, 7, padding=3, groups=dim)
-        norm = partial(nn.LayerNorm, eps=1e-6)
-        blocks = [Block(dim, heads, mlp_ratio, qkv_bias=True, norm_layer=norm, proj_drop=dropout) for _ in range(depth)]
+        blocks = [Block(dim, heads, mlp_ratio, qkv_bias=True, proj_drop=dropout) for _ in range(depth)]
         self.blocks = nn.ModuleList(blocks)
-        self.norm = norm(dim)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
 
     def output_frames(self, feature_frames: Mapping[str, int]) -> int:
         """One frame for every four mel frames; never none."""

@@ -6,8 +6,6 @@ timm brings torchvision and torch's compiler along, more than half of the time t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -75,7 +73,6 @@ class Block(nn.Module):
         qkv_bias: whether queries, keys and values have biases.
         proj_drop: dropout after attention and in the MLP.
         drop_path: rate of stochastic depth.
-        norm_layer: makes a norm of a width.
     """
 
     def __init__(
@@ -86,13 +83,12 @@ class Block(nn.Module):
         qkv_bias: bool = False,
         proj_drop: float = 0.0,
         drop_path: float = 0.0,
-        norm_layer: Callable[[int], nn.Module] = nn.LayerNorm,
     ) -> None:
         super().__init__()
-        self.norm1 = norm_layer(dim)
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = SelfAttention(dim, num_heads, qkv_bias, proj_drop)
         self.drop_path1 = DropPath(drop_path)
-        self.norm2 = norm_layer(dim)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = MLP(dim, int(dim * mlp_ratio), proj_drop)
         self.drop_path2 = DropPath(drop_path)
 
