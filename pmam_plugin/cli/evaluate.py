@@ -16,30 +16,6 @@ if TYPE_CHECKING:  # importing the room would make every verb and --help wait fo
     from pmam_plugin.evaluation.tables import Progress
     from pmam_plugin.postprocessing.per_class import PerClass
 
-_NAMES = {
-    "psds1": "PSDS1",
-    "psds1_mean": "PSDS1, no instability penalty",
-    "psds2": "PSDS2",
-    "event_f1_macro": "event F1, macro",
-    "event_f1_micro": "event F1, micro",
-    "segment_f1_macro": "segment F1, macro",
-    "segment_f1_micro": "segment F1, micro",
-    "clip_f1_macro": "clip F1, macro",
-    "mpauc": "mpAUC, segments",
-    "segment_f1_optimal": "segment F1, best thresholds",
-}
-_CLASS_NAMES = {
-    "psds1": "PSDS1",
-    "psds2": "PSDS2",
-    "event_f1": "event F1",
-    "event_precision": "precision",
-    "event_recall": "recall",
-    "segment_f1": "segment F1",
-    "clip_f1": "clip F1",
-    "pauc": "pAUC",
-    "segment_f1_optimal": "best segment F1",
-}
-
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -161,15 +137,17 @@ def _progress() -> Iterator[Progress]:
 
 
 def _print(figures: dict[str, Any]) -> None:
-    rows = [[name, _percent(figures[key])] for key, name in _NAMES.items() if key in figures]
-    intervals = [_interval(figures[f"{key}_ci"]) for key in _NAMES if f"{key}_ci" in figures]
+    from pmam_plugin.evaluation.metrics import CLASS_FIGURES, FIGURES
+
+    rows = [[name, _percent(figures[key])] for key, name in FIGURES.items() if key in figures]
+    intervals = [_interval(figures[f"{key}_ci"]) for key in FIGURES if f"{key}_ci" in figures]
     if intervals:
         rows = [[*row, interval] for row, interval in zip(rows, intervals)]
     _table("overall", ["figure", "%", *(["95 % interval"] if intervals else [])], rows)
-    measures = [key for key in _CLASS_NAMES if any(key in values for values in figures["per_class"].values())]
+    measures = [key for key in CLASS_FIGURES if any(key in values for values in figures["per_class"].values())]
     _table(
         "per class",
-        ["class", "events", *(f"{_CLASS_NAMES[key]} %" for key in measures)],
+        ["class", "events", *(f"{CLASS_FIGURES[key]} %" for key in measures)],
         [
             [label, str(values["events"]), *(_percent(values.get(key)) for key in measures)]
             for label, values in figures["per_class"].items()

@@ -74,9 +74,9 @@ def colour(frequencies: Array, slope: float, low: float = 20.0, high: float = 2e
     return tilt / np.sqrt((1 + (low / safe) ** 6) * (1 + (safe / high) ** 6))
 
 
-def frequency_axis(rate: int, points: int = 1025) -> Array:
+def frequency_axis(rate: int) -> Array:
     """Frequencies of the points of a gain curve, in Hz."""
-    return np.linspace(0, rate / 2, points)
+    return np.linspace(0, rate / 2, 1025)
 
 
 def coloured_noise(rng: Random, samples: int, rate: int, slope: float, low: float = 20.0, high: float = 2e4) -> Array:
@@ -85,11 +85,11 @@ def coloured_noise(rng: Random, samples: int, rate: int, slope: float, low: floa
     return noise / rms(noise)
 
 
-def equaliser(rng: Random, rate: int, spread: float, bands: int = 7) -> Array:
-    """A random smooth gain curve with this standard deviation in dB, bands spaced evenly in octaves."""
+def equaliser(rng: Random, rate: int, spread: float) -> Array:
+    """A random smooth gain curve with this standard deviation in dB, seven bands spaced evenly in octaves."""
     frequencies = np.maximum(frequency_axis(rate), 60.0)
-    centres = np.linspace(np.log2(60.0), np.log2(rate / 2), bands)
-    decibels = np.interp(np.log2(frequencies), centres, rng.standard_normal(bands) * spread)
+    centres = np.linspace(np.log2(60.0), np.log2(rate / 2), 7)
+    decibels = np.interp(np.log2(frequencies), centres, rng.standard_normal(7) * spread)
     return 10 ** (decibels / 20)
 
 

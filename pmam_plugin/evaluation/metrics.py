@@ -45,6 +45,31 @@ from pmam_plugin.tables import warn_of_look_alikes
 
 logger = logging.getLogger(__name__)
 
+FIGURES = {
+    "psds1": "PSDS1",
+    "psds1_mean": "PSDS1, mean over classes",
+    "psds2": "PSDS2",
+    "event_f1_macro": "event F1, macro",
+    "event_f1_micro": "event F1, micro",
+    "segment_f1_macro": "segment F1, macro",
+    "segment_f1_micro": "segment F1, micro",
+    "clip_f1_macro": "clip F1, macro",
+    "mpauc": "mpAUC, segments",
+    "segment_f1_optimal": "segment F1, best thresholds",
+}
+"""What figures are called, in the order in which they are shown."""
+CLASS_FIGURES = {
+    "psds1": "PSDS1",
+    "psds2": "PSDS2",
+    "event_f1": "event F1",
+    "event_precision": "precision",
+    "event_recall": "recall",
+    "segment_f1": "segment F1",
+    "clip_f1": "clip F1",
+    "pauc": "pAUC",
+    "segment_f1_optimal": "best segment F1",
+}
+"""The same for those of single classes."""
 CONFIDENCE = 0.95
 RESAMPLES = 200
 # Frames do not end where recordings do, s.

@@ -51,11 +51,10 @@ class PrototypeCounts:
     Args:
         prototypes: K.
         classes: number of labels.
-        bins: of the entropy histogram, evenly over [0, ln K] nats.
 
     Attributes:
         joint: posterior mass per prototype and label ``(K, classes + 1)``; the last column is frames without event.
-        entropies: frames per entropy bin, ``(bins,)``.
+        entropies: frames by entropy, in 40 bins evenly over [0, ln K] nats.
         entropy_sum: of all frames, in nats.
         mass: posterior mass per prototype, ``(K,)``.
         starts: posterior mass that appears from one frame to the next, ``(K,)``.
@@ -63,9 +62,9 @@ class PrototypeCounts:
         frames: number of frames; ``labelled``: of those with known events; ``clip_count``: of clips.
     """
 
-    def __init__(self, prototypes: int, classes: int, bins: int = 40) -> None:
+    def __init__(self, prototypes: int, classes: int) -> None:
         self.joint = np.zeros((prototypes, classes + 1))
-        self.entropies = np.zeros(bins, dtype=np.int64)
+        self.entropies = np.zeros(40, dtype=np.int64)
         self.entropy_sum = 0.0
         self.mass = np.zeros(prototypes)
         self.starts = np.zeros(prototypes)
@@ -195,9 +194,9 @@ class TypicalMoments:
             elif moment > self._heaps[k][0]:
                 heapq.heapreplace(self._heaps[k], moment)
 
-    def best(self, at_least: float = 0.05) -> list[list[Moment]]:
-        """Per prototype its moments, best first; those with a share below ``at_least`` show something else."""
-        return [sorted((moment for moment in heap if moment.share >= at_least), reverse=True) for heap in self._heaps]
+    def best(self) -> list[list[Moment]]:
+        """Per prototype its moments, best first; those with a share below a twentieth show something else."""
+        return [sorted((moment for moment in heap if moment.share >= 0.05), reverse=True) for heap in self._heaps]
 
 
 def principal_map(means: np.ndarray, covariances: np.ndarray | None, weights: np.ndarray) -> MeansMap:

@@ -77,7 +77,7 @@ def embedding_contrast(
     return _mean_over_frames(torch.lerp(other, own, share), padding)
 
 
-def embedding_spread(embeddings: Tensor, padding: Tensor | None = None) -> Tensor:
+def embedding_spread(embeddings: Tensor) -> Tensor:
     """How spread the unit embeddings are: mean over dimensions of their standard deviation.
 
     The watch against collapse in training without negatives: ``1 / sqrt(dim)`` for directions that fill the
@@ -85,11 +85,8 @@ def embedding_spread(embeddings: Tensor, padding: Tensor | None = None) -> Tenso
 
     Args:
         embeddings: ``(..., dim)``.
-        padding: true where an embedding does not count, ``(...)``.
     """
     vectors = embeddings.detach().float().reshape(-1, embeddings.shape[-1])
-    if padding is not None:
-        vectors = vectors[~padding.reshape(-1)]
     if len(vectors) < 2:
         return vectors.new_zeros(())
     return functional.normalize(vectors, dim=-1).std(dim=0).mean()

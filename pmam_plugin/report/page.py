@@ -69,13 +69,13 @@ def details(title: str, body: str, open_at_first: bool = False) -> str:
     return f"<details{' open' if open_at_first else ''}><summary>{escape(title)}</summary>{body}</details>"
 
 
-def number(value: Any, digits: int = 4) -> str:
+def number(value: Any) -> str:
     """A number as people read it; strings and None pass."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "–" if value is None else str(value)
     if isinstance(value, float) and not math.isfinite(value):
         return "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def duration_text(seconds: float) -> str:

@@ -14,13 +14,13 @@ _MOST_COLUMNS = 12_000  # of one picture: some phones draw nothing wider than 16
 _LEVELS = 64  # grey levels kept: compresses well and shows no steps
 
 
-def mel_bank(bands: int, window: int = _WINDOW, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Triangular filters equally spaced in mel from 0 to the Nyquist frequency, ``(bands, window // 2 + 1)``.
+def mel_bank(bands: int) -> np.ndarray:
+    """Triangular filters equally spaced in mel from 0 to the Nyquist frequency, ``(bands, frequencies)``.
 
     Each filter sums to one, so that a band shows the mean power in it; a band narrower than a bin takes the nearest.
     """
-    edges = mel_to_hertz(np.linspace(0.0, hertz_to_mel(sample_rate / 2), bands + 2))
-    bins = np.arange(window // 2 + 1) * sample_rate / window
+    edges = mel_to_hertz(np.linspace(0.0, hertz_to_mel(SAMPLE_RATE / 2), bands + 2))
+    bins = np.arange(_WINDOW // 2 + 1) * SAMPLE_RATE / _WINDOW
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     bank = np.clip(np.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)), 0.0, None)
     empty = bank.sum(axis=1) == 0

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pmam_plugin.evaluation.metrics import CLASS_FIGURES, FIGURES
 from pmam_plugin.evaluation.mistakes import Mistake, Mistakes, OperatingCurve
 from pmam_plugin.evaluation.psds import MAX_RATE, PSDROC
 from pmam_plugin.postprocessing.per_class import PerClass
@@ -18,18 +19,6 @@ from pmam_plugin.report.page import details, duration_text, escape, number, sect
 from pmam_plugin.report.recording import Thresholds, recording_data
 from pmam_plugin.report.wrong import mistakes_data, mistakes_section, thresholds_data, thresholds_section
 
-_HEADLINES = {
-    "psds1": "PSDS1",
-    "psds1_mean": "PSDS1, mean over classes",
-    "psds2": "PSDS2",
-    "event_f1_macro": "event F1, macro",
-    "event_f1_micro": "event F1, micro",
-    "segment_f1_macro": "segment F1, macro",
-    "segment_f1_micro": "segment F1, micro",
-    "clip_f1_macro": "clip F1, macro",
-    "mpauc": "mpAUC, segments",
-    "segment_f1_optimal": "segment F1, best thresholds",
-}
 _SCRIPTS = ("charts.js", "player.js", "mistakes.js", "training.js")
 
 
@@ -42,7 +31,7 @@ class StageRecord:
         seconds: how long it took.
         skipped: it was finished before, and not run again.
         curves: name -> points ``[optimiser step, value]``; ``train_x`` and ``validation_x`` share a chart.
-        notes: figures and facts. An E-step's ``usage`` (share of every prototype) is drawn as bars.
+        notes: figures and facts. An E-step's ``weights`` (share of every prototype) are drawn as bars.
     """
 
     name: str
@@ -82,10 +71,10 @@ class TrainingReport:
     Attributes:
         title: of the page.
         summary: how good it is, in a sentence or two of plain text.
-        configuration: the experiment's YAML text, or nested settings.
+        configuration: the experiment's YAML text.
         stages: in the order they ran.
         metrics: as in ``metrics.json``: ``validation -> student | teacher -> {metric, metric_ci, per_class}``.
-        psd_roc: name (``PSDS1``, ``PSDS2``) -> a curve, or ``{"fpr": false positives per hour, "tpr": true ratio}``.
+        psd_roc: name (``PSDS1``, ``PSDS2``) -> its curves.
         clips: examples from the test set.
         mistakes: of the test set.
         mistake_examples: some of them, each with the sound around it.
@@ -97,10 +86,10 @@ class TrainingReport:
 
     title: str
     summary: str = ""
-    configuration: str | Mapping[str, Any] = ""
+    configuration: str = ""
     stages: Sequence[StageRecord] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    psd_roc: Mapping[str, PSDROC | Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    psd_roc: Mapping[str, PSDROC] = field(default_factory=dict)
     clips: Sequence[ClipExample] = ()
     mistakes: Mistakes | None = None
     mistake_examples: Sequence[tuple[Mistake, ClipExample]] = ()
@@ -181,17 +170,14 @@ def class_figures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def roc_curves(roc: PSDROC | Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """A PSD-ROC as the page draws it: the curve of all classes and, where they are known, of each class."""
-    if isinstance(roc, Mapping):
-        return {"all": _points(roc["fpr"], roc["tpr"]), "classes": {}}
+def roc_curves(roc: PSDROC) -> dict[str, Any]:
+    """A PSD-ROC as the page draws it: the curve of all classes, and of each."""
     classes = {label: _points(rate, ratio) for label, (rate, ratio) in roc.class_curves.items()}
     return {"all": _points(roc.rate, roc.ratio), "classes": classes, "value": roc.value}
 
 
-def _points(rate: Sequence[float] | np.ndarray, ratio: Sequence[float] | np.ndarray) -> list[list[float]]:
+def _points(x: np.ndarray, y: np.ndarray) -> list[list[float]]:
     """``[false positives per hour, true positive ratio]`` at up to 300 corners of a staircase."""
-    x, y = np.asarray(rate, dtype=np.float64), np.asarray(ratio, dtype=np.float64)
     x, y = x[x <= MAX_RATE], y[x <= MAX_RATE]
     # Corners closer than the line is wide cannot be seen.
     slots = np.floor(x / MAX_RATE * 300)
@@ -221,7 +207,7 @@ def _tiles(results: Mapping[str, Mapping[str, Any]], selected: str | None) -> st
         if key in metrics
     ]
     tiles = "".join(
-        f'<div class="tile"><div class="what">{escape(_HEADLINES[key])}</div>'
+        f'<div class="tile"><div class="what">{escape(FIGURES[key])}</div>'
         f'<div class="figure">{_percentage(metrics[key])}</div><div class="range">{_interval(metrics, key)}</div></div>'
         for key in shown
     )
@@ -238,12 +224,12 @@ def _results(
         **{f"{name}, SEBB": figures for name, figures in segments.items()},
         **{f"{name}, own events": figures for name, figures in events.items()},
     }
-    keys = [key for key in _HEADLINES if any(key in metrics for metrics in systems.values())]
+    keys = [key for key in FIGURES if any(key in metrics for metrics in systems.values())]
     if not keys:
         return ""
     head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in systems)
     rows = "".join(
-        f"<tr><th scope='row'>{escape(_HEADLINES[key])}</th>"
+        f"<tr><th scope='row'>{escape(FIGURES[key])}</th>"
         + "".join(
             f"<td><b>{_percentage(metrics.get(key))}</b> <small>{_interval(metrics, key)}</small></td>"
             for metrics in systems.values()
@@ -276,7 +262,7 @@ def _classes(figures: Mapping[str, Any]) -> str:
     preferred = [metric for metric in ("psds1", "event_f1", "event_f1_macro") if metric in figures["metrics"]]
     options = "".join(
         f'<option value="{escape(metric)}"{" selected" if preferred[:1] == [metric] else ""}>'
-        f"{escape(_HEADLINES.get(metric, metric.replace('_', ' ').replace('f1', 'F1')))}</option>"
+        f"{escape(CLASS_FIGURES.get(metric, metric))}</option>"
         for metric in figures["metrics"]
     )
     select = f'<select id="class-metric">{options}</select>'
@@ -325,8 +311,7 @@ def _prototypes(stages: Sequence[StageRecord]) -> str:
 
 def _usage(stage: StageRecord) -> list[float] | None:
     """Share of the frames that every prototype takes, if the stage was an E-step."""
-    usage = stage.notes.get("usage", stage.notes.get("weights"))
-    return list(usage) if usage else None
+    return list(stage.notes.get("weights", ())) or None
 
 
 def _stages(stages: Sequence[StageRecord]) -> str:
@@ -354,11 +339,8 @@ def _stages(stages: Sequence[StageRecord]) -> str:
     return timeline + (section("curves", "Curves", curves) if curves else "")
 
 
-def _configuration(configuration: str | Mapping[str, Any]) -> str:
-    if not configuration:
-        return ""
-    text = configuration if isinstance(configuration, str) else _as_yaml(configuration)
-    return section("configuration", "Configuration", details("YAML", f"<pre>{_highlighted(text)}</pre>"))
+def _configuration(text: str) -> str:
+    return section("configuration", "Configuration", details("YAML", f"<pre>{_highlighted(text)}</pre>")) if text else ""
 
 
 def _facts_table(facts: Mapping[str, Any]) -> str:
@@ -384,16 +366,6 @@ def _percentage(value: Any) -> str:
 def _interval(metrics: Mapping[str, Any], key: str) -> str:
     interval = metrics.get(f"{key}_ci")
     return "" if not interval else f"{_percentage(interval[0])} – {_percentage(interval[1])}"
-
-
-def _as_yaml(value: Any, depth: int = 0) -> str:
-    lines = []
-    for key, item in value.items():
-        if isinstance(item, Mapping) and item:
-            lines.append(f"{'  ' * depth}{key}:\n{_as_yaml(item, depth + 1)}")
-        else:
-            lines.append(f"{'  ' * depth}{key}: {item}\n")
-    return "".join(lines)
 
 
 def _highlighted(text: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pmam_plugin.evaluation.psds import PSDROC
 from pmam_plugin.explorer import Excerpt, PrototypeIteration, PrototypeReport, write_prototype_report
 from pmam_plugin.explorer.statistics import discriminant_map, principal_map
 from pmam_plugin.report import (
@@ -61,6 +62,11 @@ def figures(value: float) -> dict[str, object]:
     return {**overall, "per_class": classes}
 
 
+def roc(rate: list[float], ratio: list[float]) -> PSDROC:
+    curve = np.array(rate), np.array(ratio)
+    return PSDROC(0.4, 0.4, *curve, {"Cat": 0.4}, {"Cat": curve})
+
+
 def training_report(clips: int = 6, seconds: float = 4.0) -> TrainingReport:
     curve = [[step, 1 / step] for step in range(10, 200, 10)]
     truth = EVENTS[["onset", "offset", "event_label"]]
@@ -69,7 +75,7 @@ def training_report(clips: int = 6, seconds: float = 4.0) -> TrainingReport:
         configuration="seed: 1  # fixed\nmodel: !new:a.B\n    classes: !ref <labels>\n",
         stages=[
             StageRecord("prepare", 1.5, notes={"clips": 12}),
-            StageRecord("estep_1", 4.0, notes={"prototypes": 3, "mean_entropy": 0.2, "usage": [0.5, 0.3, 0.2]}),
+            StageRecord("estep_1", 4.0, notes={"prototypes": 3, "mean_entropy": 0.2, "weights": [0.5, 0.3, 0.2]}),
             StageRecord(
                 "pretrain_1",
                 60.0,
@@ -78,7 +84,7 @@ def training_report(clips: int = 6, seconds: float = 4.0) -> TrainingReport:
             StageRecord("finetune_1", 120.0, skipped=True, curves={"consistency": [[1, float("nan")], [2, 0.5]]}),
         ],
         metrics={"test": {"student": figures(0.3), "teacher": figures(0.4)}, "selected": "teacher"},
-        psd_roc={"PSDS1": {"fpr": [1.0, 20.0, 300.0], "tpr": [0.1, 0.5, 0.9]}, "PSDS2": {"fpr": [], "tpr": []}},
+        psd_roc={"PSDS1": roc([0.0, 1.0, 20.0], [0.0, 0.1, 0.5]), "PSDS2": roc([0.0], [0.0])},
         clips=[
             ClipExample(f"clip{i}", wave(seconds), RATE, truth, scores(seconds=seconds), EVENTS) for i in range(clips)
         ],

@@ -101,7 +101,7 @@ def test_classes_are_ordered_by_metric_without_their_numbers_of_events() -> None
 
 def test_curves_end_at_a_hundred_false_positives_and_stay_small() -> None:
     rate = np.linspace(0, 500, 100_000)
-    points = roc_curves({"fpr": rate, "tpr": rate / 500})["all"]
+    points = roc_curves(PSDROC(0.1, 0.1, rate, rate / 500, {}, {}))["all"]
     assert len(points) <= 301
     assert points[-1][0] == pytest.approx(100, abs=0.01)
     assert points[-1][1] == pytest.approx(0.2, abs=0.001)
