@@ -38,8 +38,8 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.checkpoints.atst import import_atst_sed
-from pmam_plugin.checkpoints.pmam import import_transformer4sed
 from pmam_plugin.checkpoints.sedt import import_any_sedt
+from pmam_plugin.checkpoints.transformer4sed import import_transformer4sed
 from pmam_plugin.encoders import Windows
 from pmam_plugin.models import FrameDetector
 

@@ -9,16 +9,16 @@ from typing import Any
 
 from torch import Tensor
 
-from pmam_plugin.checkpoints.folder import read_tensors
 from pmam_plugin.checkpoints.foreign import (
-    DESED_LABELS,
     ImportReport,
+    class_labels,
+    count_blocks,
+    load_from_folder,
     load_strictly,
     read_checkpoint,
     tensors_in,
     under,
 )
-from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, model_folder
 from pmam_plugin.config import from_config
 from pmam_plugin.encoders.atst import ATSTFrame
 from pmam_plugin.errors import InputError
@@ -60,6 +60,8 @@ def load_atst_frame(encoder: ATSTFrame, source: str | os.PathLike[str]) -> Impor
     Raises:
         InputError: the file cannot be read or holds no such encoder, or not one of this size.
     """
+    if report := load_from_folder(encoder, source):
+        return report
     tensors, report = _encoder_tensors(source)
     load_strictly(encoder, tensors, source)
     return report
@@ -114,10 +116,6 @@ def import_atst_sed(
 
 
 def _encoder_tensors(source: str | os.PathLike[str]) -> tuple[dict[str, Tensor], ImportReport]:
-    folder = model_folder(source)
-    if folder.is_dir():
-        tensors = read_tensors(folder / WEIGHTS_NAME)
-        return tensors, ImportReport(str(source), "model folder", len(tensors))
     content = read_checkpoint(source)
     nested = content.get("state_dict", content)
     if not isinstance(nested, Mapping):
@@ -143,8 +141,8 @@ def encoder_size(tensors: Mapping[str, Tensor], source: str | os.PathLike[str]) 
         raise InputError(
             f"{source}: not an ATST-Frame encoder (no usable position or patch embedding); give another file"
         ) from error
-    depth = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
-    return {"dim": dim, "depth": depth, "heads": max(1, dim // 64), "n_mels": patch // 4, "max_tokens": entries - 1}
+    sizes = {"n_mels": patch // 4, "max_tokens": entries - 1}
+    return {"dim": dim, "depth": count_blocks(tensors), "heads": max(1, dim // 64), **sizes}
 
 
 def _sed_config(
@@ -153,9 +151,6 @@ def _sed_config(
     """Configuration of the detector that these (renamed) tensors belong to."""
     atst = encoder_size(under(tensors, "backbone.encoder.atst."), source)
     classes = len(tensors.get("head.classifier.weight", ()))
-    names = list(DESED_LABELS if labels is None else labels)
-    if len(names) != classes:
-        raise InputError(f"{source}: {classes} classes but {len(names)} labels; name them all, in order")
     width = tensors["backbone.encoder.merge.weight"].shape[0]
     return {
         "type": "FrameDetector",
@@ -171,7 +166,7 @@ def _sed_config(
             "context": {"type": "RecurrentContext", "input_dim": width, "hidden": 128, "layers": 2},
         },
         "head": {"type": "AttentionHead", "dim": 256, "classes": classes},
-        "labels": names,
+        "labels": class_labels(labels, classes, source),
     }
 
 

@@ -10,9 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pmam_plugin.checkpoints.folder import read_tensors
-from pmam_plugin.checkpoints.foreign import ImportReport, load_strictly, part_of, read_checkpoint, tensors_in
-from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, model_folder
+from pmam_plugin.checkpoints.foreign import (
+    ImportReport,
+    count_blocks,
+    load_from_folder,
+    load_strictly,
+    read_checkpoint,
+    renamed,
+    tensors_in,
+)
 from pmam_plugin.encoders.beats import BEATs, BEATsEncoder
 from pmam_plugin.errors import InputError
 
@@ -60,11 +66,8 @@ def load_beats(encoder: BEATs | BEATsEncoder, source: str | os.PathLike[str]) ->
         InputError: the file cannot be read or holds no BEATs, or one that is not of this size.
     """
     network = encoder.transformer if isinstance(encoder, BEATsEncoder) else encoder
-    folder = model_folder(source)
-    if folder.is_dir():
-        tensors = part_of(read_tensors(folder / WEIGHTS_NAME), network)
-        load_strictly(network, tensors, source)
-        return ImportReport(str(source), "model folder", len(tensors))
+    if report := load_from_folder(network, source):
+        return report
     tensors, _, report = _read(source)
     load_strictly(network, tensors, source)
     return report
@@ -91,9 +94,9 @@ def rename_beats(
     Raises:
         InputError: a name that is none of BEATs', a layer without one of the three, or tables that differ.
     """
-    renamed = {name: _renamed(name, source) for name in state}
+    names_here = {name: _renamed(name, source) for name in state}
     sources: dict[str, list[str]] = {}
-    for name, ours in renamed.items():
+    for name, ours in names_here.items():
         sources.setdefault(ours, []).append(name)
     tensors = {}
     for ours, names in sources.items():
@@ -110,7 +113,7 @@ def rename_beats(
         tensors[ours] = state[names[0]]
         if any(not torch.equal(state[name], tensors[ours]) for name in names[1:]):
             raise InputError(f"{source}: {names[0]} differs between layers, which share it in BEATs; give another file")
-    return tensors, renamed
+    return tensors, names_here
 
 
 def encoder_size(
@@ -136,7 +139,7 @@ def encoder_size(
     except (KeyError, ValueError) as error:
         raise InputError(f"{source}: lacks a part of BEATs ({error}); give another file") from error
     size = {
-        "depth": len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
+        "depth": count_blocks(tensors),
         "dim": dim,
         "heads": heads,
         "mlp_ratio": hidden / dim,
@@ -162,15 +165,14 @@ def _read(source: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Mapping[st
     if strange:
         raise InputError(f"{source}: {strange[0]} does not belong to BEATs; give another file")
     inside = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name not in skipped}
-    tensors, renamed = rename_beats(inside, source)
-    full = {f"{prefix}{name}": ours for name, ours in renamed.items()}
+    tensors, names_here = rename_beats(inside, source)
+    full = {f"{prefix}{name}": ours for name, ours in names_here.items()}
     report = ImportReport(str(source), _LAYOUTS[prefix], len(inside), full, skipped)
     return tensors, cfg if isinstance(cfg, Mapping) else None, report
 
 
 def _renamed(name: str, source: str | os.PathLike[str]) -> str:
-    for pattern, replacement in _RENAMES:
-        found = re.fullmatch(pattern, name)
-        if found:
-            return found.expand(replacement)
-    raise InputError(f"{source}: {name} does not belong to BEATs; give another file")
+    ours = renamed(name, _RENAMES)
+    if ours is None:
+        raise InputError(f"{source}: {name} does not belong to BEATs; give another file")
+    return ours

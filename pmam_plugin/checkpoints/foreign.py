@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.checkpoints.folder import read_tensors, refuse_text
+from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, model_folder
 from pmam_plugin.errors import InputError
 
 # The classes of the published detectors, in output order.
@@ -232,6 +233,47 @@ def part_of(stored: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor
     first = next(iter(module.state_dict()))
     place = next((name for name in stored if name == first or name.endswith(f".{first}")), first)
     return under(stored, place.removesuffix(first))
+
+
+def count_blocks(tensors: Mapping[str, Tensor], prefix: str = "blocks.") -> int:
+    """How many blocks the names of these tensors tell of."""
+    return len({name.split(".")[0] for name in under(tensors, prefix)})
+
+
+def renamed(name: str, rules: Iterable[tuple[str, str]]) -> str | None:
+    """The name by the first rule (pattern, replacement) whose pattern it matches whole; None where none does."""
+    return next((found.expand(new) for old, new in rules if (found := re.fullmatch(old, name))), None)
+
+
+def class_labels(
+    labels: Sequence[str] | None,
+    classes: int,
+    source: str | os.PathLike[str],
+    known: Sequence[str] = DESED_LABELS,
+) -> list[str]:
+    """The given names of the classes, or the known ones.
+
+    Raises:
+        InputError: there are not as many as classes.
+    """
+    names = list(known if labels is None else labels)
+    if len(names) != classes:
+        raise InputError(f"{source}: {classes} classes but {len(names)} labels; name them all, in order")
+    return names
+
+
+def load_from_folder(module: nn.Module, source: str | os.PathLike[str]) -> ImportReport | None:
+    """Fill ``module`` with the part like it of a model folder; None where ``source`` is none.
+
+    Raises:
+        InputError: the folder holds no such part, or one of another size.
+    """
+    folder = model_folder(source)
+    if not folder.is_dir():
+        return None
+    tensors = part_of(read_tensors(folder / WEIGHTS_NAME), module)
+    load_strictly(module, tensors, source)
+    return ImportReport(str(source), "model folder", len(tensors))
 
 
 def load_strictly(

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 
-from pmam_plugin.checkpoints.folder import read_tensors
-from pmam_plugin.checkpoints.foreign import ImportReport, load_strictly, read_checkpoint, tensors_in, under
-from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, model_folder
+from pmam_plugin.checkpoints.foreign import ImportReport, load_from_folder, load_strictly, read_checkpoint, tensors_in
 from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
 from pmam_plugin.errors import InputError
-
-_LAYOUT = "official PaSST"
 
 
 def load_passt(encoder: PaSST | PaSSTEncoder, source: str | os.PathLike[str]) -> ImportReport:
@@ -25,14 +21,12 @@ def load_passt(encoder: PaSST | PaSSTEncoder, source: str | os.PathLike[str]) ->
         InputError: the file cannot be read, or a tensor is missing, unexpected or of another shape.
     """
     backbone = encoder.transformer if isinstance(encoder, PaSSTEncoder) else encoder
-    folder = model_folder(source)
-    if folder.is_dir():
-        tensors = under(read_tensors(folder / WEIGHTS_NAME), "transformer.")
-    else:
-        tensors = tensors_in(read_checkpoint(source))
+    if report := load_from_folder(backbone, source):
+        return report
+    tensors = tensors_in(read_checkpoint(source))
     skipped = [name for name in tensors if name.startswith(("head.", "head_dist."))]
     load_strictly(backbone, {name: tensor for name, tensor in tensors.items() if name not in skipped}, source)
-    return ImportReport(str(source), _LAYOUT, len(tensors) - len(skipped), skipped=tuple(skipped))
+    return ImportReport(str(source), "official PaSST", len(tensors) - len(skipped), skipped=tuple(skipped))
 
 
 def import_passt(source: str | os.PathLike[str]) -> tuple[PaSSTEncoder, ImportReport]:

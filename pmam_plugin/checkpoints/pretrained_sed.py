@@ -15,16 +15,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from pmam_plugin.checkpoints import atst, beats
-from pmam_plugin.checkpoints.folder import read_tensors
 from pmam_plugin.checkpoints.foreign import (
     ImportReport,
+    class_labels,
+    count_blocks,
+    load_from_folder,
     load_strictly,
-    part_of,
     read_checkpoint,
     tensors_in,
     under,
 )
-from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, model_folder
 from pmam_plugin.config import from_config
 from pmam_plugin.encoders.base import FrameEncoder
 from pmam_plugin.encoders.beats import BEATsEncoder
@@ -94,11 +94,8 @@ def load_pretrained_sed(encoder: FrameEncoder, source: str | os.PathLike[str]) -
     """
     if isinstance(encoder, BEATsEncoder):
         return beats.load_beats(encoder, source)  # which leaves its frequency pooling alone
-    folder = model_folder(source)
-    if folder.is_dir():
-        tensors = part_of(read_tensors(folder / WEIGHTS_NAME), encoder)
-        load_strictly(encoder, tensors, source)
-        return ImportReport(str(source), "model folder", len(tensors))
+    if report := load_from_folder(encoder, source):
+        return report
     file = _read(source)
     config = file.family.encoder(file.encoder, str(source))
     if config["type"] != type(encoder).__name__:
@@ -135,10 +132,8 @@ def import_pretrained_sed(
         module = from_config(encoder)
         load_strictly(module, tensors, source)
         return module, _report(source, file, renamed, tuple(file.others))
-    names = class_names() if labels is None else list(labels)
     classes, width = file.others["strong_head.weight"].shape
-    if len(names) != classes:
-        raise InputError(f"{source}: {classes} classes but {len(names)} labels; name them all, in order")
+    names = class_labels(labels, classes, source, class_names())
     model = from_config(_detector(encoder, file, names, width))
     state = {f"backbone.encoder.{name}": tensor for name, tensor in tensors.items()}
     extra = {"strong_head.weight": "head.classifier.weight", "strong_head.bias": "head.classifier.bias"}
@@ -208,9 +203,8 @@ def _fpasst(tensors: Tensors, source: str) -> dict[str, Any]:
         time_tokens = tensors["time_new_pos_embed"].shape[-1]
     except (KeyError, ValueError) as error:
         raise InputError(f"{source}: lacks a part of fPaSST ({error}); give another file") from error
-    depth = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
-    sizes = {"depth": depth, "dim": dim, "heads": max(1, dim // 64), "mel_bins": mel_bins, "time_tokens": time_tokens}
-    return {"type": "FramePaSSTEncoder", **sizes}
+    sizes = {"depth": count_blocks(tensors), "dim": dim, "heads": max(1, dim // 64)}
+    return {"type": "FramePaSSTEncoder", **sizes, "mel_bins": mel_bins, "time_tokens": time_tokens}
 
 
 def _frame_mn(tensors: Tensors, source: str) -> dict[str, Any]:

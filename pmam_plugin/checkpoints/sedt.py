@@ -10,7 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pmam_plugin.checkpoints.foreign import DESED_LABELS, ImportReport, load_strictly, read_checkpoint, tensors_in
+from pmam_plugin.checkpoints.foreign import (
+    DESED_LABELS,
+    ImportReport,
+    class_labels,
+    load_strictly,
+    read_checkpoint,
+    tensors_in,
+)
 from pmam_plugin.config import from_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import read_json
@@ -101,12 +108,9 @@ def import_sedt(
     if "weak_class_embed.weight" not in tensors:
         kind = "an SP-SEDT pre-training" if "patch2query.weight" in tensors else "no SEDT"
         raise InputError(f"{source}: is {kind} checkpoint; give a fine-tuned SEDT (it has weak_class_embed)")
-    classes = len(tensors["weak_class_embed.weight"])
-    labels = tuple(labels or (DESED_LABELS if classes == len(DESED_LABELS) else ()))
-    if len(labels) != classes:
-        raise InputError(f"{source}: has {classes} classes but {len(labels)} labels are given; name every class")
+    names = class_labels(labels, len(tensors["weak_class_embed.weight"]), source)
     network = _network(tensors, source, audio_queries=1)
-    config = {"type": "SEDT", "frontend": _FRONTEND, "network": network, "labels": list(labels)}
+    config = {"type": "SEDT", "frontend": _FRONTEND, "network": network, "labels": names}
     return _build(config, tensors, source, statistics, "SEDT")
 
 
@@ -162,13 +166,11 @@ def import_sedt_tagger(
     if "weak_label.2.weight" not in tensors:
         raise InputError(f"{source}: is no audio-tagging checkpoint (it lacks weak_label); give another file")
     classes, hidden = _size(tensors, "weak_label.2.weight", source)
-    if len(labels) != classes:
-        raise InputError(f"{source}: has {classes} classes but {len(labels)} labels are given; name every class")
     config = {
         "type": "AudioTagger",
         "frontend": _FRONTEND,
         "backbone": {"type": "SpectrogramResNet", "name": _resnet_name(tensors, "body.", source), "frozen": []},
-        "labels": list(labels),
+        "labels": class_labels(labels, classes, source),
         "hidden": hidden,
     }
     return _build(config, tensors, source, statistics, "SEDT audio tagger")

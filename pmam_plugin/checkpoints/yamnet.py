@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pmam_plugin.checkpoints.folder import read_tensors, refuse_text
-from pmam_plugin.checkpoints.foreign import ImportReport, load_strictly, under
+from pmam_plugin.checkpoints.foreign import ImportReport, class_labels, load_strictly, under
 from pmam_plugin.checkpoints.hub_folder import BUILTIN, WEIGHTS_NAME, fetch_model, model_folder
 from pmam_plugin.config import from_config
 from pmam_plugin.encoders.yamnet import CHANNELS, STRIDES, YAMNetEncoder, YAMNetFrames
@@ -77,9 +77,7 @@ def import_detector(
     Raises:
         InputError: see :func:`load_yamnet`; or the class names are missing.
     """
-    names = class_names(Path(source).parent / CLASS_MAP) if labels is None else list(labels)
-    if len(names) != _CLASSES:
-        raise InputError(f"{source}: has {_CLASSES} classes, but {len(names)} names were given; give one for each")
+    names = class_labels(class_names(Path(source).parent / CLASS_MAP) if labels is None else labels, _CLASSES, source)
     width = CHANNELS[-1]
     backbone = {
         "type": "Backbone",

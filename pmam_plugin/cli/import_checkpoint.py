@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,60 +113,38 @@ def _import(
         raise typer.BadParameter("--network belongs to --kind atst-sed and sedt; other files hold one network")
     if detector and kind is not Kind.yamnet:
         raise typer.BadParameter("--detector belongs to --kind yamnet; other files hold one thing")
-    if labels is not None and (
-        kind in (Kind.passt, Kind.atst_frame, Kind.beats) or (kind is Kind.yamnet and not detector)
-    ):
+    whole = detector or kind not in (Kind.passt, Kind.atst_frame, Kind.beats, Kind.yamnet)
+    if labels is not None and not whole:
         raise typer.BadParameter("--labels belong to whole models; an encoder has no classes")
-    if kind is Kind.passt:
-        from pmam_plugin.checkpoints.passt import import_passt
+    from pmam_plugin.checkpoints import atst, beats, passt, pretrained_sed, sedt, transformer4sed, yamnet
+    from pmam_plugin.postprocessing import PostProcessing
 
-        return *import_passt(source), None
-    if kind is Kind.atst_frame:
-        from pmam_plugin.checkpoints.atst import import_atst_frame
-
-        return *import_atst_frame(source), None
-    if kind is Kind.beats:
-        from pmam_plugin.checkpoints.beats import import_beats
-
-        return *import_beats(source), None
-    if kind is Kind.pretrained_sed:
-        from pmam_plugin.checkpoints.pretrained_sed import MEDIAN_SECONDS, import_pretrained_sed
-        from pmam_plugin.postprocessing import PostProcessing
-
-        model, report = import_pretrained_sed(source, labels)
-        return model, report, PostProcessing(median_seconds=MEDIAN_SECONDS) if hasattr(model, "labels") else None
+    if not whole:
+        encoders: dict[Kind, Callable[[Path], tuple[Any, Any]]] = {
+            Kind.passt: passt.import_passt,
+            Kind.atst_frame: atst.import_atst_frame,
+            Kind.beats: beats.import_beats,
+            Kind.yamnet: yamnet.import_yamnet,
+        }
+        return *encoders[kind](source), None
     if kind is Kind.yamnet:
-        from pmam_plugin.checkpoints import yamnet
-        from pmam_plugin.postprocessing import PostProcessing
-
-        if not detector:
-            return *yamnet.import_yamnet(source), None
         return *yamnet.import_detector(source, labels), PostProcessing(threshold=_YAMNET_THRESHOLD)
+    if kind is Kind.pretrained_sed:
+        model, report = pretrained_sed.import_pretrained_sed(source, labels)
+        filtered = PostProcessing(median_seconds=pretrained_sed.MEDIAN_SECONDS)
+        return model, report, filtered if hasattr(model, "labels") else None
     if kind is Kind.atst_sed:
-        from pmam_plugin.checkpoints.atst import import_atst_sed
-
-        model, report = import_atst_sed(source, labels, student=network is Network.student)
+        model, report = atst.import_atst_sed(source, labels, student=network is Network.student)
         return model, report, _postprocessing(model, *_ATST_SED_FILTER)
     if kind is Kind.transformer4sed:
-        from pmam_plugin.checkpoints.pmam import import_transformer4sed
-
-        model, report = import_transformer4sed(source, labels)
+        model, report = transformer4sed.import_transformer4sed(source, labels)
         return model, report, _postprocessing(model, *_PMAM_FILTER, weak_mask="soft")
-    return _import_sedt(source, labels, network, statistics)
-
-
-def _import_sedt(
-    source: Path, labels: Sequence[str] | None, network: Network | None, statistics: Path | None
-) -> tuple[Any, Any, Any]:
-    from pmam_plugin.checkpoints.sedt import import_any_sedt
-
     if statistics is None:
         raise InputError(
             f"{source}: SEDT keeps the statistics of its front end in a JSON file beside the checkpoint; "
             "name that file with --statistics"
         )
-    model, report = import_any_sedt(source, labels, statistics, teacher=network is Network.teacher)
-    return model, report, None
+    return *sedt.import_any_sedt(source, labels, statistics, teacher=network is Network.teacher), None
 
 
 def _postprocessing(model: Any, frames: Sequence[int], frame_rate: float, weak_mask: str = "none") -> Any:

@@ -340,7 +340,9 @@ def _stages(stages: Sequence[StageRecord]) -> str:
 
 
 def _configuration(text: str) -> str:
-    return section("configuration", "Configuration", details("YAML", f"<pre>{_highlighted(text)}</pre>")) if text else ""
+    return (
+        section("configuration", "Configuration", details("YAML", f"<pre>{_highlighted(text)}</pre>")) if text else ""
+    )
 
 
 def _facts_table(facts: Mapping[str, Any]) -> str:

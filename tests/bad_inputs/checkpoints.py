@@ -243,7 +243,7 @@ IMPORTS = [
     ("sedt", "x.pt", lambda path: torch.save(edited(sedt(), "transformer.encoder.layers.0.linear1.weight"), path), "{}/x.pt: lacks transformer.encoder.layers.0.linear1.weight; give a whole checkpoint of the reference"),
     ("sedt", "x.pt", lambda path: torch.save(edited(sedt(), **{"stranger.weight": torch.zeros(1)}), path), "{}/x.pt: stranger.weight does not belong to SEDT; give another file"),
     ("sedt", "x.pt", lambda path: torch.save({name: t for name, t in sedt().items() if ".layer3.1." not in name}, path), "{}/x.pt: has a ResNet with (2, 2, 1, 2) blocks, not one of resnet18, resnet34, resnet50, resnet101; give another file"),
-    ("sedt of two classes", "x.pt", lambda path: torch.save(sedt(), path), "{}/x.pt: has 3 classes but 2 labels are given; name every class"),
+    ("sedt of two classes", "x.pt", lambda path: torch.save(sedt(), path), "{}/x.pt: 3 classes but 2 labels; name them all, in order"),
     ("sedt's teacher", "x.pt", lambda path: torch.save({"model": sedt()}, path), "{}/x.pt: holds no ema_model; import it without the teacher option"),
     ("sp-sedt", "x.pt", lambda path: torch.save(sedt(), path), "{}/x.pt: is no SP-SEDT pre-training checkpoint (it lacks patch2query); give another file"),
     ("sedt's tagger", "x.pt", lambda path: torch.save(sedt(), path), "{}/x.pt: is no audio-tagging checkpoint (it lacks weak_label); give another file"),

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from pmam_plugin.checkpoints import load_model, load_module, save_model
-from pmam_plugin.checkpoints.pmam import import_transformer4sed
-from pmam_plugin.checkpoints.transformer4sed import rename_keys
+from pmam_plugin.checkpoints.transformer4sed import import_transformer4sed, rename_keys
 from pmam_plugin.encoders import CNNEncoder, DualBranchEncoder, PaSSTEncoder
 from pmam_plugin.errors import InputError
 from pmam_plugin.features import FrontEnds, PaSSTMel
