@@ -13,7 +13,6 @@ from pmam_plugin.augment.base import FeatureAugmentation, check_range, uniform
 
 PASST_UNITS_PER_DECIBEL = math.log(10) / 50
 """How much a feature of PaSSTMel or LogMel rises when the sound gets 1 dB louder."""
-"""The same for ATSTMel."""
 
 
 class FilterAugment(FeatureAugmentation):

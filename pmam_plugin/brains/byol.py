@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import speechbrain as sb
 import torch
 from torch import Tensor, nn
 
-from pmam_plugin.augment import draw_partners
+from pmam_plugin.augment import Augmentation, draw_partners
 from pmam_plugin.brains.base import StageBrain
 from pmam_plugin.brains.parts import Division, Rows
 from pmam_plugin.brains.plan import StageRun
@@ -23,8 +22,6 @@ from pmam_plugin.models import ATSTFramePretraining
 from pmam_plugin.models.byol import BYOLOutput
 
 logger = logging.getLogger(__name__)
-
-Augmentation = Callable[[dict[str, Tensor], dict[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]]
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pmam_plugin import processes
+from pmam_plugin.augment import Augmentation
 from pmam_plugin.brains.base import StageBrain
 from pmam_plugin.brains.parts import Division, Rows
 from pmam_plugin.brains.plan import StageRun, fold_seed
@@ -50,9 +50,6 @@ class MaskedClips:
         share, hidden = len(plan.mask) / len(self.plan.mask), int(plan.mask.sum()) / max(1, int(self.plan.mask.sum()))
         labels = (self.posteriors[rows], self.presence[rows], self.padding[rows])
         return MaskedClips(features, *labels, plan, share, hidden)
-
-
-Augmentation = Callable[[dict[str, Tensor], dict[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]]
 
 
 class MaskedBrain(StageBrain):

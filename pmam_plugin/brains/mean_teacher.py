@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin import processes
-from pmam_plugin.augment import MixPlan
+from pmam_plugin.augment import Features, MixPlan, Targets
 from pmam_plugin.brains.base import StageBrain
 from pmam_plugin.brains.frozen import frozen_parts, rest
 from pmam_plugin.brains.objectives import Objective, StepState
 from pmam_plugin.brains.parts import Division, Rows
 from pmam_plugin.brains.plan import StageRun, fold_seed
-from pmam_plugin.brains.views import Features, Targets, Views
+from pmam_plugin.brains.views import Views
 from pmam_plugin.data import Batch, collate
 from pmam_plugin.encoders import Windows
 from pmam_plugin.inference.encoded import EncodedWindows
@@ -261,8 +261,7 @@ class MeanTeacherBrain(StageBrain):
         return models
 
     def _score_clips(self, batch: Batch) -> None:
-        samples = (batch.seconds * batch.sample_rate).round().int().tolist()
-        waves = [wave[:count] for wave, count in zip(batch.waves, samples, strict=True)]
+        waves = batch.sounds()
         for name, model in self.candidates().items():
             scores = Scorer(model.eval(), self.scoring, len(batch), encoded=self.encoded).waves(waves)
             self._scored.setdefault(name, {}).update(zip(batch.ids, scores, strict=True))

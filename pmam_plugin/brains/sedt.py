@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pmam_plugin import processes
+from pmam_plugin.augment import Augmentation
 from pmam_plugin.brains.base import StageBrain
 from pmam_plugin.brains.parts import WHOLE, Division, Rows
 from pmam_plugin.brains.plan import StageRun
@@ -23,8 +23,6 @@ from pmam_plugin.losses.semi_supervised import masked_mean
 from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models import SPSEDT, AudioTagger
 from pmam_plugin.models.sp_sedt import PretextOutput
-
-Augmentation = Callable[[dict[str, Tensor], dict[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]]
 
 
 @dataclass

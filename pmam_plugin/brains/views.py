@@ -9,14 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pmam_plugin.augment import MixPlan
+from pmam_plugin.augment import Augmentation, Features, MixPlan, Targets
 from pmam_plugin.config import configurable
 from pmam_plugin.data import Batch
 from pmam_plugin.features import FrontEnds
-
-Features = dict[str, Tensor]
-Targets = dict[str, Tensor]
-Augmentation = Callable[[Features, Targets], tuple[Features, Targets]]
 
 
 class Mixing(Protocol):

@@ -90,6 +90,11 @@ class Batch:
         """What a model reads: ``frontend(waves)``, or the stored embeddings under that name."""
         return frontend(self.waves) if self.embeddings is None else {"embeddings": self.embeddings}
 
+    def sounds(self) -> list[Tensor]:
+        """The waveforms without their padding, ``(samples,)`` each, at least one sample."""
+        samples = (self.seconds * self.sample_rate).round().int().clamp_min(1).tolist()
+        return [wave[:count] for wave, count in zip(self.waves, samples, strict=True)]
+
     def padding(self, frames: int) -> Tensor:
         """Which frames lie beyond the end of their recording.
 

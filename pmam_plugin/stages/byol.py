@@ -8,7 +8,7 @@ from typing import Any
 from speechbrain.utils.distributed import ddp_barrier
 
 from pmam_plugin.brains.byol import ATSTFrameBrain, ATSTFrameSettings
-from pmam_plugin.brains.plan import StageRun, TrainingPlan
+from pmam_plugin.brains.plan import TrainingPlan
 from pmam_plugin.brains.records import hand_on
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders import ATSTFrame
@@ -55,8 +55,7 @@ class PretrainATSTFrame:
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
-        run = StageRun(self.name, self.plan, folder, context.seed, context.run_opts)
-        run.seed_weights()
+        run = context.stage_run(self.name, self.plan, folder)
         backbone = copy_with_artifact(self.backbone, context)
         encoder = next((part for part in backbone.encoder.modules() if isinstance(part, ATSTFrame)), None)
         if encoder is None:

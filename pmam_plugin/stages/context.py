@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from pmam_plugin.brains.plan import StageRun, TrainingPlan
 from pmam_plugin.data import Prepared
 from pmam_plugin.data.cache import DEFAULT_GIGABYTES, default_cache_folder
 from pmam_plugin.data.loaders import automatic_workers
@@ -90,6 +91,12 @@ class RunContext:
         """Where models run."""
         chosen = self.run_opts.get("device")
         return torch.device(chosen or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def stage_run(self, name: str, plan: TrainingPlan, folder: Path) -> StageRun:
+        """What a stage shares with its Brain; weights that are drawn next follow from seed and stage alone."""
+        run = StageRun(name, plan, folder, self.seed, self.run_opts)
+        run.seed_weights()
+        return run
 
     @property
     def data(self) -> Prepared:

@@ -208,9 +208,7 @@ class Evaluate:
         scorer = Scorer(model, self.scoring, self.batch_clips, events=events, encoded=context.encoded)
         scored: list[tuple[str, ScoredClip]] = []
         for batch in clip_batches(context, model, [subset], self.batch_clips, share=processes.share(), whole=True):
-            samples = (batch.seconds * batch.sample_rate).round().int().tolist()
-            waves = [wave[:count] for wave, count in zip(batch.waves, samples, strict=True)]
-            scored += zip(batch.ids, scorer.waves(waves), strict=True)
+            scored += zip(batch.ids, scorer.waves(batch.sounds()), strict=True)
         return dict(processes.gather_dealt(scored))
 
     def _metrics(

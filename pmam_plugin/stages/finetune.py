@@ -14,7 +14,7 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from pmam_plugin.brains.mean_teacher import MeanTeacherBrain
 from pmam_plugin.brains.objectives import Objective
-from pmam_plugin.brains.plan import StageRun, TrainingPlan
+from pmam_plugin.brains.plan import TrainingPlan
 from pmam_plugin.brains.records import save_tensors
 from pmam_plugin.brains.set_loss import SetLoss
 from pmam_plugin.brains.views import Views
@@ -96,8 +96,7 @@ class FineTune:
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
-        run = StageRun(self.name, self.plan, folder, context.seed, context.run_opts)
-        run.seed_weights()
+        run = context.stage_run(self.name, self.plan, folder)
         student = copy.deepcopy(self.model)
         if "student" in context.artifacts:
             student.load_state_dict(load_file(context.artifacts["student"]))

@@ -146,8 +146,7 @@ class MeasureBands:
 
     def _waves(self, context: RunContext) -> Iterator[Tensor]:
         for batch in clip_batches(context, self.model, self.subsets, batch_clips=16):
-            for wave, seconds in zip(batch.waves, batch.seconds.tolist(), strict=True):
-                yield wave[None, : max(1, round(seconds * batch.sample_rate))]
+            yield from (wave[None] for wave in batch.sounds())
 
 
 @configurable

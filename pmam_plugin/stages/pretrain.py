@@ -11,8 +11,9 @@ import torch
 from speechbrain.utils.distributed import ddp_barrier
 from torch import nn
 
-from pmam_plugin.brains.masked import Augmentation, MaskedBrain
-from pmam_plugin.brains.plan import StageRun, TrainingPlan
+from pmam_plugin.augment import Augmentation
+from pmam_plugin.brains.masked import MaskedBrain
+from pmam_plugin.brains.plan import TrainingPlan
 from pmam_plugin.brains.records import hand_on
 from pmam_plugin.config import configurable
 from pmam_plugin.models import Backbone, MaskedModel
@@ -78,8 +79,8 @@ class Pretrain:
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
         prototypes = PrototypeSet.load(context.artifacts["prototypes"])
-        run = StageRun(self.name, self.plan, folder, context.seed, context.run_opts)
-        model = self._build(context, run, prototypes)
+        run = context.stage_run(self.name, self.plan, folder)
+        model = self._build(context, prototypes)
         brain = MaskedBrain(
             model,
             self.loss,
@@ -100,8 +101,7 @@ class Pretrain:
         notes = {"updates": brain.optimizer_step, "best_validation_loss": -brain.best.scores["model"]}
         return StageResult({"backbone": path}, notes, brain.history.curves)
 
-    def _build(self, context: RunContext, run: StageRun, prototypes: PrototypeSet) -> MaskedModel:
-        run.seed_weights()
+    def _build(self, context: RunContext, prototypes: PrototypeSet) -> MaskedModel:
         backbone = copy_with_artifact(self.backbone, context, _ITERATION if self.restart else None)
         if self.lora is not None:
             add_lora(backbone, **self.lora)

@@ -8,10 +8,11 @@ from typing import Any
 
 from speechbrain.utils.distributed import ddp_barrier
 
+from pmam_plugin.augment import Augmentation
 from pmam_plugin.brains.base import StageBrain
-from pmam_plugin.brains.plan import StageRun, TrainingPlan
+from pmam_plugin.brains.plan import TrainingPlan
 from pmam_plugin.brains.records import hand_on
-from pmam_plugin.brains.sedt import Augmentation, PatchBrain, TaggerBrain
+from pmam_plugin.brains.sedt import PatchBrain, TaggerBrain
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
 from pmam_plugin.losses.set_criterion import SetCriterion
@@ -57,8 +58,7 @@ class PretrainTagger:
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
-        run = StageRun(self.name, self.plan, folder, context.seed, context.run_opts)
-        run.seed_weights()
+        run = context.stage_run(self.name, self.plan, folder)
         model = copy_with_artifact(self.model, context)
         model.network.backbone.thaw()
         tagger = AudioTagger(model.frontend, model.network.backbone, model.labels, self.hidden, self.pooling)
@@ -99,8 +99,7 @@ class PretrainPatches:
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
-        run = StageRun(self.name, self.plan, folder, context.seed, context.run_opts)
-        run.seed_weights()
+        run = context.stage_run(self.name, self.plan, folder)
         model = copy_with_artifact(self.model, context)
         pretext = SPSEDT(model.frontend, model.network, clip_seconds=model.clip_seconds, **self.pretext)
         brain = PatchBrain(pretext, self.criterion, self.augmentation, run)
