@@ -7,6 +7,9 @@ import struct
 
 import numpy as np
 import soundfile
+import torch
+
+from pmam_plugin.audio import read_audio
 
 RATE = 16000
 
@@ -90,3 +93,10 @@ def fraunhofer_tag(content: bytes) -> bytes:
     frames = struct.unpack(">I", content[(place := content.index(b"Xing") + 8) : place + 4])[0]
     tag = content[start : start + 4].ljust(36, b"\0") + struct.pack(">4sHHHII", b"VBRI", 1, 0, 0, len(stream), frames)
     return tag.ljust(len(content) - start - len(stream), b"\0") + stream
+
+
+def heard(path) -> tuple[torch.Tensor, list[str]]:
+    """Samples and what was said, from the one reader."""
+    said: list[str] = []
+    wave = read_audio(path, RATE, notes=said.append)
+    return wave, said

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.audio.files import encoded, flac_total, noise
-from tests.audio.test_layouts import DAMAGED
+from tests.audio.layouts import DAMAGED
 
 SOUND = noise(2.0)
 
@@ -42,4 +42,4 @@ SOUNDS = [
     ("sound", "a.wav", with_value(-np.inf), "{}/a.wav: NaN or infinite samples; repair the recording or leave it out"),
     ("sound", "a.wav", with_value(1e30), "{}/a.wav: samples up to 1e+30, where full scale is 1; scale the recording down"),
 ]
-SOUNDS += [("sound", "a.wav", content, sentence) for content, sentence in DAMAGED.values()]
+SOUNDS += [("sound", "a.wav", content, "{}/a.wav: " + sentence) for content, sentence in DAMAGED.values()]
