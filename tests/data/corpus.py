@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from pmam_plugin.data import Prepared, prepare
+
 EVENTS = "filename\tonset\toffset\tevent_label\n"
 WEAK = "filename\tevent_labels\n"
 
@@ -46,3 +48,7 @@ def tiny_corpus(root: Path, strong: int = 10, weak: int = 4, unlabelled: int = 5
         rows.append((f"v{number}.wav", 0.1, 0.5, names[number % 2]))
     table(root / "metadata/validation/validation.tsv", EVENTS, rows)
     return root
+
+
+def prepare_tiny(corpus: Path, save: Path, **options) -> Prepared:
+    return prepare(corpus, save, clip_seconds=1.0, **options)
