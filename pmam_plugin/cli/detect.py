@@ -14,6 +14,7 @@ import typer
 
 from pmam_plugin import __version__
 from pmam_plugin.audio.names import AUDIO_ENDINGS, clip_name, existing_path, expand_pattern, find_audio, plain_path
+from pmam_plugin.cli.progress import bars
 from pmam_plugin.errors import InputError
 
 if TYPE_CHECKING:
@@ -298,15 +299,11 @@ def _write_report(path: Path, results: Iterator[Result], detector: SoundEventDet
 @contextlib.contextmanager
 def _progress(recordings: int) -> Iterator[tuple[Progress, Callable[[], None]]]:
     """Bars on standard error for all recordings and for the one being read; nothing where it is no terminal."""
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    console = Console(stderr=True)
-    with Bars(console=console, transient=True, disable=not console.is_terminal) as bars:
-        overall = bars.add_task("recordings", total=recordings)
-        single = bars.add_task("", total=1.0, visible=False)
+    with bars() as shown:
+        overall = shown.add_task("recordings", total=recordings)
+        single = shown.add_task("", total=1.0, visible=False)
 
         def started(name: str, done: float, total: float) -> None:
-            bars.update(single, description=name, completed=done, total=max(total, done), visible=True)
+            shown.update(single, description=name, completed=done, total=max(total, done), visible=True)
 
-        yield started, lambda: bars.advance(overall)
+        yield started, lambda: shown.advance(overall)

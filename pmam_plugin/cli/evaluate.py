@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pmam_plugin.cli.progress import counted
 from pmam_plugin.errors import InputError
 
 if TYPE_CHECKING:  # importing the room would make every verb and --help wait for pandas
-    from pmam_plugin.evaluation.tables import Progress
     from pmam_plugin.postprocessing.per_class import PerClass
 
 
@@ -85,7 +83,7 @@ def evaluate(
         check_writable(json)
     exceeded = _thresholds(model) if model is not None else 0.5 if threshold is None else threshold
     truth, seconds = read_events(ground_truth), read_durations(durations)
-    with _progress() as progress:
+    with counted() as progress:
         if events is not None:
             figures = metrics.evaluate_events(
                 read_events(events), truth, seconds, bootstrap=bootstrap, seed=seed, sed_eval=sed_eval
@@ -116,24 +114,6 @@ def _thresholds(model: str) -> PerClass:
 
     postprocessing = load_model(model).postprocessing
     return 0.5 if postprocessing is None else postprocessing.threshold
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Progress]:
-    """Progress bars on standard error, which vanish when done and never show where it is no terminal."""
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    console = Console(stderr=True)
-    with Bars(console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, Any] = {}
-
-        def show(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=of)
-            bars.update(tasks[what], completed=done)
-
-        yield show
 
 
 def _print(figures: dict[str, Any]) -> None:

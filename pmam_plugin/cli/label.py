@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pmam_plugin.cli.progress import counted
 
 label = typer.Typer(no_args_is_help=True, help="Work with annotations: convert them between annotators' tools.")
 
@@ -76,8 +79,6 @@ def suggest(
     """
     # Imported here, so that --help is there at once.
     import pandas as pd
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from pmam_plugin.audio.names import find_audio
     from pmam_plugin.errors import InputError
@@ -96,16 +97,8 @@ def suggest(
     chosen = format_named(form, out)
     check_writable(out / "ranking.tsv")
     detector = SoundEventDetector.from_pretrained(model, device=device)
-    columns = (TextColumn("listening"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("listening")
-        passages = suggest_passages(
-            detector,
-            list(files),
-            minutes,
-            seconds,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with counted() as show:
+        passages = suggest_passages(detector, list(files), minutes, seconds, progress=partial(show, "listening"))
     rows = [
         (files[passage.filename], passage.onset, passage.offset, f"{rank} {passage.label}?", passage.uncertainty)
         for rank, passage in enumerate(passages, 1)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pmam_plugin.cli.progress import counted
 from pmam_plugin.errors import InputError
 
 
@@ -26,9 +27,6 @@ def prototypes(
 ) -> None:
     """Explore the prototypes of a run: a map, typical sounds, spectra, labels and certainty, in one HTML file."""
     # Imported here, so that the other verbs and --help start fast.
-    from rich.console import Console
-    from rich.progress import Progress
-
     from pmam_plugin.explorer import collect, write_prototype_report
     from pmam_plugin.files import check_writable
 
@@ -36,15 +34,7 @@ def prototypes(
         raise InputError(f"{run_folder}: no such folder; give the output folder of a training run")
     page = out or run_folder / "prototypes.html"
     check_writable(page)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, int] = {}
-
-        def show(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=of)
-            bars.update(tasks[what], completed=done)  # type: ignore[arg-type]
-
+    with counted() as show:
         report = collect(run_folder, data_folder, show)
     write_prototype_report(page, report)
     last = report.iterations[-1]

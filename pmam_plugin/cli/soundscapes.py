@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pmam_plugin.cli.progress import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -33,20 +36,15 @@ def soundscapes(
     Run again after an interruption, it goes on where it stopped.
     """
     # Imported here, so that the other verbs and --help start fast.
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from pmam_plugin.demo.soundscapes import Counts, build_corpus
 
-    columns = (TextColumn("soundscapes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("soundscapes")
+    with counted() as show:
         done = build_corpus(
             folder,
             Counts(strong, weak, unlabelled, selection, validation),
             seed,
             seconds,
             sample_rate,
-            progress=lambda finished, total: bar.update(task, completed=finished, total=total),
+            progress=partial(show, "soundscapes"),
         )
     typer.echo(f"{folder}: {done['written']} clips written, {done['kept']} were there already")

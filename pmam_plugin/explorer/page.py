@@ -17,7 +17,7 @@ from pmam_plugin.explorer.statistics import (
     telling_labels,
 )
 from pmam_plugin.report.media import SAMPLE_RATE, bytes_of, encode_audio, png
-from pmam_plugin.report.page import asset, details, escape, number, section, write_page
+from pmam_plugin.report.page import asset, details, escape, facts_table, section, write_page
 from pmam_plugin.report.spectrogram import log_mel, picture
 
 EXCERPT_SECONDS = 1.0
@@ -245,10 +245,7 @@ def _body(report: PrototypeReport) -> str:
     facts: dict[str, Any] = {**report.provenance}
     for item in report.iterations:
         facts |= {f"{item.name}, {key}": value for key, value in item.facts.items()}
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(key)}</th><td>{escape(number(value))}</td></tr>" for key, value in facts.items()
-    )
-    table = details("Run", f'<table class="facts">{rows}</table>') if rows else ""
+    table = details("Run", facts_table(facts)) if facts else ""
     return (
         hero
         + tiles

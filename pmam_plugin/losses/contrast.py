@@ -41,7 +41,7 @@ def embedding_contrast(
     """Distance of each clip's predictions to the embeddings of the clips it was mixed from.
 
     ``mean_t [w d(p_t, z_t) + (1 - w) d(p_t, z'_t)]`` with ``z'`` the embeddings of the partner clip and
-    ``w`` the target coefficient of conditional mixup (ATST-SEDv2, spec 5.2): the mixing weight where the
+    ``w`` the target coefficient of conditional mixup (ATST-SEDv2): the mixing weight where the
     mix is a composition, 1 where it is a perturbation. ``w = 1`` everywhere is ATST-Frame's own objective.
 
     Args:

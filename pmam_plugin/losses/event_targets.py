@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -62,8 +62,7 @@ class EventTargets:
 
     def __getitem__(self, rows: Tensor | slice) -> EventTargets:
         """The targets of some clips."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return replace(self, **{name: value[rows] for name, value in values.items() if value is not None})
+        return self._with(lambda value: value[rows])
 
     def total(self) -> EventTotal:
         """How much there is to learn."""
@@ -74,8 +73,11 @@ class EventTargets:
 
     def to(self, device: torch.device | str) -> EventTargets:
         """The same targets on another device."""
+        return self._with(lambda value: value.to(device))
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> EventTargets:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return replace(self, **{name: value.to(device) for name, value in values.items() if value is not None})
+        return replace(self, **{name: change(value) for name, value in values.items() if value is not None})
 
     @classmethod
     def from_events(

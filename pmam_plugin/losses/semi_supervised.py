@@ -36,7 +36,7 @@ def supervised_bce(
         weights: clips or frames that count, ``(batch,)`` or ``(batch, frames)``.
         rows: see :func:`masked_mean`.
     """
-    # Mixing two shifted one-frame labels can round past 1 (defect D19); BCE refuses such targets.
+    # Mixing two shifted one-frame labels can round past 1; BCE refuses such targets.
     losses = functional.binary_cross_entropy(
         probabilities.float().clamp(0, 1), targets.float().clamp(0, 1), reduction="none"
     )

@@ -15,7 +15,7 @@ class AttentionHead(nn.Module):
     """``strong = sigmoid(W x)``; ``weak_c = sum_t strong_tc a_tc / sum_t a_tc`` with ``a = softmax(V x)``.
 
     The softmax runs over classes, not over time: a frame spends its attention on the class it shows most. That is what
-    the baseline and all systems trained from it do (spec ATST-SED 2.3, D17).
+    the baseline and all systems trained from it do.
 
     Args:
         dim: width of the frames.

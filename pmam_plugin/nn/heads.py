@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
-from pmam_plugin.nn.pooling import TokenAttentionPool
+from pmam_plugin.nn.pooling import AttentionPool
 
 
 @configurable
@@ -39,7 +39,7 @@ class TagHead(nn.Module):
 
     def __init__(self, token_dim: int = 768, classes: int = 10, heads: int = 12) -> None:
         super().__init__()
-        self.pool = TokenAttentionPool(token_dim, heads)
+        self.pool = AttentionPool(token_dim, heads)
         self.classifier = nn.Linear(token_dim, classes)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pmam_plugin.config import configurable
-
 
 class AttentionPool(nn.Module):
     """Multi-head attention of one learned query over a set of vectors.
@@ -50,20 +48,8 @@ class AttentionPool(nn.Module):
         return self.out_projection(pooled.flatten(1))
 
 
-@configurable
-class TokenAttentionPool(AttentionPool):
-    """Attention of one learned query over all tokens of a clip: ``(batch, tokens, dim) -> (batch, dim)``."""
-
-    def __init__(self, dim: int = 768, heads: int = 12) -> None:
-        super().__init__(dim, heads)
-
-
-@configurable
 class FrequencyAttentionPool(AttentionPool):
     """Attention of one learned query over the frequency patches of each time step."""
-
-    def __init__(self, dim: int = 768, heads: int = 6) -> None:
-        super().__init__(dim, heads)
 
     def forward(self, vectors: Tensor, padding: Tensor | None = None) -> Tensor:
         """Pool ``(batch, frequencies, time, dim)`` into ``(batch, time, dim)``."""

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pmam_plugin.report.day import hourly_counts, start_time
-from pmam_plugin.report.page import details, duration_text, escape, number, section, write_page
+from pmam_plugin.report.page import details, duration_text, escape, facts_table, section, write_page
 from pmam_plugin.report.recording import AudioSource, Thresholds, recording_data
 
 EMBEDDED_SECONDS = 5_400.0
@@ -131,8 +131,5 @@ def _body(shown: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any], not
         days = section("days-section", "Hours", '<div id="days"></div>', lead)
     player = f'<section id="player-section" aria-label="Player"><div id="player"></div>{keys}</section>'
     table = section("events", "Events", '<div id="event-table"></div>')
-    rows = "".join(
-        f"<tr><th>{escape(key)}</th><td>{escape(number(value))}</td></tr>" for key, value in provenance.items()
-    )
-    about = details("How these detections were made", f'<table class="facts">{rows}</table>') if rows else ""
+    about = details("How these detections were made", facts_table(provenance)) if provenance else ""
     return warning + days + files + player + table + about

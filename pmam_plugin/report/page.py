@@ -6,7 +6,7 @@ import html
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -67,6 +67,14 @@ def section(name: str, title: str, body: str, lead: str = "") -> str:
 def details(title: str, body: str, open_at_first: bool = False) -> str:
     """A part that can be folded away."""
     return f"<details{' open' if open_at_first else ''}><summary>{escape(title)}</summary>{body}</details>"
+
+
+def facts_table(facts: Mapping[str, Any]) -> str:
+    """A table of plain values by name; empty for none."""
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(key)}</th><td>{escape(number(value))}</td></tr>" for key, value in facts.items()
+    )
+    return f'<table class="facts">{rows}</table>' if rows else ""
 
 
 def number(value: Any) -> str:

@@ -15,7 +15,7 @@ from pmam_plugin.evaluation.metrics import CLASS_FIGURES, FIGURES
 from pmam_plugin.evaluation.mistakes import Mistake, Mistakes, OperatingCurve
 from pmam_plugin.evaluation.psds import MAX_RATE, PSDROC
 from pmam_plugin.postprocessing.per_class import PerClass
-from pmam_plugin.report.page import details, duration_text, escape, number, section, write_page
+from pmam_plugin.report.page import details, duration_text, escape, facts_table, number, section, write_page
 from pmam_plugin.report.recording import Thresholds, recording_data
 from pmam_plugin.report.wrong import mistakes_data, mistakes_section, thresholds_data, thresholds_section
 
@@ -126,7 +126,7 @@ def write_training_report(path: str | os.PathLike[str], report: TrainingReport) 
         _prototypes(report.stages),
         _stages(report.stages),
         _configuration(report.configuration),
-        _facts_table(report.provenance),
+        section("provenance", "Provenance", facts_table(report.provenance)) if report.provenance else "",
     ]
     data: dict[str, Any] = {
         "stages": [{"name": stage.name, "curves": stage.curves, "usage": _usage(stage)} for stage in report.stages],
@@ -343,13 +343,6 @@ def _configuration(text: str) -> str:
     return (
         section("configuration", "Configuration", details("YAML", f"<pre>{_highlighted(text)}</pre>")) if text else ""
     )
-
-
-def _facts_table(facts: Mapping[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(key)}</th><td>{escape(number(value))}</td></tr>" for key, value in facts.items()
-    )
-    return section("provenance", "Provenance", f'<table class="facts">{rows}</table>') if rows else ""
 
 
 def _facts(facts: Mapping[str, Any]) -> str:

@@ -1,10 +1,10 @@
 import torch
 from hypothesis import given, settings, strategies as st
 
-from pmam_plugin.nn.pooling import FrequencyAttentionPool, TokenAttentionPool, linear_softmax_pool
+from pmam_plugin.nn.pooling import AttentionPool, FrequencyAttentionPool, linear_softmax_pool
 
 
-def multihead_attention_of(pool: TokenAttentionPool, dim: int) -> torch.nn.MultiheadAttention:
+def multihead_attention_of(pool: AttentionPool, dim: int) -> torch.nn.MultiheadAttention:
     attention = torch.nn.MultiheadAttention(dim, pool.heads, batch_first=True)
     attention.load_state_dict(
         {
@@ -19,7 +19,7 @@ def multihead_attention_of(pool: TokenAttentionPool, dim: int) -> torch.nn.Multi
 
 def test_attention_pool_is_multihead_attention_with_one_query() -> None:
     torch.manual_seed(0)
-    pool = TokenAttentionPool(24, heads=4)
+    pool = AttentionPool(24, heads=4)
     torch.nn.init.normal_(pool.query)
     torch.nn.init.normal_(pool.in_projection.bias)
     tokens, padding = torch.randn(3, 11, 24), torch.zeros(3, 11, dtype=torch.bool)
@@ -37,7 +37,7 @@ def test_frequency_pool_treats_every_time_step_alone() -> None:
 
 
 def test_a_set_of_padding_gives_numbers() -> None:
-    assert TokenAttentionPool(8, heads=2)(torch.randn(1, 3, 8), torch.ones(1, 3, dtype=torch.bool)).isfinite().all()
+    assert AttentionPool(8, heads=2)(torch.randn(1, 3, 8), torch.ones(1, 3, dtype=torch.bool)).isfinite().all()
 
 
 @settings(max_examples=30, deadline=None)
