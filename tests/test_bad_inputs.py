@@ -28,9 +28,9 @@ from pmam_plugin.data.corpora import CORPORA as CORPUS_READERS
 from pmam_plugin.data.survey import survey_folder
 from pmam_plugin.encoders import ATSTFrame
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.tables import read_operating_points, read_scores
 from pmam_plugin.tables import read_durations, read_events, read_weak
 from pmam_plugin.tables.formats import read_annotations
+from pmam_plugin.tables.scores import read_operating_points, read_scores
 from tests.bad_inputs.checkpoints import IMPORTS, MODELS, WEIGHTS
 from tests.bad_inputs.commands import COMMANDS
 from tests.bad_inputs.corpora import CORPORA

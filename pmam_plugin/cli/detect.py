@@ -244,7 +244,7 @@ class _Run:
             self.events.append(result.events)
             self.seconds[name] = result.seconds
             if self.score_folder is not None:
-                from pmam_plugin.evaluation.tables import write_scores
+                from pmam_plugin.tables.scores import write_scores
 
                 write_scores(self.score_folder, {clip_name(name): result.scores})
             yield result

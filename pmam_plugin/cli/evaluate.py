@@ -73,9 +73,10 @@ def evaluate(
     if sed_eval and events is None:
         raise typer.BadParameter("--sed-eval belongs to --events")
     # Imported here, so that the other verbs and --help start fast.
-    from pmam_plugin.evaluation import metrics, tables
+    from pmam_plugin.evaluation import metrics
     from pmam_plugin.files import check_writable, write_json
     from pmam_plugin.tables import read_durations, read_events
+    from pmam_plugin.tables.scores import read_operating_points, read_scores
 
     if threshold is not None and not math.isfinite(threshold):
         raise InputError(f"--threshold {threshold}: is no number that scores can exceed; give one such as 0.5")
@@ -90,7 +91,7 @@ def evaluate(
             )
         elif scores is not None:
             figures = metrics.evaluate_scores(
-                tables.read_scores(scores, progress),
+                read_scores(scores, progress),
                 truth,
                 seconds,
                 threshold=exceeded,
@@ -99,7 +100,7 @@ def evaluate(
                 progress=progress,
             )
         elif operating_points is not None:
-            points = tables.read_operating_points(operating_points, progress)
+            points = read_operating_points(operating_points, progress)
             figures = metrics.evaluate_operating_points(
                 points, truth, seconds, bootstrap=bootstrap, seed=seed, progress=progress
             )

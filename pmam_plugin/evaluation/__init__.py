@@ -8,10 +8,10 @@ from pmam_plugin.evaluation.metrics import (
     read_metrics,
 )
 from pmam_plugin.evaluation.psds import PSDROC
-from pmam_plugin.evaluation.tables import read_operating_points, read_scores, write_scores
 from pmam_plugin.evaluation.thresholds import tune_thresholds
 from pmam_plugin.evaluation.tuning import tune_segments
 from pmam_plugin.tables import read_durations, read_events, read_weak, write_events
+from pmam_plugin.tables.scores import read_operating_points, read_scores, write_scores
 
 __all__ = [
     "PSDROC",

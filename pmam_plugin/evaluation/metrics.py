@@ -1,6 +1,6 @@
 """The figures of a results table: PSDS1, PSDS2, event, segment and clip F1, mpAUC, with bootstrap intervals.
 
-All take tables (:mod:`pmam_plugin.evaluation.tables`) and return plain numbers in [0, 1] under these keys:
+All take tables (:mod:`pmam_plugin.tables.scores`) and return plain numbers in [0, 1] under these keys:
 
 * ``psds1, psds2``: DCASE scenarios; ``psds1_mean``: PSDS1 without the class-instability penalty (alpha_st = 0);
 * ``event_f1_macro, event_f1_micro``: 200 ms collars, 20 % of the length for offsets; ``segment_f1_*``: 1 s segments;
@@ -38,10 +38,10 @@ from pmam_plugin.evaluation.intervals import Intervals, events_above, operating_
 from pmam_plugin.evaluation.psds import PSDROC, SCENARIOS
 from pmam_plugin.evaluation.reference import EventArray, Reference, event_array
 from pmam_plugin.evaluation.segments import Segments, segment_figures, segments_of
-from pmam_plugin.evaluation.tables import Progress, check_scores
 from pmam_plugin.files import read_json
 from pmam_plugin.postprocessing.per_class import PerClass, per_class
 from pmam_plugin.tables import warn_of_look_alikes
+from pmam_plugin.tables.scores import Progress, check_scores
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def evaluate_operating_points(
     """PSDS from detections at some thresholds (as psds_eval takes it): a lower bound of the exact one.
 
     Args:
-        detections: events per threshold (:func:`~pmam_plugin.evaluation.tables.read_operating_points`).
+        detections: events per threshold (:func:`~pmam_plugin.tables.scores.read_operating_points`).
         ground_truth: events as annotated.
         durations: seconds of every clip of the set.
         labels: the classes; default all that occur in any table.

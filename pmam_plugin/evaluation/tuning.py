@@ -14,8 +14,8 @@ from pmam_plugin.evaluation.intervals import Intervals
 from pmam_plugin.evaluation.metrics import aligned
 from pmam_plugin.evaluation.psds import SCENARIOS, psd_roc_of
 from pmam_plugin.evaluation.reference import Reference
-from pmam_plugin.evaluation.tables import Progress
 from pmam_plugin.postprocessing.boxes import Boxes, SoundEventBoxes, candidates, merge
+from pmam_plugin.tables.scores import Progress
 
 _LOG = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from pmam_plugin.checkpoints import save_model
 from pmam_plugin.cli import main
 from pmam_plugin.cli.detect import find_recordings
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation.tables import read_scores
 from pmam_plugin.tables import read_events
 from pmam_plugin.tables.formats import read_annotations
+from pmam_plugin.tables.scores import read_scores
 from tests.audio.files import encoded, flac_total, wav_sizes
 from tests.inference.test_detector import RATE, balanced, noise
 

@@ -1,4 +1,4 @@
-"""Score tables and operating points: folders of tables that evaluation reads and writes."""
+"""Score tables and operating points: folders of tables that detection writes and evaluation reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pandas as pd
 from pmam_plugin.audio.names import files_below, is_hidden, relative_path
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
-from pmam_plugin.tables import read_events
+from pmam_plugin.tables.events import read_events
 from pmam_plugin.tables.reading import cells_of, parse_number, text_lines
 
 logger = logging.getLogger(__name__)
