@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import ndimage
+from sed_scores_eval.intersection_based import psds
 
 from pmam_plugin.evaluation import evaluate_scores, psd_roc, tune_segments
 from pmam_plugin.evaluation.psds import MAX_RATE, SCENARIOS
@@ -58,8 +59,6 @@ def timed(task: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def published(scores: dict[str, pd.DataFrame], events: pd.DataFrame, durations: dict[str, float], key: str) -> float:
-    from sed_scores_eval.intersection_based import psds
-
     truth: dict[str, list[tuple[float, float, str]]] = {clip: [] for clip in scores}
     for filename, onset, offset, label in events.itertuples(index=False):
         truth[filename.removesuffix(".wav")].append((onset, offset, label))
@@ -86,7 +85,6 @@ def main() -> None:
     arguments = parser.parse_args()
     raw, events, durations = random_set(arguments.clips, arguments.frame_rate)
     spent, filtered = timed(lambda: {clip: PostProcessing(median_seconds=0.32)(table) for clip, table in raw.items()})
-    psd_roc(*random_set(2, arguments.frame_rate))  # imports
     print(f"{arguments.clips} clips of {SECONDS:.0f} s, {len(LABELS)} classes, {arguments.frame_rate:g} frames/s")
     print(f"{'median filter of 0.32 s':<38}{spent:8.2f} s")
     for name, scores in (("raw scores", raw), ("filtered scores", filtered)):
