@@ -354,10 +354,10 @@ def _add_psds(
         hook: Callable[[int], None] | None = None
         if progress is not None:
             hook = lambda done: progress(f"{key}: bootstrap", done, len(weights))  # noqa: E731
-        value, mean = psds.resampled_areas(changes, united, scenario, weights, hook)
-        results[f"{key}_ci"] = _interval(value)
+        areas, means = psds.resampled_areas(changes, united, scenario, weights, hook)
+        results[f"{key}_ci"] = _interval(areas)
         if key == "psds1":
-            results["psds1_mean_ci"] = _interval(mean)
+            results["psds1_mean_ci"] = _interval(means)
 
 
 def _add_segment_figures(

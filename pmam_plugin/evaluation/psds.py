@@ -51,7 +51,7 @@ SCENARIOS = {
 
 @dataclass(frozen=True, eq=False)
 class PSDROC:
-    """A PSD-ROC: true positive ratio over effective false positives per hour, a staircase rising to the right.
+    """A PSD-ROC: true positive ratio over effective false positives per hour, a staircase from 0 to 100 of them.
 
     Attributes:
         value: area under the curve up to 100 false positives per hour, in [0, 1].
@@ -80,9 +80,10 @@ def psd_roc_of(changes: Sequence[Changes], reference: Reference, scenario: Scena
     """
     staircases = _Staircases(changes, reference, scenario)
     curves = dict(zip(reference.labels, staircases(np.ones(len(reference.clips)))))
-    rate, ratio = staircases.over_classes(list(curves.values()))
+    whole = staircases.over_classes(list(curves.values()))
     values = {label: _area(*curve) for label, curve in curves.items()}
-    return PSDROC(_area(rate, ratio), float(np.mean(list(values.values()))), rate, ratio, values, curves)
+    drawn = {label: _to_the_end(*curve) for label, curve in curves.items()}
+    return PSDROC(_area(*whole), float(np.mean(list(values.values()))), *_to_the_end(*whole), values, drawn)
 
 
 def resampled_areas(
@@ -164,6 +165,10 @@ def _curve(
     order = np.argsort(rate, kind="stable")
     ratio = np.maximum.accumulate(np.append(0.0, found[order] / events))
     return np.append(0.0, rate[order]), ratio
+
+
+def _to_the_end(rate: np.ndarray, ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.append(rate, MAX_RATE), np.append(ratio, ratio[-1])
 
 
 def _area(rate: np.ndarray, ratio: np.ndarray) -> float:

@@ -227,7 +227,7 @@ def test_training_charts_are_drawn_and_answer(browser: Browser, pages: dict[str,
         browser.run("return document.querySelectorAll('[data-curves] svg')[0].querySelectorAll('.series').length") == 2
     )
     assert browser.run("return document.querySelector('.stage-facts.single').textContent") == "student psds1 0.25"
-    assert browser.run("return document.querySelectorAll('[data-roc=PSDS1] .series').length") == 1
+    assert browser.run("return document.querySelectorAll('[data-roc=PSDS1] .series').length") == 2  # all, and Cat
     assert browser.run("return document.querySelectorAll('[data-weights] .column').length") == 3
     browser.run("const chart = document.querySelector('[data-curves] svg'); chart.scrollIntoView(); chart.focus()")
     browser.press(RIGHT)
