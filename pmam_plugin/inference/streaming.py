@@ -15,6 +15,7 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.inference.long_audio import Cutter, Joiner, Window
 from pmam_plugin.inference.scoring import Scorer
 from pmam_plugin.postprocessing.filters import PostProcessing
+from pmam_plugin.tables.scores import scores_table
 
 
 @dataclass
@@ -147,10 +148,7 @@ class _Rows:
         edges = (first + np.arange(len(rows) + 1)) / self.frame_rate
         if seconds is not None:
             edges[-1] = seconds
-        table = pd.DataFrame(rows.astype(np.float64), columns=list(self.labels))
-        table.insert(0, "offset", edges[1:])
-        table.insert(0, "onset", edges[:-1])
-        return table
+        return scores_table(rows.astype(np.float64), edges[:-1], edges[1:], self.labels)
 
 
 class _OpenEvents:

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
+from pmam_plugin.tables.scores import scores_table
+
 if TYPE_CHECKING:
     from pmam_plugin.features import FrontEnds
 
@@ -113,7 +115,4 @@ def frame_table(scores: np.ndarray, duration: float, frame_rate: float, labels: 
         scores = np.pad(scores, ((0, min(missing, 2)), (0, 0)), mode="edge")
         scores = np.pad(scores, ((0, max(missing - 2, 0)), (0, 0)))
     edges = np.append(np.arange(rows) / frame_rate, duration)
-    table = pd.DataFrame(scores[:rows].astype(np.float64), columns=list(labels))
-    table.insert(0, "offset", edges[1:])
-    table.insert(0, "onset", edges[:-1])
-    return table
+    return scores_table(scores[:rows].astype(np.float64), edges[:-1], edges[1:], labels)

@@ -16,6 +16,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pmam_plugin.tables.scores import scores_table
+
 # Touching events of one class would be read as one; this much silence keeps them apart, s.
 _GAP = 1e-3
 # Scores below this are no event at any threshold anybody sets.
@@ -122,7 +124,4 @@ def score_table(
     values = np.full((len(borders) - 1, len(labels)), -np.inf)
     for index, onset, offset, score in boxes:
         values[np.searchsorted(borders, onset) : np.searchsorted(borders, offset), index] = score
-    table = pd.DataFrame(values, columns=list(labels))
-    table.insert(0, "onset", borders[:-1])
-    table.insert(1, "offset", borders[1:])
-    return table
+    return scores_table(values, borders[:-1], borders[1:], labels)

@@ -19,6 +19,7 @@ import pandas as pd
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
 from pmam_plugin.postprocessing.per_class import PerClass, per_class
+from pmam_plugin.tables.scores import scores_table
 
 _SMOOTHING = 1e-3  # added to both scores of a ratio, so that near silence is not cut up by ratios of nothing
 _DECIMALS = 9  # filter responses are sums of many scores: equal ones should compare equal
@@ -80,10 +81,7 @@ class SoundEventBoxes:
         scores = np.full((len(labels), len(table)), -np.inf)
         for label, start, stop, confidence in zip(boxes.column, boxes.start, boxes.stop, boxes.confidence):
             scores[label, start:stop] = confidence
-        result = pd.DataFrame(scores.T, columns=labels)
-        result.insert(0, "offset", table["offset"].to_numpy())
-        result.insert(0, "onset", table["onset"].to_numpy())
-        return result
+        return scores_table(scores.T, table["onset"], table["offset"], labels)
 
 
 @dataclass(frozen=True, eq=False)

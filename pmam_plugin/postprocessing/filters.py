@@ -13,6 +13,7 @@ from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
 from pmam_plugin.postprocessing.boxes import SoundEventBoxes
 from pmam_plugin.postprocessing.per_class import PerClass, per_class
+from pmam_plugin.tables.scores import scores_table
 
 _LONGEST_FILTER = 600.0  # seconds; no event needs more, and memory would
 
@@ -108,9 +109,7 @@ class PostProcessing:
         frames = self._filter_frames(labels, table)
         for length in np.unique(frames[frames > 1]):
             scores[:, frames == length] = self._filtered(scores[:, frames == length], int(length))
-        result = pd.DataFrame(scores, columns=labels)
-        result.insert(0, "offset", table["offset"].to_numpy())
-        result.insert(0, "onset", table["onset"].to_numpy())
+        result = scores_table(scores, table["onset"], table["offset"], labels)
         return result if self.segments is None else self.segments(result)
 
     def events(self, table: pd.DataFrame, filename: str) -> pd.DataFrame:

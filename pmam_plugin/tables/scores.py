@@ -12,6 +12,7 @@ from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from pmam_plugin.audio.names import files_below, is_hidden, relative_path
 from pmam_plugin.errors import InputError
@@ -112,6 +113,14 @@ def write_scores(
             table.to_csv(temporary, sep="\t", index=False, float_format="%.9g")
         if progress is not None:
             progress("writing scores", done, len(tables))
+
+
+def scores_table(scores: np.ndarray, onset: ArrayLike, offset: ArrayLike, labels: Sequence[str]) -> pd.DataFrame:
+    """A table ``onset, offset, <class>...`` of scores ``(rows, classes)`` and of when their rows begin and end, s."""
+    table = pd.DataFrame(scores, columns=list(labels))
+    table.insert(0, "offset", np.asarray(offset))
+    table.insert(0, "onset", np.asarray(onset))
+    return table
 
 
 def check_scores(table: pd.DataFrame, name: str, lines: Sequence[int] | None = None) -> None:
