@@ -161,7 +161,6 @@ class FrequencyShift(FeatureAugmentation):
         std_bands: standard deviation of the normal draw that is rounded towards zero.
         maximum: largest shift in bands; larger draws are drawn again.
         probability: that a clip is shifted.
-        fill: value of the bands that become empty; 0 is the mean of a standardised band.
         streams: names of the features to change; all of them when None.
     """
 
@@ -170,13 +169,12 @@ class FrequencyShift(FeatureAugmentation):
         std_bands: float = 2.0,
         maximum: int = 4,
         probability: float = 0.5,
-        fill: float = 0.0,
         streams: Sequence[str] | None = None,
     ) -> None:
         super().__init__(probability, streams)
         if std_bands <= 0 or maximum < 0:
             raise ValueError("std_bands must be positive and maximum must not be negative")
-        self.std_bands, self.maximum, self.fill = std_bands, maximum, fill
+        self.std_bands, self.maximum = std_bands, maximum
 
     def apply(self, mel: Tensor, generator: Generator | None) -> Tensor:
         """Shift all clips."""
@@ -184,7 +182,7 @@ class FrequencyShift(FeatureAugmentation):
         edge = float(torch.special.ndtr(torch.tensor((self.maximum + 1) / self.std_bands, dtype=torch.float64)))
         level = uniform(mel.shape[0], 0.0, 1.0, generator).double() * (2 * edge - 1) + (1 - edge)
         shifts = (torch.special.ndtri(level) * self.std_bands).trunc().long().clamp(-self.maximum, self.maximum)
-        return shift_frequency(mel, shifts, self.fill)
+        return shift_frequency(mel, shifts)  # zero is the mean of a standardised band
 
 
 def filter_augment_gain(borders: Tensor, gains: Tensor, bins: int) -> Tensor:

@@ -23,7 +23,13 @@ class _JitteredMel(MelFrontEnd):
     """
 
     def __init__(
-        self, sample_rate: int, n_mels: int, n_fft: int, window: Tensor, low_jitter: int, high_jitter: int
+        self,
+        sample_rate: int,
+        n_mels: int,
+        n_fft: int,
+        window: Tensor,
+        low_jitter: int = 10,
+        high_jitter: int = 2000,
     ) -> None:
         centre = sample_rate / 2 - high_jitter // 2
         # For evaluation; training builds a jittered bank for every batch.
@@ -86,14 +92,14 @@ class PaSSTMel(_JitteredMel):
 class MobileNetMel(_JitteredMel):
     """Front end of frame-MobileNet: 16 kHz, 100 frames/s, 128 Kaldi mel bands, ``(ln(max(mel, 1e-7)) + 4.5) / 5``.
 
+    In training the bands begin within 10 Hz of 0 and end within 1 kHz of 7 kHz.
+
     Args:
         periodic: the Hann window is periodic, as frame-PaSST's front end has it, which is this one otherwise.
-        low_jitter: number of whole-Hz values the lower end can take in training, from 0 on.
-        high_jitter: number of whole-Hz values the upper end can take, around 7 kHz (for the published 2000 Hz).
     """
 
-    def __init__(self, periodic: bool = False, low_jitter: int = 10, high_jitter: int = 2000) -> None:
-        super().__init__(16000, 128, 512, torch.hann_window(400, periodic=periodic), low_jitter, high_jitter)
+    def __init__(self, periodic: bool = False) -> None:
+        super().__init__(16000, 128, 512, torch.hann_window(400, periodic=periodic))
 
     def normalise(self, mel: Tensor) -> Tensor:
         """Natural logarithm and the fixed affine map of PaSST."""
