@@ -131,8 +131,7 @@ def test_a_models_own_events_are_scored_by_the_published_protocol(monkeypatch, t
     scoring = Scoring(PostProcessing(threshold=0.59))
     stage = Evaluate(model, scoring, False, batch_clips=4, bootstrap=0, events="model", selection_metrics=["psds1"])
     monkeypatch.setattr(stage, "_candidates", lambda _: {"student": model})
-    waves = torch.zeros(4, 64000)
-    batch = SimpleNamespace(ids=clips, seconds=torch.full((4,), 4.0), sample_rate=16000, waves=waves)
+    batch = SimpleNamespace(ids=clips, sounds=lambda: list(torch.zeros(4, 64000)))
     monkeypatch.setattr("pmam_plugin.stages.evaluate.clip_batches", lambda *_, **__: [batch])
     written = {}
     monkeypatch.setattr(stage, "_write", lambda _, model, test, rule, result: written.update(result))

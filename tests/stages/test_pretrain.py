@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from pmam_plugin.brains import ParameterGroup, TrainingPlan
-from pmam_plugin.brains.plan import StageRun
 from pmam_plugin.brains.records import save_tensors
 from pmam_plugin.losses.prototype import PrototypeBCE
 from pmam_plugin.stages import Pretrain, RunContext
@@ -49,7 +48,6 @@ def test_a_restarted_iteration_starts_where_the_first_did(tmp_path, before, rest
     context = run_so_far(tmp_path, before)
     given = tiny_detector().backbone
     stage = Pretrain(before.count("pretrain_1") + 1, given, "none", PrototypeBCE(), PLAN, tag_weight=0, restart=restart)
-    run = StageRun(stage.name, PLAN, tmp_path, context.seed)
-    built = stage._build(context, run, PROTOTYPES).backbone.state_dict()
+    built = stage._build(context, PROTOTYPES).backbone.state_dict()
     for name, value in given.state_dict().items():
         torch.testing.assert_close(built[name], value if expected is None else torch.full_like(value, expected))
