@@ -131,7 +131,8 @@ def test_a_models_own_events_are_scored_by_the_published_protocol(monkeypatch, t
     scoring = Scoring(PostProcessing(threshold=0.59))
     stage = Evaluate(model, scoring, False, batch_clips=4, bootstrap=0, events="model", selection_metrics=["psds1"])
     monkeypatch.setattr(stage, "_candidates", lambda _: {"student": model})
-    batch = SimpleNamespace(ids=clips, sounds=lambda: list(torch.zeros(4, 64000)))
+    waves = list(torch.zeros(4, 64000))
+    batch = SimpleNamespace(ids=clips, sounds=lambda: waves)
     monkeypatch.setattr("pmam_plugin.stages.evaluate.clip_batches", lambda *_, **__: [batch])
     written = {}
     monkeypatch.setattr(stage, "_write", lambda _, model, test, rule, result: written.update(result))
@@ -140,7 +141,7 @@ def test_a_models_own_events_are_scored_by_the_published_protocol(monkeypatch, t
     recall = {group: written[group]["student"]["per_class"]["cat"]["event_recall"] for group in ("test", "events")}
     # sqrt(0.9 0.9) and sqrt(0.9 0.4) are above 0.59, sqrt(0.6 0.55) is not; 0.9 and 0.6 with tags above 0.5 count.
     assert recall == {"test": 0.5, "events": 0.5}
-    own = Scorer(model, scoring, 4, events=True).waves(list(waves))
+    own = Scorer(model, scoring, 4, events=True).waves(waves)
     assert [len(clip.events) for clip in own] == [1, 0, 1, 0]
     above = [bool((clip.table["cat"] > 0.59).any()) for clip in own]
     assert above == [True, True, False, False]
