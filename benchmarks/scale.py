@@ -1,10 +1,14 @@
 """What grows with the corpus: preparation, start-up, memory of a process, an epoch's order, the E-step.
 
-    python benchmarks/scale.py [--clips 10000 100000 1000000] [--width 768] [--prototypes 30] [--no_networks]
+    python benchmarks/scale.py [--clips 10000 100000 1000000] [--shards 1000 10000 100000] [--width 768]
+        [--prototypes 30] [--no_networks]
 
-Manifests of that many clips, which share a hundred tiny recordings, and the index of an E-step's posteriors are written
+Shards of so many recordings of a tenth of a second, a thousand in each, are prepared as a run prepares them: seen for
+the first time (headers only), then again in a process of its own; 200 clips are read at random.
+
+Manifests of so many clips, which share a hundred tiny recordings, and the index of an E-step's posteriors are written
 as preparation and E-step write them. Then a process of its own starts from them as every process of a run does:
-manifest opened and digested, data set made, posteriors' index read, an epoch of batches of 24 ordered, 200 clips read.
+prepared data opened, data set made, posteriors' index read, an epoch of batches of 24 ordered, 200 clips read.
 Memory is what the process has for itself (RssAnon); what it maps is the kernel's to share and to drop.
 
 E-step: posteriors of stored embeddings, 99 columns a clip as PaSST has them, by a full-covariance mixture, and PMAM's
@@ -15,10 +19,13 @@ treated one by one. The last lines project to AudioSet's two million clips. One 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import random
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import zlib
@@ -31,8 +38,17 @@ import soundfile
 import torch
 from train_step import arguments, backbone, training_step
 
-from pmam_plugin.data import ClipDataset, Event, Manifest, Prepared, SubsetBatchSampler
+from pmam_plugin.data import (
+    TRAINING_SUBSETS,
+    ClipDataset,
+    Event,
+    Manifest,
+    SubsetBatchSampler,
+    load_prepared,
+    prepare,
+)
 from pmam_plugin.data.manifest import Clip
+from pmam_plugin.files import write_json
 from pmam_plugin.prototypes import ArrayStore, GaussianMixture, PrototypeSet
 
 AUDIOSET_CLIPS = 2_000_000
@@ -66,6 +82,12 @@ def write(folder: Path, clips: int) -> None:
         for number, name in enumerate(names)
     )
     Manifest("unlabelled", list(rows)).save(folder / "unlabelled.json", folder)
+    report = {"subsets": {"unlabelled": {"sample_rates": {RATE: clips}}}}
+    state = {"subsets": ["unlabelled"], "clip_seconds": 1.0, "report": report, "fingerprint": ""}
+    write_json(folder / "labels.json", ["Dog"])
+    write_json(folder / "prepared.json", state)
+    digest = load_prepared(folder, folder).digest("unlabelled")
+    write_json(folder / "prepared.json", state | {"digests": {"unlabelled": digest}})
     ArrayStore(folder / "posteriors", COLUMNS, 30, "uint8")
     with open(folder / "posteriors" / "index.tsv", "w") as index:
         for number, name in enumerate(names):
@@ -76,7 +98,7 @@ def write(folder: Path, clips: int) -> None:
 def start(folder: Path) -> dict[str, float]:
     """What a process of a run does before its first update, CPU seconds and megabytes."""
     before, begin = megabytes(), time.process_time()
-    data = Prepared({"unlabelled": Manifest.load(folder / "unlabelled.json", folder)}, ("Dog",), 1.0, {}, "")
+    data = load_prepared(folder, folder)
     data.digest("unlabelled")
     dataset = ClipDataset(data.manifests, None, RATE, 1.0)
     store = ArrayStore.open(folder / "posteriors")
@@ -91,6 +113,36 @@ def start(folder: Path) -> dict[str, float]:
         raise RuntimeError("a row of the store is another clip's")
     read = (time.process_time() - begin) / len(chosen)
     return {"start": started, "order": ordered, "read": read, "memory": megabytes() - before}
+
+
+def write_shards(folder: Path, clips: int, each: int = 1000) -> None:
+    """So many recordings in tar files of a thousand; each the same tenth of a second of noise."""
+    encoded = io.BytesIO()
+    soundfile.write(encoded, np.random.default_rng(0).normal(0, 0.1, RATE // 10), RATE, format="FLAC")
+    for begin in range(0, clips, each):
+        with tarfile.open(folder / f"shard-{begin // each:06d}.tar", "w") as tar:
+            for number in range(begin, min(begin + each, clips)):
+                entry = tarfile.TarInfo(f"{number:09d}.flac")
+                entry.size = encoded.getbuffer().nbytes
+                encoded.seek(0)
+                tar.addfile(entry, encoded)
+    settled = time.time() - 60
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (settled, settled))
+
+
+def start_shards(folder: Path) -> dict[str, float]:
+    """What preparing shards takes, CPU seconds and megabytes."""
+    before, begin = megabytes(), time.process_time()
+    data = prepare(folder / "shards", folder / "out", selection="none", test="none", check="header")
+    data.digest(*TRAINING_SUBSETS, "selection")
+    dataset = ClipDataset(data.manifests, None, RATE, 0.1)
+    prepared = time.process_time() - begin
+    begin = time.process_time()
+    for index in random.Random(0).sample(range(len(dataset)), 200):
+        dataset[index]
+    read = (time.process_time() - begin) / 200
+    return {"prepare": prepared, "read": read, "memory": megabytes() - before}
 
 
 def estep(folder: Path, width: int, prototypes: int, clips: int = 200) -> tuple[float, float]:
@@ -121,6 +173,13 @@ def networks() -> tuple[float, float]:
     return embedding / 2, _fastest(lambda: step(torch.float32)) / 2
 
 
+def _process(*arguments: str) -> dict[str, float]:
+    """What a process of its own measures."""
+    command = [sys.executable, __file__, *arguments]
+    measured: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return measured
+
+
 def _fastest(action: Callable[[], Any], times: int = 2) -> float:
     seconds = []
     for _ in range(times):
@@ -133,15 +192,30 @@ def _fastest(action: Callable[[], Any], times: int = 2) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--shards", type=int, nargs="*", default=[1000, 10_000, 100_000])
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--prototypes", type=int, default=30)
     parser.add_argument("--no_networks", action="store_true", help="leave out PMAM's full-size networks")
     parser.add_argument("--start", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--start_shards", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.start:
         print(json.dumps(start(options.start)))
         return
+    if options.start_shards:
+        print(json.dumps(start_shards(options.start_shards)))
+        return
+    print("in shards  first ms/clip   memory MB   again s   memory MB   read ms/clip")
+    for clips in options.shards:
+        with tempfile.TemporaryDirectory() as name:
+            (Path(name) / "shards").mkdir()
+            write_shards(Path(name) / "shards", clips)
+            first, again = (_process("--start_shards", name) for _ in range(2))
+        print(
+            f"{clips:<11}{first['prepare'] / clips * 1e3:<16.2f}{first['memory']:<12.1f}{again['prepare']:<10.2f}"
+            f"{again['memory']:<12.1f}{again['read'] * 1e3:.2f}"
+        )
     print("clips      written us/clip   start-up s   us/clip   order us/clip   read ms/clip   memory MB")
     last: dict[str, float] = {}
     growth, earlier = 0.0, 0
@@ -151,8 +225,7 @@ def main() -> None:
             begin = time.process_time()
             write(Path(name), clips)
             written = (time.process_time() - begin) / clips * 1e6
-            command = [sys.executable, __file__, "--start", name]
-            last = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            last = _process("--start", name)
         growth = (last["memory"] - before["memory"]) / (clips - earlier) if before else 0.0
         earlier = clips
         each, order = (last[key] / clips * 1e6 for key in ("start", "order"))

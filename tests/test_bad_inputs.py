@@ -25,6 +25,7 @@ from pmam_plugin.cli import main
 from pmam_plugin.data import prepare
 from pmam_plugin.data.annotated import lay_out
 from pmam_plugin.data.corpora import CORPORA as CORPUS_READERS
+from pmam_plugin.data.corpora import hugging_face, webdataset
 from pmam_plugin.data.survey import survey_folder
 from pmam_plugin.encoders import ATSTFrame
 from pmam_plugin.errors import InputError
@@ -71,6 +72,9 @@ READERS = {
     "survey": lambda path: survey_folder(path, 0.08),
     "lay out": lambda path: lay_out(survey_folder(path, 0.08), path.parent / "out"),
     **CORPUS_READERS,
+    "webdataset's tags": lambda path: webdataset(path, "tags"),
+    "hugging-face": lambda path: hugging_face(path, path.parent / "out"),
+    "hugging-face's tags": lambda path: hugging_face(path, path.parent / "out", labels="tags"),
 }
 FILES = [*TABLES, *LABELS, *SOUNDS, *WEIGHTS, *MODELS, *IMPORTS, *CORPORA]
 

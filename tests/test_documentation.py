@@ -14,6 +14,7 @@ import shutil
 import sys
 from importlib.metadata import metadata
 
+import datasets
 import numpy as np
 import pytest
 import soundfile
@@ -24,6 +25,7 @@ from pmam_plugin.cli import app
 from tests.checkpoints.beats_files import SMALL, prefixed, published_tensors
 from tests.checkpoints.test_atst import sed_tensors
 from tests.checkpoints.test_yamnet import write_keras
+from tests.data.shards import pack
 from tests.documentation import LANGUAGES, Block, blocks, commands, pages, prose, words
 from tests.documentation_runner import Runner
 from tests.hub_server import WRITE, FakeHub
@@ -89,6 +91,12 @@ def workspace(runner, hub, tmp_path_factory):
         (folder / "labelled").mkdir(exist_ok=True)
         soundfile.write(folder / "labelled" / f"{number}.wav", 0.1 * random.standard_normal(3 * 16_000), 16_000)
         (folder / "labelled" / f"{number}.txt").write_text("0.5\t1.5\tDog\n")
+    sound = (folder / "recordings/door.wav").read_bytes()
+    for number in range(2):
+        pack(folder / f"shards/x-{number:06d}.tar", {"a": {"wav": sound, "json": {"tags": ["Dog"]}}})
+    (folder / "parquet").mkdir()
+    rows = {"audio": [{"bytes": sound, "path": "a.wav"}], "classes": [["Dog"]]}
+    datasets.Dataset.from_dict(rows).to_parquet(folder / "parquet/train.parquet")
     for corpus in ("DESED", "my_corpus"):
         (folder / corpus).symlink_to("data/builtin")
     passt = OfficialPaSST(depth=1, dim=64, heads=1).state_dict()

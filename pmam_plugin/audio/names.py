@@ -47,6 +47,7 @@ _VIDEO_ENDINGS = frozenset(
 )  # fmt: skip
 _ARRIVING_ENDINGS = frozenset(("part", "partial", "filepart", "crdownload", "download", "tmp", "icloud"))
 _PACKED_ENDINGS = frozenset(("gz", "bz2", "xz", "zip", "zst", "7z", "rar"))
+_SHARD_ENDING = ".tar"
 _HEARD_ENDINGS = AUDIO_ENDINGS | FOREIGN_ENDINGS
 # Tables name the video that a clip was taken from.
 _NAMED_ENDINGS = _HEARD_ENDINGS | _VIDEO_ENDINGS
@@ -138,11 +139,15 @@ def is_hidden(path: str | os.PathLike[str]) -> bool:
     return any(part.startswith(".") or part.lower() in _SYSTEM_FOLDERS for part in parts)
 
 
-def find_audio(folder: str | os.PathLike[str]) -> dict[str, Path]:
+def find_audio(folder: str | os.PathLike[str], shards: bool = False) -> dict[str, Path]:
     """All recordings below a folder, links followed, hidden and system files left out.
 
     Videos, and recordings that are packed or still arriving, are not read and not lost in silence: how many there are
     is logged, except those whose sound lies beside them.
+
+    Args:
+        folder: where to look.
+        shards: also tar files of recordings (:mod:`pmam_plugin.audio.shards`), which are not looked into.
 
     Returns:
         Relative path with forward slashes -> path, sorted. A link that leads nowhere is among them, and so is sound of
@@ -152,7 +157,11 @@ def find_audio(folder: str | os.PathLike[str]) -> dict[str, Path]:
         InputError: a folder cannot be looked into.
     """
     files = files_below(folder)
-    found = {name: path for name, path in files.items() if not is_hidden(path.name) and has_audio_ending(path.name)}
+    found = {
+        name: path
+        for name, path in files.items()
+        if not is_hidden(path.name) and (has_audio_ending(path.name) or (shards and is_shard(path.name)))
+    }
     _tell_passed_over(folder, (name for name in files if name not in found), set(map(clip_name, found)))
     return found
 
@@ -167,6 +176,17 @@ def files_below(folder: str | os.PathLike[str]) -> dict[str, Path]:
         InputError: a folder cannot be looked into.
     """
     found: dict[str, Path] = {}
+    for parent, names in _walk(folder):
+        found |= {Path(parent, name).relative_to(folder).as_posix(): Path(parent, name) for name in names}
+    return dict(sorted(found.items()))
+
+
+def folders_below(folder: str | os.PathLike[str]) -> list[Path]:
+    """A folder and all below it that :func:`files_below` looks into."""
+    return [Path(parent) for parent, _ in _walk(folder)]
+
+
+def _walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:
     visited: set[str] = set()
     for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         if os.path.realpath(parent) in visited:
@@ -174,8 +194,7 @@ def files_below(folder: str | os.PathLike[str]) -> dict[str, Path]:
             continue
         visited.add(os.path.realpath(parent))
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        found |= {Path(parent, name).relative_to(folder).as_posix(): Path(parent, name) for name in names}
-    return dict(sorted(found.items()))
+        yield parent, names
 
 
 def _passed_over(name: str) -> tuple[str, str] | None:
@@ -188,7 +207,7 @@ def _passed_over(name: str) -> tuple[str, str] | None:
         return "videos", "write their sound beside them, as with ffmpeg -i clip.mp4 clip.wav"
     if ending in _ARRIVING_ENDINGS and has_audio_ending(stem):
         return "recordings that have not arrived wholly", "wait for them, or fetch them again"
-    if ending in _PACKED_ENDINGS and has_audio_ending(stem):
+    if ending in _PACKED_ENDINGS and (has_audio_ending(stem) or is_shard(stem)):
         return "packed recordings", "unpack them"
     return None
 
@@ -211,6 +230,11 @@ def has_audio_ending(filename: str | os.PathLike[str]) -> bool:
     """Whether a file name ends as recordings do, in any case."""
     _, dot, ending = os.fspath(filename).rpartition(".")
     return bool(dot) and ending.lower() in _HEARD_ENDINGS
+
+
+def is_shard(filename: str | os.PathLike[str]) -> bool:
+    """Whether a file name ends as tar files do, in any case."""
+    return os.fspath(filename).lower().endswith(_SHARD_ENDING)
 
 
 def expand_pattern(pattern: str) -> list[Path]:

@@ -26,6 +26,7 @@ from pmam_plugin.audio.mpeg import after_id3, is_mpeg, mpeg_layout
 from pmam_plugin.audio.ogg import ogg_layout
 from pmam_plugin.audio.others import check_promise
 from pmam_plugin.audio.resampling import RATES, check_samples
+from pmam_plugin.audio.shards import Member
 from pmam_plugin.errors import InputError
 
 AudioPath = str | os.PathLike[str]
@@ -64,7 +65,7 @@ class AudioReader:
     """One recording, block by block; a context manager.
 
     Args:
-        path: a file of any format libsndfile reads, of any rate, length and channel count.
+        path: a file of any format libsndfile reads, of any rate, length and channel count; also one in a shard.
 
     Attributes:
         sample_rate: in Hz.
@@ -81,11 +82,15 @@ class AudioReader:
         self.name = shown_path(path)
         size = _require_file(path)
         try:
-            self._file: BinaryIO = open(path, "rb", buffering=1 << 16)  # noqa: SIM115 - closed by close()
+            file = path.shard if isinstance(path, Member) else path
+            self._file: BinaryIO = open(file, "rb", buffering=1 << 16)  # noqa: SIM115 - closed by close()
             self._original = self._file
+            if isinstance(path, Member):
+                self._narrow(path.offset, path.offset + size)
             tag = after_id3(self._file, 0, size) if bytes_at(self._file, 0, 3) == b"ID3" else 0
-            if 0 < tag < size:  # which some programs write in front of other formats than MP3 too
-                self._file = io.BufferedReader(View(self._original, ((tag, size),)), 1 << 16)  # type: ignore[assignment]
+            self._tagged = 0 < tag < size  # which some programs write in front of other formats than MP3 too
+            if self._tagged:
+                self._narrow(tag, size)
                 size -= tag
         except OSError as error:
             raise InputError(
@@ -150,6 +155,10 @@ class AudioReader:
         self._check_length(heard)
         self.notes += sanity.notes()
 
+    def _narrow(self, begin: int, end: int) -> None:
+        """Read a stretch of the file as if it were all of it."""
+        self._file = io.BufferedReader(View(self._file, ((begin, end),)), 1 << 16)  # type: ignore[assignment]
+
     def _check_length(self, heard: int) -> None:
         if heard + self._layout.slack < self.frames:
             raise cut_short(self.name)
@@ -207,7 +216,7 @@ class AudioReader:
             if examine is not None:
                 return examine(self._file, size, self.name)
             looks_mpeg = magic[0] == 0xFF or self.name.lower().endswith((".mp3", ".mp2", ".mpga"))
-            if (looks_mpeg or self._file is not self._original) and is_mpeg(self._file, 0, size):
+            if (looks_mpeg or self._tagged) and is_mpeg(self._file, 0, size):
                 return mpeg_layout(self._file, 0, size, self.name)
             with _Decoder(View(self._file, ((0, size),))) as decoder:
                 kind = decoder.format
@@ -270,7 +279,7 @@ def _require_file(path: AudioPath) -> int:
     """The bytes of a file that can be read."""
     name = shown_path(path)
     try:
-        status = Path(path).stat()
+        status = Path(path.shard if isinstance(path, Member) else path).stat()
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file; check the path or restore the recording") from error
     except (OSError, ValueError) as error:
@@ -280,9 +289,14 @@ def _require_file(path: AudioPath) -> int:
         raise InputError(f"{name}: is a folder; name an audio file inside it")
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{name}: is no regular file; save the audio to a file first")
-    if status.st_size == 0:
+    size = status.st_size
+    if isinstance(path, Member):
+        if size < path.offset + path.size:
+            raise InputError(f"{name}: lies beyond the end of its shard; fetch that again, and prepare the data again")
+        size = path.size
+    if size == 0:
         raise InputError(f"{name}: the file is empty (0 bytes); copy or download it again")
-    return status.st_size
+    return size
 
 
 def _layout_of(magic: bytes) -> Callable[[BinaryIO, int, str], Layout] | None:

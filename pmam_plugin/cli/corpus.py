@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,10 +17,17 @@ def corpus(
     kind: Annotated[
         str,
         typer.Argument(
-            help="audioset-strong, urban-sed, maestro-real, urbansound8k, esc50, tut-sound-events or dcase2018-task5."
+            help="audioset-strong, urban-sed, maestro-real, urbansound8k, esc50, tut-sound-events, dcase2018-task5, "
+            "webdataset or hugging-face."
         ),
     ],
-    source: Annotated[Path, typer.Argument(help="Folder of the corpus as it was downloaded and unpacked.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of the corpus as it was downloaded and unpacked; of webdataset also a pattern in quotation "
+            "marks ('x-{000000..000099}.tar'), of hugging-face a Hub id (org/name) or a folder of Parquet files."
+        ),
+    ],
     folder: Annotated[Path, typer.Argument(help="Where to; audio is linked there, not copied.")],
     classes: Annotated[
         Path | None,
@@ -30,6 +37,17 @@ def corpus(
     ] = None,
     fold: Annotated[
         int | None, typer.Option(min=0, help="Fold to hold out, where a corpus has folds; 0 for none.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of a Hugging Face data set, by default train.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Column (hugging-face) or field of KEY.json (webdataset; txt: KEY.txt) that holds class names or "
+            "events; without it, the recordings are unlabelled.",
+        ),
     ] = None,
     merge: Annotated[bool, typer.Option(help="Join overlapping events of one class (urban-sed).")] = True,
 ) -> None:
@@ -45,17 +63,22 @@ def corpus(
 
     if kind not in CORPORA:
         raise InputError(f"{kind!r} is no known corpus; choose from {', '.join(CORPORA)}")
-    if not source.is_dir():
+    taken = inspect.signature(CORPORA[kind]).parameters
+    if "labels" not in taken and not source.is_dir():
         raise InputError(f"{source}: no such folder; name the folder of {kind} as downloaded")
     if folder.resolve() == source.resolve():
         raise InputError(f"{folder}: is the download itself, which is left as it is; give another folder to write to")
-    given = {"fold": fold or None, "merge": merge}
-    taken = inspect.signature(CORPORA[kind]).parameters
     if fold is not None and "fold" not in taken:
         raise InputError(f"--fold {fold}: {kind} has no folds; leave it out")
     if not merge and "merge" not in taken:
         raise InputError(f"--no-merge: {kind} joins no events; leave it out")
-    options = {name: value for name, value in given.items() if name in taken and (name != "fold" or fold is not None)}
+    for name, value in (("split", split), ("labels", labels)):
+        if value is not None and name not in taken:
+            raise InputError(f"--{name} {value}: {kind} has no {name} to name; leave it out")
+    given = {"merge": merge, "split": split, "labels": labels, "folder": folder}
+    options: dict[str, Any] = {name: value for name, value in given.items() if name in taken and value is not None}
+    if fold is not None:
+        options["fold"] = fold or None
     found = CORPORA[kind](source, **options)
     counts = write_corpus(found, folder, _class_map(classes) if classes else None)
     for note in found.notes:

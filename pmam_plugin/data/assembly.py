@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pmam_plugin.audio.names import clip_name, plain_path, relative_path
+from pmam_plugin.audio.names import clip_name, has_audio_ending, is_shard, plain_path, relative_path
+from pmam_plugin.audio.shards import AudioFile, Member, members
 from pmam_plugin.data.holdout import excerpt_source, split_clips
 from pmam_plugin.data.layout import Source
 from pmam_plugin.data.manifest import (
@@ -30,7 +31,7 @@ from pmam_plugin.tables import clip_events, read_events, read_weak
 
 logger = logging.getLogger(__name__)
 
-Files = Mapping[str, Path]
+Files = Mapping[str, AudioFile]
 Place = tuple[str, str]
 """A corpus (without a name where there is one) and a role: training subset, ``selection`` or ``test``."""
 
@@ -67,7 +68,7 @@ class Assembly:
     def build(
         self,
         sources: Mapping[Place, Source],
-        files: Mapping[Place, Files],
+        files: Mapping[Place, Mapping[str, Path]],
         hold_out: float,
         seed: int,
         labelled: Mapping[str, float] | None = None,
@@ -77,7 +78,7 @@ class Assembly:
 
         Args:
             sources: the sets to read.
-            files: their audio files.
+            files: their audio files and shards.
             hold_out: share of a corpus's clips held out as selection set where it has none; 0 holds out nothing.
             seed: decides which are held out, and which keep their labels.
             labelled: training subset -> share of its clips that keep their labels.
@@ -86,7 +87,7 @@ class Assembly:
         Raises:
             InputError: see :func:`pmam_plugin.data.prepare`.
         """
-        matched = {place: self._match(place, source, files[place]) for place, source in sources.items()}
+        matched = {place: self._match(place, source, _opened(files[place])) for place, source in sources.items()}
         recordings = self._examine([path for pairs in matched.values() for path in pairs])
         clips: dict[str, list[Clip]] = {}
         selections = []
@@ -123,24 +124,24 @@ class Assembly:
         self._summarise(manifests)
         return manifests
 
-    def _match(self, place: Place, source: Source, files: Files) -> dict[Path, Any]:
+    def _match(self, place: Place, source: Source, files: Files) -> dict[AudioFile, Any]:
         """Audio file -> annotation of one set; files without annotation and the reverse are counted."""
         if source.table is None:
             self._note(place, source, files, listed=len(files), missing=[], unlisted=0)
             return dict.fromkeys(files.values())
-        exact: dict[str, list[Path]] = {}
-        by_clip: dict[str, list[Path]] = {}
+        exact: dict[str, list[AudioFile]] = {}
+        by_clip: dict[str, list[AudioFile]] = {}
         for name, path in files.items():
             exact.setdefault(plain_path(name), []).append(path)
             by_clip.setdefault(clip_name(name), []).append(path)
-        pairs: dict[Path, Any] = {}
+        pairs: dict[AudioFile, Any] = {}
         missing, listed = [], 0
         for filename, annotation in _annotations(source):
             name = relative_path(filename, str(source.table), source.folder)
             listed += 1
             found = exact.get(name) or by_clip.get(clip_name(name), [])
             if len(found) > 1:
-                names = ", ".join(repr(path.name)[1:-1] for path in found)
+                names = ", ".join(repr(Path(path).name)[1:-1] for path in found)
                 raise InputError(f"{source.table}: {filename!r} may be {names}; write the ending, or keep one of them")
             if not found:
                 missing.append(filename)
@@ -182,7 +183,7 @@ class Assembly:
         if unlisted:
             logger.info("%s: %d recordings have no annotation and are not used", role, unlisted)
 
-    def _examine(self, paths: list[Path]) -> dict[Path, Recording]:
+    def _examine(self, paths: list[AudioFile]) -> dict[AudioFile, Recording]:
         recordings = examine(paths, self.decode)
         odd = [note for recording in recordings.values() for note in recording.notes]
         self.report["odd"], self.report["odd_examples"] = len(odd), odd[:_EXAMPLES]
@@ -201,7 +202,11 @@ class Assembly:
         return recordings
 
     def _clips(
-        self, place: Place, source: Source, matched: Mapping[Path, Any], recordings: Mapping[Path, Recording]
+        self,
+        place: Place,
+        source: Source,
+        matched: Mapping[AudioFile, Any],
+        recordings: Mapping[AudioFile, Recording],
     ) -> list[Clip]:
         corpus, role = place
         usable = {path: annotation for path, annotation in matched.items() if not recordings[path].problem}
@@ -211,7 +216,7 @@ class Assembly:
             usable = _within(usable, seconds, _named(place))
         clips, cut = [], 0
         for path, annotation in usable.items():
-            whole = _whole_clip(corpus, source, recordings[path], self.stamps.get(path, Stamp()), annotation)
+            whole = self._whole_clip(corpus, source, path, recordings[path], annotation)
             if role not in TRAINING_SUBSETS:
                 clips.append(self._tolerated(whole))
             elif source.kind == "weak":
@@ -223,6 +228,30 @@ class Assembly:
             logger.warning("%s: %d recordings are cut to their first %g s", _named(place), cut, self.clip_seconds)
             self.report["subsets"][_named(place)]["cut"] = cut
         return clips
+
+    def _whole_clip(self, corpus: str, source: Source, file: AudioFile, recording: Recording, annotation: Any) -> Clip:
+        events, labels = None, None
+        if source.kind == "strong":
+            rows = annotation.dropna(subset="event_label")
+            soft = rows["soft_label"] if "soft_label" in rows else np.ones(len(rows))
+            found = map(Event, rows["onset"], rows["offset"], rows["event_label"], soft)
+            events = tuple(sorted((event for event in found if event.soft > 0), key=_by_time))
+            labels = _labels_of(events)
+        elif source.kind == "weak":
+            labels = tuple(sorted(set(annotation)))
+        member = file if isinstance(file, Member) else None
+        stamp = self.stamps.get(recording.path if member is None else member.shard, Stamp())
+        return Clip(
+            id=clip_name(Path(corpus) / recording.path.relative_to(source.folder)),
+            path=recording.path,
+            seconds=recording.seconds,
+            sample_rate=recording.sample_rate,
+            size=stamp.size if member is None else member.size,
+            content=stamp.content if member is None else f"{stamp.content}@{member.offset}",
+            events=events,
+            labels=labels,
+            offset=None if member is None else member.offset,
+        )
 
     def _tolerated(self, clip: Clip) -> Clip:
         slightly_longer = self.clip_seconds < clip.seconds <= self.clip_seconds + _LENGTH_TOLERANCE_SECONDS
@@ -338,9 +367,23 @@ def _annotations(source: Source) -> Iterator[tuple[str, Any]]:
             yield str(filename), rows
 
 
+def _opened(files: Mapping[str, Path]) -> dict[str, AudioFile]:
+    """The recordings in shards beside those that are files of their own."""
+    opened: dict[str, AudioFile] = {}
+    for name, path in files.items():
+        if is_shard(path.name):
+            inside = {f"{name}/{each.name}": each for each in members(path) if has_audio_ending(each.name)}
+            if not inside:
+                raise InputError(f"{path}: holds no recording; take the shard out, or pack sound into it")
+            opened |= inside
+        else:
+            opened[name] = path
+    return opened
+
+
 def _within(
-    annotations: Mapping[Path, pd.DataFrame], seconds: Mapping[str, float], role: str
-) -> dict[Path, pd.DataFrame]:
+    annotations: Mapping[AudioFile, pd.DataFrame], seconds: Mapping[str, float], role: str
+) -> dict[AudioFile, pd.DataFrame]:
     """Cut all events of a set at the ends of their recordings at once, for one line in the log."""
     if not annotations:
         return {}
@@ -356,29 +399,6 @@ def _hold_out(clips: dict[str, list[Clip]], kinds: Sequence[str], share: float, 
             clips[subset], clips["selection"] = split_clips(clips[subset], share, seed)
             return f"held out of {subset}"
     return "none"
-
-
-def _whole_clip(corpus: str, source: Source, recording: Recording, stamp: Stamp, annotation: Any) -> Clip:
-    events, labels = None, None
-    if source.kind == "strong":
-        rows = annotation.dropna(subset="event_label")
-        soft = rows["soft_label"] if "soft_label" in rows else np.ones(len(rows))
-        found = map(Event, rows["onset"], rows["offset"], rows["event_label"], soft)
-        events = tuple(sorted((event for event in found if event.soft > 0), key=_by_time))
-        labels = _labels_of(events)
-    elif source.kind == "weak":
-        labels = tuple(sorted(set(annotation)))
-    relative = recording.path.relative_to(source.folder)
-    return Clip(
-        id=clip_name(Path(corpus) / relative),
-        path=recording.path,
-        seconds=recording.seconds,
-        sample_rate=recording.sample_rate,
-        size=stamp.size,
-        content=stamp.content,
-        events=events,
-        labels=labels,
-    )
 
 
 def _labels_of(events: Iterable[Event]) -> tuple[str, ...]:

@@ -182,7 +182,7 @@ def read_clip(clip: Clip, sample_rate: int, seconds: float) -> Tensor:
     Raises:
         InputError: the file is missing or broken.
     """
-    return read_audio(clip.path, sample_rate, clip.start, seconds, notes=logger.debug)  # preparation has told them
+    return read_audio(clip.source, sample_rate, clip.start, seconds, notes=logger.debug)  # preparation has told them
 
 
 def _encoded(clip: Clip, encode: Callable[[Any], np.ndarray], labels: Any) -> np.ndarray:

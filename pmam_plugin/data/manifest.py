@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from pmam_plugin.audio.names import relative_path
+from pmam_plugin.audio.shards import AudioFile, Member
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path, read_json
 
@@ -70,7 +71,7 @@ class Clip:
 
     Attributes:
         id: its name (:func:`~pmam_plugin.audio.names.clip_name`), made unique over all subsets of a preparation.
-        path: of the audio file.
+        path: of the audio file; one in a shard lies below it.
         seconds: length of the clip.
         start: where the clip begins in its recording, in seconds.
         sample_rate: of the recording, in Hz.
@@ -78,6 +79,7 @@ class Clip:
         content: stands for the file's content, see :class:`~pmam_plugin.data.recordings.Stamp`.
         events: strong labels; None when unknown, empty when nothing is heard.
         labels: the classes heard somewhere in the clip; None when unknown.
+        offset: where the file begins in its shard, in bytes; None outside of shards.
     """
 
     id: str
@@ -89,6 +91,16 @@ class Clip:
     content: str = ""
     events: tuple[Event, ...] | None = None
     labels: tuple[str, ...] | None = None
+    offset: int | None = None
+
+    @property
+    def source(self) -> AudioFile:
+        """What is opened to hear it.
+
+        Raises:
+            InputError: its shard is not there.
+        """
+        return self.path if self.offset is None else Member.at(self.path, self.offset, self.size)
 
 
 class LazyClips(Sequence[Clip]):
@@ -169,10 +181,12 @@ class Manifest:
     Attributes:
         name: one of :data:`SUBSETS`.
         clips: in the order of the file.
+        rates: how many clips are of recordings at which rate, in Hz, where that is known.
     """
 
     name: str
     clips: Sequence[Clip] = field(repr=False)
+    rates: Mapping[int, int] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -181,23 +195,30 @@ class Manifest:
         return iter(self.clips)
 
     @classmethod
-    def load(cls, path: str | PathLike[str], data_root: str | PathLike[str]) -> Manifest:
+    def load(
+        cls,
+        path: str | PathLike[str],
+        data_root: str | PathLike[str],
+        rates: Mapping[str, int] | None = None,
+    ) -> Manifest:
         """Open a manifest; the file's name gives the subset's.
 
         Args:
             path: the JSON file. One that :meth:`save` did not write (its lines were not counted) is read into memory.
             data_root: the folder that ``{data_root}`` stands for.
+            rates: how many clips are of recordings at which rate, in Hz; None counts them when that is asked for.
 
         Raises:
             InputError: the file is absent or no manifest, or an entry points outside of ``data_root``.
         """
         path, root = Path(path), Path(data_root)
+        known = None if rates is None else {int(rate): int(count) for rate, count in rates.items()}
         if _lines_of(path).exists():
-            return cls(path.stem, LazyClips(path, root))
+            return cls(path.stem, LazyClips(path, root), known)
         entries = read_json(path)
         if not isinstance(entries, Mapping):
             raise InputError(f"{path}: is not a manifest (an object of clips); prepare the data again")
-        return cls(path.stem, tuple(_clip(path, name, entry, root) for name, entry in entries.items()))
+        return cls(path.stem, tuple(_clip(path, name, entry, root) for name, entry in entries.items()), known)
 
     def save(self, path: str | PathLike[str], data_root: str | PathLike[str]) -> None:
         """Write the manifest, whole or not at all."""
@@ -223,7 +244,7 @@ class Manifest:
     @cached_property
     def sample_rates(self) -> Counter[int]:
         """How many clips are of recordings at which rate, in Hz."""
-        return Counter(clip.sample_rate for clip in self)
+        return Counter(clip.sample_rate for clip in self) if self.rates is None else Counter(self.rates)
 
     def durations(self) -> dict[str, float]:
         """Seconds of every clip, by id."""
@@ -301,6 +322,8 @@ def _entry(clip: Clip, root: Path) -> dict[str, Any]:
         "bytes": clip.size,
         "content": clip.content,
     }
+    if clip.offset is not None:
+        entry["offset"] = clip.offset
     if clip.labels is not None:
         entry["labels"] = list(clip.labels)
     if clip.events is not None:
@@ -317,7 +340,7 @@ def _clip(path: Path, name: str, entry: Mapping[str, Any], root: Path) -> Clip:
             raise InputError(f"{path}, clip {name!r}: its path must begin with {PLACEHOLDER}, not {wav!r}")
         relative = wav[len(PLACEHOLDER) :]
         relative_path(relative, f"{path}, clip {name!r}")
-        events, labels = entry.get("events"), entry.get("labels")
+        events, labels, offset = entry.get("events"), entry.get("labels"), entry.get("offset")
         return Clip(
             id=name,
             path=root / relative,
@@ -330,6 +353,7 @@ def _clip(path: Path, name: str, entry: Mapping[str, Any], root: Path) -> Clip:
             if events is None
             else tuple(Event(float(a), float(b), str(c), *map(float, soft)) for a, b, c, *soft in events),
             labels=None if labels is None else tuple(map(str, labels)),
+            offset=None if offset is None else int(offset),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):

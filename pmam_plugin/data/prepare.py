@@ -6,15 +6,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from pmam_plugin.audio.names import find_audio
-from pmam_plugin.data.assembly import Assembly
+from pmam_plugin.data.assembly import Assembly, Place
 from pmam_plugin.data.classes import annotated_classes, merged_classes
 from pmam_plugin.data.layout import (
     PLACES,
@@ -24,8 +23,8 @@ from pmam_plugin.data.layout import (
     find_source,
     require_table,
 )
+from pmam_plugin.data.listing import Sets
 from pmam_plugin.data.manifest import SUBSETS, TRAINING_SUBSETS, Manifest
-from pmam_plugin.data.recordings import Stamp, load_stamps, save_stamps, stamp_files
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import read_json, write_json
 
@@ -33,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 # Raise when prepared files of an earlier version must be written again.
 _VERSION = 3
+# What a run's stages depend on: digested once, and read by every process at its start.
+_DIGESTED = ((*TRAINING_SUBSETS, "selection"), ("test",))
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Prepared:
         clip_seconds: length that training clips are padded to; none is longer.
         report: what was found, and what was left out and why; plain JSON.
         fingerprint: changes when files, annotations or options change, in any subset; see :meth:`digest` for some.
+        digests: of some sets of subsets, by their names, as :meth:`digest` gives them.
     """
 
     manifests: dict[str, Manifest]
@@ -52,6 +54,7 @@ class Prepared:
     clip_seconds: float
     report: dict[str, Any]
     fingerprint: str
+    digests: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -72,6 +75,8 @@ class Prepared:
 
     def digest(self, *subsets: str) -> str:
         """Changes when the clips of ``subsets`` change, what is heard in them or what their labels say."""
+        if ",".join(subsets) in self.digests:
+            return self.digests[",".join(subsets)]
         known = (self.labels, self.clip_seconds, *([self.annotated] if self.annotated else []))
         digest = hashlib.sha256(repr(known).encode())
         for name in subsets:
@@ -131,12 +136,14 @@ def prepare(
     """Write a manifest per subset, ``labels.json`` and ``prepared.json``.
 
     Nothing is done when neither files, annotations nor options have changed since the last time. A file has changed
-    when its content has (with ``check="header"``: its size or the time of its last change). Recordings that are missing
-    or unreadable are left out, counted and logged. Training clips whose recording (by AudioSet's naming) also stands in
-    the selection or test set are left out of training: DESED has 35 of them. Recordings longer than ``clip_seconds``
-    become several training clips, with every event up to half as long whole in one of them; of a weakly labelled one
-    only the first ``clip_seconds`` are used, since its labels may not hold in a part. Selection and test clips stay
-    whole; of soft labels, those of at least one half are their events.
+    when its content has (with ``check="header"``: its size or the time of its last change); files without labels are
+    listed once, see :mod:`pmam_plugin.data.listing`. Tar files among recordings are shards, whose recordings are read
+    where they lie (:mod:`pmam_plugin.audio.shards`). Recordings that are missing or unreadable are left out, counted
+    and logged. Training clips whose recording (by AudioSet's naming) also stands in the selection or test set are left
+    out of training: DESED has 35 of them. Recordings longer than ``clip_seconds`` become several training clips, with
+    every event up to half as long whole in one of them; of a weakly labelled one only the first ``clip_seconds`` are
+    used, since its labels may not hold in a part. Selection and test clips stay whole; of soft labels, those of at
+    least one half are their events.
 
     Several corpora are prepared as one: the ids of their clips begin with the folder's name, classes of one name are
     one class, and what a corpus does not annotate is not taken for absent (:attr:`Prepared.annotated`).
@@ -196,21 +203,17 @@ def prepare(
     }
     corpora = find_corpora(root)
     sources = _sources(root, corpora, subsets, preferred, test)
-    files = {place: find_audio(source.folder) for place, source in sources.items()}
     annotated = annotated_classes(root)
     labels = merged_classes(root, annotated)
-    known = load_stamps(save / "recordings.json", root)
-    paths = list(dict.fromkeys(path for found in files.values() for path in found.values()))
-    stamps = stamp_files(paths, check == "decode", known)
-    if stamps != known:
-        save_stamps(save / "recordings.json", root, stamps)
+    sets = Sets(root, save, sources, check == "decode")
     options |= {"labels": labels, **({"annotated": annotated} if len(corpora) > 1 else {})}
-    fingerprint = _fingerprint(root, options, sources, files, stamps)
+    fingerprint = _fingerprint(root, options, sources, sets.digests)
     if (save / "prepared.json").exists() and read_json(save / "prepared.json").get("fingerprint") == fingerprint:
         try:
             return load_prepared(root, save)
         except InputError:
             logger.warning("%s: prepared files are damaged; preparing again", save)
+    files, stamps = sets.listed()
     assembly = Assembly(root, clip_seconds, max_unreadable, check == "decode", stamps)
     share = hold_out if "hold_out" in preferred else 0.0
     manifests = assembly.build(sources, files, share, seed, labelled, most_clips)
@@ -233,10 +236,19 @@ def load_prepared(data_folder: str | PathLike[str], save_folder: str | PathLike[
         raise InputError(f"{save}: holds no prepared data; run once without skip_prep")
     state = read_json(save / "prepared.json")
     try:
-        manifests = {name: Manifest.load(save / f"{name}.json", data_folder) for name in state["subsets"]}
+        report = dict(state["report"])
+        manifests = {
+            name: Manifest.load(save / f"{name}.json", data_folder, report["subsets"][name].get("sample_rates"))
+            for name in state["subsets"]
+        }
         labels = tuple(map(str, read_json(save / "labels.json")))
         return Prepared(
-            manifests, labels, float(state["clip_seconds"]), dict(state["report"]), str(state["fingerprint"])
+            manifests,
+            labels,
+            float(state["clip_seconds"]),
+            report,
+            str(state["fingerprint"]),
+            dict(state.get("digests", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
@@ -248,12 +260,12 @@ def load_prepared(data_folder: str | PathLike[str], save_folder: str | PathLike[
 
 def _sources(
     root: Path, corpora: Mapping[str, Path], subsets: Sequence[str], selection: Sequence[str], test: str
-) -> dict[tuple[str, str], Source]:
+) -> dict[Place, Source]:
     """Corpus and role (subset, ``selection`` or ``test``) -> set."""
     wanted = {subset: subset for subset in TRAINING_SUBSETS if subset in subsets}
     if test != "none":
         wanted["test"] = test
-    sources: dict[tuple[str, str], Source] = {}
+    sources: dict[Place, Source] = {}
     for corpus, folder in corpora.items():
         for role, name in wanted.items():
             if (source := find_source(folder, name)) is not None:
@@ -311,15 +323,14 @@ def _check_options(
 def _fingerprint(
     root: Path,
     options: dict[str, Any],
-    sources: Mapping[tuple[str, str], Source],
-    files: Mapping[tuple[str, str], Mapping[str, Path]],
-    stamps: Mapping[Path, Stamp],
+    sources: Mapping[Place, Source],
+    digests: Mapping[Place, str],
 ) -> str:
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     for place, source in sources.items():
         where = (place[1], source.name, source.kind, source.folder.relative_to(root).as_posix())
         digest.update(json.dumps(where).encode())
-        digest.update(json.dumps([(name, stamps[path].content) for name, path in files[place].items()]).encode())
+        digest.update(digests[place].encode())
         if source.table is not None:
             digest.update(source.table.read_bytes())
     return digest.hexdigest()[:32]
@@ -343,6 +354,9 @@ def _save(
     write_json(save / "labels.json", labels)
     state = {"fingerprint": fingerprint, "clip_seconds": clip_seconds, "subsets": list(manifests), "report": report}
     # Written last: it says that all the others are whole.
+    write_json(save / "prepared.json", state)
+    prepared = load_prepared(root, save)
+    state["digests"] = {",".join(subsets): prepared.digest(*subsets) for subsets in _DIGESTED}
     write_json(save / "prepared.json", state)
     prepared = load_prepared(root, save)
     logger.info("prepared %s", prepared.description)

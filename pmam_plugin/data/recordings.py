@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pmam_plugin.audio.reader import AudioReader
+from pmam_plugin.audio.shards import AudioFile
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_REPORTS = 10.0
-# File systems keep times to 2 s or better; what was written just before it was looked at may be written again.
-_UNSETTLED_NS = 2_000_000_000
+UNSETTLED_NS = 2_000_000_000
+"""File systems keep times to 2 s or better; what was written just before it was looked at may be written again."""
 Item = TypeVar("Item")
+Source = TypeVar("Source", Path, AudioFile)
 Found = TypeVar("Found")
 
 
@@ -52,7 +54,7 @@ class Recording:
     """One audio file.
 
     Attributes:
-        path: of the file.
+        path: of the file; in a shard, below it.
         seconds: length; 0 when it cannot be read.
         sample_rate: in Hz.
         problem: why it cannot be used, None when it can.
@@ -66,7 +68,7 @@ class Recording:
     notes: tuple[str, ...] = ()
 
 
-def examine(files: Iterable[Path], decode: bool = True) -> dict[Path, Recording]:
+def examine(files: Iterable[Source], decode: bool = True) -> dict[Source, Recording]:
     """Read headers, and the samples too, of many files at a time.
 
     Args:
@@ -74,9 +76,9 @@ def examine(files: Iterable[Path], decode: bool = True) -> dict[Path, Recording]
         decode: also decode them, which finds what a header hides (cut files, NaN) and counts what comes.
 
     Returns:
-        A recording per path, problems included.
+        A recording per file, problems included.
     """
-    return _each(list(files), lambda path: _examine(path, decode), "checked")
+    return _each(list(files), lambda file: _examine(file, decode), "checked")
 
 
 def stamp_files(files: Iterable[Path], content: bool, earlier: Mapping[Path, Stamp]) -> dict[Path, Stamp]:
@@ -123,17 +125,17 @@ def _each(items: list[Item], look: Callable[[Item], Found], what: str) -> dict[I
     return found
 
 
-def _examine(path: Path, decode: bool) -> Recording:
+def _examine(file: AudioFile, decode: bool) -> Recording:
     try:
-        with AudioReader(path) as reader:
+        with AudioReader(file) as reader:
             frames = reader.frames
             if decode or not frames:
                 frames = sum(len(block) for block in reader.blocks())
             if not frames:
-                raise InputError(f"{path}: no samples (zero length); leave the recording out or record it again")
-            return Recording(path, frames / reader.sample_rate, reader.sample_rate, notes=tuple(reader.notes))
+                raise InputError(f"{file}: no samples (zero length); leave the recording out or record it again")
+            return Recording(Path(file), frames / reader.sample_rate, reader.sample_rate, notes=tuple(reader.notes))
     except InputError as error:
-        return Recording(path, 0.0, 0, str(error))
+        return Recording(Path(file), 0.0, 0, str(error))
 
 
 def _stamp(path: Path, content: bool, earlier: Stamp | None) -> Stamp:
@@ -144,7 +146,7 @@ def _stamp(path: Path, content: bool, earlier: Stamp | None) -> Stamp:
         unchanged = earlier and earlier.settled and earlier[:2] == (status.st_size, status.st_mtime_ns)
         if earlier and unchanged and (earlier.digest or not content):
             return earlier
-        settled = 0 < status.st_mtime_ns < now - _UNSETTLED_NS
+        settled = 0 < status.st_mtime_ns < now - UNSETTLED_NS
         digest = ""
         if content or not settled:
             whole = hashlib.blake2b(digest_size=16)

@@ -95,7 +95,7 @@ class Report:
         examples = []
         for name in chosen:
             clip = clips[name]
-            wave = read_audio(clip.path, 16000)
+            wave = read_audio(clip.source, 16000)
             examples.append(
                 ClipExample(
                     name=clip.path.name,
@@ -154,7 +154,7 @@ def _excerpt(
     """The sound around a mistake, with what is there and what was found."""
     begin = max(0.0, mistake.onset - _MARGIN_SECONDS)
     end = min(clip.seconds, mistake.offset + _MARGIN_SECONDS, begin + _EXCERPT_SECONDS)
-    wave = read_audio(clip.path, 16000, clip.start + begin, end - begin)
+    wave = read_audio(clip.source, 16000, clip.start + begin, end - begin)
 
     def within(table: pd.DataFrame) -> pd.DataFrame:
         inside = table[(table["onset"] < end) & (table["offset"] > begin)]

@@ -27,7 +27,7 @@ COMMANDS = [
     ("evaluate --ground-truth {}/a.txt --durations {}/a.txt --scores {} --threshold nan", "error: --threshold nan: is no number that scores can exceed; give one such as 0.5"),
     ("evaluate --ground-truth {}/a.txt --durations {}/a.txt --events {}/a.txt --json {}", "error: {}: is a folder; give the name of a file"),
     ("corpus urban-sed {}/x {}/y", "error: {}/x: no such folder; name the folder of urban-sed as downloaded"),
-    ("corpus birds {}/x {}/y", "error: 'birds' is no known corpus; choose from audioset-strong, urban-sed, maestro-real, urbansound8k, esc50, tut-sound-events, dcase2018-task5"),
+    ("corpus birds {}/x {}/y", "error: 'birds' is no known corpus; choose from audioset-strong, urban-sed, maestro-real, urbansound8k, esc50, tut-sound-events, dcase2018-task5, webdataset, hugging-face"),
     ("detect {}/a.txt --out events.xlsx", "error: events.xlsx: events are written as .selections.txt, .txt, .textgrid, .rttm, .json, .tsv, .csv; choose one of these endings, or name a --format (tsv, csv, json, rttm, audacity, textgrid, raven, elan, label-studio, sonic-visualiser)"),
     ("detect {}/a.txt --model no/such/model", "error: no/such/model: no such model folder, and not a Hub id (org/name); check the name"),
     ("detect {}/a.txt --device nonsense", "error: device nonsense: not usable here (...); use device='cpu'"),

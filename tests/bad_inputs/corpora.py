@@ -2,14 +2,19 @@
 # fmt: off
 """Folders of recordings and labels that are refused: reader, folder, content, sentence."""
 
+import io
+import tarfile
 from pathlib import Path
 
+import datasets
 import numpy as np
 import soundfile
 
 from tests.data.corpus import EVENTS, noise, table, tiny_corpus
+from tests.data.shards import pack
 from tests.data.test_corpora import MAKERS, text
 
+SHARD = "audio/train/unlabel_in_domain/x.tar"
 TEST = "metadata/validation/validation.tsv"
 OUTSIDE = "points outside of the audio folder; write a path inside it"
 
@@ -58,6 +63,46 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def shard(change=lambda path: None, **files):
+    """A shard with a sample whose labels are given, spoilt."""
+
+    def write(path: Path) -> None:
+        pack(path, {"a": {"wav": b"x" * 2000, **files}})
+        change(path)
+
+    return write
+
+
+def keeping(end):
+    """A change of a file: what is beyond a place is lost."""
+    return lambda path: path.write_bytes(path.read_bytes()[:end])
+
+
+def member(name="a.wav", kind=tarfile.REGTYPE, times=1):
+    """A tar file of one member."""
+
+    def write(path: Path) -> None:
+        with tarfile.open(path, "w") as tar:
+            for _ in range(times):
+                entry = tarfile.TarInfo(name)
+                entry.type, entry.linkname, entry.size = kind, "b.wav" * (kind != tarfile.REGTYPE), 4 * (kind == tarfile.REGTYPE)
+                tar.addfile(entry, io.BytesIO(b"abcd"))
+
+    return write
+
+
+def parquet(change=lambda path: None, **columns):
+    """A folder with a Parquet file of a row."""
+
+    def write(path: Path) -> None:
+        path.mkdir()
+        datasets.Dataset.from_dict({name: [value] for name, value in columns.items()}).to_parquet(path / "train.parquet")
+        change(path)
+
+    return write
+
+
+SOUND = {"bytes": b"x", "path": "a.wav"}
 CORPORA = [
     ("prepare", "c", None, "{}/c: no such folder; data_folder must name the corpus (the folder that holds audio/)"),
     ("prepare", "c", lambda path: (path / "audio").mkdir(parents=True), "{}/c: no training data; expected recordings in audio/train/(strong_label_real|audioset_strong|strong), audio/train/(synthetic\\d*(_train)?), audio/train/(weak), audio/train/(unlabel(l?ed)?(_in_domain)?)"),
@@ -87,4 +132,30 @@ CORPORA = [
     ("esc50", "e", download("esc50", lambda s: (s / "meta/esc50.csv").write_text("filename,category,fold\na.wav,dog,x\n")), "{}/e/meta/esc50.csv, line 2: the fold 'x' is no number; restore the official table"),
     ("maestro-real", "m", download("maestro-real", lambda s: text(s / "development_annotation/soft_labels_x/cafe_restaurant_01.txt", (0, 1, "a", 7))), "{}/m/development_annotation/soft_labels_x/cafe_restaurant_01.txt, line 1: the soft label 7 must lie in [0, 1]"),
     ("tut-sound-events", "t", download("tut-sound-events", lambda s: (s / "meta/street/a001.ann").unlink()), "{}/t/meta: has no a001.ann for street/a001.wav; restore the annotations"),
+    ("prepare", "c", corpus(lambda c: shard(keeping(3584))(c / SHARD)), "{}/c/audio/train/unlabel_in_domain/x.tar: the tar file breaks off; fetch it again"),
+    ("prepare", "c", corpus(lambda c: shard(keeping(1000))(c / SHARD)), "{}/c/audio/train/unlabel_in_domain/x.tar: cannot be read as a tar file (...); fetch it again, and unpack it if it is packed"),
+    ("prepare", "c", corpus(lambda c: (c / SHARD).write_bytes(b"\x1f\x8b" + bytes(2000))), "{}/c/audio/train/unlabel_in_domain/x.tar: cannot be read as a tar file (...); fetch it again, and unpack it if it is packed"),
+    ("prepare", "c", corpus(lambda c: member("../a.wav")(c / SHARD)), "{}/c/audio/train/unlabel_in_domain/x.tar: '../a.wav' points outside of the audio folder; write a path inside it"),
+    ("prepare", "c", corpus(lambda c: member("a.wav", tarfile.SYMTYPE)(c / SHARD)), "{}/c/audio/train/unlabel_in_domain/x.tar: 'a.wav' is a link, or stored with holes; pack the file itself"),
+    ("prepare", "c", corpus(lambda c: member("a.wav", times=2)(c / SHARD)), "{}/c/audio/train/unlabel_in_domain/x.tar: holds 'a.wav' twice; pack it again with names of their own"),
+    ("prepare", "c", corpus(lambda c: member("a.txt")(c / SHARD)), "{}/c/audio/train/unlabel_in_domain/x.tar: holds no recording; take the shard out, or pack sound into it"),
+    ("prepare", "c", corpus(lambda c: (c / SHARD).symlink_to(c / "gone.tar")), "{}/c/audio/train/unlabel_in_domain/x.tar: cannot be read (No such file or directory); restore the shard"),
+    ("webdataset", "x-{000000..000002}.tar", lambda path: [pack(path.with_name(f"x-00000{n}.tar"), {"a": {"wav": b"x"}}) for n in (0, 2)], "{}/x-000001.tar: no such shard (a .tar file); fetch it, or correct the pattern"),
+    ("webdataset", "x-{000000..000002.tar", None, "{}/x-{000000..000002.tar: its braces do not match; write x-{000000..000099}.tar"),
+    ("webdataset", "{a,b}/x.tar", lambda path: [pack(path.parent.with_name(name) / "x.tar", {"a": {"wav": b"x"}}) for name in "ab"], "{}/{a,b}/x.tar: names shards of the same name in several folders; name one folder of them"),
+    ("webdataset", "in", Path.mkdir, "{}/in: holds no shards (.tar files); name a folder of them, or a pattern in quotes"),
+    ("webdataset", "x.tar.gz", b"x", "{}/x.tar.gz: no such shard (a .tar file); fetch it, or correct the pattern"),
+    ("webdataset's tags", "x.tar", shard(), "{}/x.tar: no recording has a .json file with the field 'tags' beside it; name the labels, or leave --labels out"),
+    ("webdataset's tags", "x.tar", shard(json=b"{"), "{}/x.tar/a.json: is no JSON object (...); correct it"),
+    ("webdataset's tags", "x.tar", shard(json={"tags": [3]}), "{}/x.tar/a.json: '[3]' are no labels; give names of classes, or events with onset, offset and label"),
+    ("webdataset's tags", "x.tar", shard(json={"tags": [{"onset": 2, "offset": 1, "label": "Dog"}]}), "{}/x.tar/a.json: an event from 2 to 1 s; correct it"),
+    ("webdataset's tags", "x.tar", lambda path: pack(path, {"a": {"wav": b"x", "json": {"tags": ["Dog"]}}, "b": {"wav": b"x", "json": {"tags": [{"onset": 0, "offset": 1, "label": "Dog"}]}}}), "{}/x.tar: some recordings have events, x.tar/a.wav only classes; separate them"),
+    ("hugging-face", "in", parquet(sound=1), "{}/in: has no column of audio, only sound; name another data set"),
+    ("hugging-face", "in", None, "{}/in: split 'train' cannot be loaded as a Hugging Face data set (...); check name and split, and hf auth login for a private one"),
+    ("hugging-face", "in", parquet(lambda path: (path / "train.parquet").write_bytes(b"PAR1"), audio=SOUND), "{}/in: split 'train' cannot be loaded as a Hugging Face data set (...); check name and split, and hf auth login for a private one"),
+    ("hugging-face", "in", parquet(audio={"bytes": None, "path": None}), "{}/in: no row of 'train' has audio; name other columns or another split"),
+    ("hugging-face", "in", parquet(audio={"bytes": None, "path": "gone.wav"}), "{}/in, row 0: names gone.wav and does not hold it; push it with its audio embedded"),
+    ("hugging-face", "in", lambda path: noise(path / "train/a.wav"), "{}/in: consists of audio files, which are used as they are; fetch them (hf download --repo-type dataset {}/in --local-dir FOLDER) and lay them out"),
+    ("hugging-face's tags", "in", parquet(audio=SOUND), "{}/in: has no column 'tags', only audio; name the one with the labels"),
+    ("hugging-face's tags", "in", parquet(audio=SOUND, tags=[3]), "{}/in, row 0: '[3]' are no labels; give names of classes, or events with onset, offset and label"),
 ]

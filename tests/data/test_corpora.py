@@ -3,6 +3,7 @@
 import csv
 import json
 
+import datasets
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +14,8 @@ from pmam_plugin.data import class_list, prepare
 from pmam_plugin.data.corpora import CORPORA, write_corpus
 from pmam_plugin.data.corpora.audioset import clip_key
 from pmam_plugin.data.manifest import Event, merge_events
+from tests.audio.files import encoded, noise
+from tests.data.shards import pack
 
 
 def sound(path, seconds=2.0):
@@ -111,6 +114,17 @@ def task5(source):
     text(source / "meta.txt", ("audio/DevNode1_ex1_1.wav", "absence", "DevNode1_ex1"))
 
 
+def shards(source):
+    pack(
+        source / "x-000000.tar", {"a": {"wav": encoded(noise(1.0), "WAV")}, "b": {"flac": encoded(noise(1.0), "FLAC")}}
+    )
+
+
+def parquet(source):
+    rows = [{"bytes": encoded(noise(1.0), "OGG"), "path": name} for name in ("a.ogg", None)]
+    datasets.Dataset.from_dict({"audio": rows}).to_parquet(source / "train.parquet")
+
+
 SOFT = "development_annotation/soft_labels_x"
 MAKERS = {
     "urban-sed": (urban, ["dog_bark", "siren"], {"strong": 3, "selection": 3, "test": 3}),
@@ -120,6 +134,8 @@ MAKERS = {
     "urbansound8k": (urbansound, ["dog_bark"], {"weak": 2}),
     "esc50": (esc, ["dog", "rain"], {"weak": 4}),
     "dcase2018-task5": (task5, [], {"unlabelled": 1}),
+    "webdataset": (shards, [], {"unlabelled": 2}),
+    "hugging-face": (parquet, [], {"unlabelled": 2}),
 }
 
 

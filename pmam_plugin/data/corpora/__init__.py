@@ -4,6 +4,8 @@ from pmam_plugin.data.corpora.audioset import audioset_strong
 from pmam_plugin.data.corpora.base import Corpus, Reader, Recording, write_corpus
 from pmam_plugin.data.corpora.clip_labelled import esc50, urbansound8k
 from pmam_plugin.data.corpora.dcase import dcase2018_task5, maestro_real, tut_sound_events
+from pmam_plugin.data.corpora.hugging_face import hugging_face
+from pmam_plugin.data.corpora.shards import webdataset
 from pmam_plugin.data.corpora.urban_sed import urban_sed
 
 CORPORA: dict[str, Reader] = {
@@ -14,6 +16,8 @@ CORPORA: dict[str, Reader] = {
     "esc50": esc50,
     "tut-sound-events": tut_sound_events,
     "dcase2018-task5": dcase2018_task5,
+    "webdataset": webdataset,
+    "hugging-face": hugging_face,
 }
 """Readers by the name that ``pmam corpus`` knows them by."""
 

@@ -1,6 +1,7 @@
 """What every corpus is turned into: sets of recordings with labels, written in DESED's layout.
 
 Audio is linked, not copied, so that a corpus costs no room; tables are written anew each time, since they are small.
+A shard (tar file) of recordings is linked as a whole.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import pandas as pd
 
-from pmam_plugin.audio.names import clip_name, find_audio
+from pmam_plugin.audio.names import clip_name, find_audio, has_audio_ending, is_shard
+from pmam_plugin.audio.shards import members
 from pmam_plugin.data.manifest import Event, merge_events
 from pmam_plugin.errors import InputError
 from pmam_plugin.tables.events import EVENT_COLUMNS, write_events, write_weak
@@ -41,7 +43,8 @@ class Recording:
     """One recording of a corpus.
 
     Attributes:
-        name: what it is called in the new folder, with its ending; may hold folders.
+        name: what it is called in the new folder, with its ending; may hold folders. ``x.tar/a.wav`` lies in a shard,
+            and ``x.tar`` is all that a shard holds.
         path: where it lies.
         events: strong labels; None where only classes are known.
         labels: classes heard, where only these are known.
@@ -87,8 +90,8 @@ def write_corpus(corpus: Corpus, folder: Path, classes: Mapping[str, str] | None
     if classes is not None:
         corpus = _renamed(corpus, classes)
     for part, recordings in corpus.parts.items():
-        audio, table = _PLACES[part]
-        _link(folder / "audio" / audio, recordings)
+        _link(audio_folder(folder, part), recordings)
+        table = _PLACES[part][1]
         if table is not None:
             _write_table(folder / "metadata" / table, part, recordings)
     for note in corpus.notes:
@@ -96,7 +99,12 @@ def write_corpus(corpus: Corpus, folder: Path, classes: Mapping[str, str] | None
     if corpus.missing:
         shown = ", ".join(corpus.missing[:3]) + (", ..." if len(corpus.missing) > 3 else "")
         logger.warning("%d annotated recordings are missing and left out: %s", len(corpus.missing), shown)
-    return {part: len(recordings) for part, recordings in corpus.parts.items()}
+    return {part: sum(map(_count, recordings)) for part, recordings in corpus.parts.items()}
+
+
+def audio_folder(folder: Path, part: Part) -> Path:
+    """Where the recordings of a set go."""
+    return folder / "audio" / _PLACES[part][0]
 
 
 def require_folder(source: Path, corpus: str, *inside: str) -> list[Path]:
@@ -196,9 +204,9 @@ def _labels(recording: Recording) -> set[str]:
 
 
 def _link(folder: Path, recordings: Collection[Recording]) -> None:
-    wanted = {recording.name: recording.path.resolve() for recording in recordings}
+    wanted = {name: path.resolve() for name, path in dict(map(_file, recordings)).items()}
     folder.mkdir(parents=True, exist_ok=True)
-    for name, path in find_audio(folder).items():
+    for name, path in find_audio(folder, shards=True).items():
         if name not in wanted and path.is_symlink():
             path.unlink()
     for name, target in wanted.items():
@@ -214,6 +222,20 @@ def _link(folder: Path, recordings: Collection[Recording]) -> None:
             os.symlink(target, link)
         except OSError:  # a file system without links
             shutil.copyfile(target, link)
+
+
+def _file(recording: Recording) -> tuple[str, Path]:
+    """What is linked for a recording: its file, or the shard that it lies in."""
+    parts = PurePosixPath(recording.name).parts
+    above = next((count for count, part in enumerate(parts[:-1], 1) if is_shard(part)), len(parts))
+    path = recording.path if above == len(parts) else recording.path.parents[len(parts) - above - 1]
+    return "/".join(parts[:above]), path
+
+
+def _count(recording: Recording) -> int:
+    if not is_shard(recording.name):
+        return 1
+    return sum(has_audio_ending(member.name) for member in members(recording.path))
 
 
 def _write_table(path: Path, part: Part, recordings: Sequence[Recording]) -> None:
