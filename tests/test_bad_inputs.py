@@ -24,8 +24,7 @@ from pmam_plugin.checkpoints.yamnet import import_detector, import_yamnet
 from pmam_plugin.cli import main
 from pmam_plugin.data import prepare
 from pmam_plugin.data.annotated import lay_out
-from pmam_plugin.data.corpora import CORPORA as CORPUS_READERS
-from pmam_plugin.data.corpora import hugging_face, webdataset
+from pmam_plugin.data.corpora import CORPORA as CORPUS_READERS, hugging_face, webdataset
 from pmam_plugin.data.survey import survey_folder
 from pmam_plugin.encoders import ATSTFrame
 from pmam_plugin.errors import InputError

@@ -22,8 +22,7 @@ from pmam_plugin.data import ClipDataset, Event, listing, prepare, read_clip, tr
 from pmam_plugin.data.corpora import CORPORA
 from pmam_plugin.data.corpora.hugging_face import hugging_face
 from pmam_plugin.errors import InputError
-from tests.audio.files import encoded
-from tests.audio.files import noise as samples
+from tests.audio.files import encoded, noise as samples
 from tests.data.corpus import noise, tiny_corpus
 from tests.data.shards import pack, packed_folder
 
