@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pmam_plugin.audio import write_wav
 from pmam_plugin.data.manifest import Event
@@ -24,7 +25,8 @@ from pmam_plugin.demo.backgrounds import background, distraction
 from pmam_plugin.demo.sounds import SOUNDS
 from pmam_plugin.demo.synthesis import Array, Random, between, equaliser, faded, filtered, in_room, rms
 from pmam_plugin.errors import InputError
-from pmam_plugin.files import atomic_path, read_json, write_json
+from pmam_plugin.files import atomic_path, read_json, write_json, write_text
+from pmam_plugin.tables.events import EVENT_COLUMNS, write_events, write_weak
 
 logger = logging.getLogger(__name__)
 
@@ -207,24 +209,15 @@ def _write_tables(
     if place.table is None or not annotations:
         return
     if subset == "weak":
-        rows = ["filename\tevent_labels"]
-        rows += [f"{name}\t{','.join(sorted({row[2] for row in events}))}" for name, events in annotations.items()]
-    else:
-        rows = ["filename\tonset\toffset\tevent_label"]
-        for name, events in annotations.items():
-            rows += [f"{name}\t{onset:.3f}\t{offset:.3f}\t{label}" for onset, offset, label in events] or [
-                f"{name}\t\t\t"
-            ]
-    _write_lines(metadata / place.table, rows)
-    if place.durations is not None:
-        _write_lines(
-            metadata / place.durations, ["filename\tduration", *(f"{name}\t{seconds:g}" for name in annotations)]
+        write_weak(
+            metadata / place.table, {name: sorted({row[2] for row in events}) for name, events in annotations.items()}
         )
-
-
-def _write_lines(path: Path, lines: list[str]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    else:
+        rows = [[name, *row] for name, events in annotations.items() for row in events or [[None, None, None]]]
+        write_events(metadata / place.table, pd.DataFrame(rows, columns=EVENT_COLUMNS))
+    if place.durations is not None:
+        lines = [f"{name}\t{seconds:g}\n" for name in annotations]
+        write_text(metadata / place.durations, "".join(["filename\tduration\n", *lines]))
 
 
 def _audible(wave: Array, rate: int) -> Array:
