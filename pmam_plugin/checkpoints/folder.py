@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -31,6 +31,7 @@ from pmam_plugin.checkpoints.hub_folder import (
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path, read_json, write_json
+from pmam_plugin.weights import read_tensors
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -183,48 +184,6 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise InputError(f"{path}: {name} holds NaN or infinite values; fetch or train the model again")
     model.load_state_dict(tensors)
-
-
-def refuse_text(path: str | os.PathLike[str]) -> None:
-    """Name a file for what it is if it is text in the place of weights.
-
-    Raises:
-        InputError: a pointer of Git LFS, a web page, or other text.
-    """
-    try:
-        with open(path, "rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith(b"version https://git-lfs"):
-        raise InputError(f"{path}: is a pointer of Git LFS, not the weights; fetch them with 'git lfs pull'")
-    if not head:
-        raise InputError(f"{path}: the file is empty (0 bytes); download it again")
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise InputError(f"{path}: is a web page, not weights; download the file itself, not the page about it")
-    if head.startswith((b"\x1f\x8b", b"BZh", b"7z\xbc\xaf", b"\xfd7zXZ")) or head[257:262] == b"ustar":
-        raise InputError(f"{path}: is an archive; unpack it and name the checkpoint inside")
-    if len(head) > 1 and all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head):
-        shown = head.decode("ascii").split("\n", 1)[0].strip()[:40]
-        raise InputError(f"{path}: is a text file that begins with {shown!r}, not weights; download it again")
-
-
-def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """All tensors of a safetensors file.
-
-    Raises:
-        InputError: missing, truncated, or not safetensors (a pickle is never unpickled here).
-    """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file; a model folder holds {CONFIG_NAME} and {WEIGHTS_NAME}")
-    refuse_text(path)
-    try:
-        with safe_open(path, framework="pt") as handle:
-            return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a whole safetensors file ({reason}); fetch it again") from error
 
 
 def model_config(

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pmam_plugin.checkpoints.folder import read_tensors, refuse_text
 from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, model_folder
 from pmam_plugin.errors import InputError
+from pmam_plugin.weights import read_tensors, refuse_text
 
 # The classes of the published detectors, in output order.
 DESED_LABELS = (

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pmam_plugin.checkpoints.folder import read_tensors, refuse_text
 from pmam_plugin.checkpoints.foreign import ImportReport, class_labels, load_strictly, under
 from pmam_plugin.checkpoints.hub_folder import BUILTIN, WEIGHTS_NAME, fetch_model, model_folder
 from pmam_plugin.config import from_config
 from pmam_plugin.encoders.yamnet import CHANNELS, STRIDES, YAMNetEncoder, YAMNetFrames
 from pmam_plugin.errors import InputError
+from pmam_plugin.weights import read_tensors, refuse_text
 
 ADDRESS = "https://storage.googleapis.com/audioset/yamnet.h5"
 CLASS_MAP = "yamnet_class_map.csv"

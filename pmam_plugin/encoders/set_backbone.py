@@ -53,7 +53,7 @@ class SetBackbone(nn.Module):
     def _map(self, features: Mapping[str, Tensor]) -> Tensor:
         return self.encoder(features, tokens=False).frames.transpose(1, 2).unsqueeze(-1)
 
-    def cells(self, frames: int) -> int:
+    def output_frames(self, frames: int) -> int:
         """Number of cells of a clip of ``frames``."""
         return self.encoder.output_frames({self.feature: frames})
 

@@ -51,7 +51,7 @@ class SetInput(Protocol):
     def __call__(self, spectrogram: Tensor) -> Tensor:
         """``(batch, mel, frames) -> (batch, channels, cells, bands)``."""
 
-    def cells(self, frames: int) -> int:
+    def output_frames(self, frames: int) -> int:
         """Number of cells over time."""
 
     def freeze(self) -> None:
@@ -153,7 +153,7 @@ class SetNetwork(nn.Module):
             cells of 0.16 s apart from the first update on.
         frequency_bands: number of frequency cells that get a learned position added to the sine of time. 0, as
             published, gives all cells of a time step the same position, so that their order is invisible to
-            attention; ``backbone.cells(n_mels)`` (4 for 64 bands) makes it visible.
+            attention; ``backbone.output_frames(n_mels)`` (4 for 64 bands) makes it visible.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class SetNetwork(nn.Module):
         """Encode backbone features, ``(batch, channels, cells, bands)``; see :meth:`encode`."""
         cells, bands = features.shape[2:]
         tokens = self.input_projection(features).flatten(2).transpose(1, 2)
-        span_cells = max(cells, self.backbone.cells(span_frames))
+        span_cells = max(cells, self.backbone.output_frames(span_frames))
         positions = sine_positions(
             cells, self.dim, span_cells, features.device, self.position_temperature, self.position_scale
         )

@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
+from pmam_plugin.weights import read_tensors
 
 
 @configurable
@@ -87,18 +86,14 @@ class SpectrogramResNet(nn.Module):
             spectrogram: ``(batch, mel, frames)``.
 
         Returns:
-            ``(batch, channels, cells(frames), cells(mel))``.
+            ``(batch, channels, output_frames(frames), output_frames(mel))``.
         """
         image = self.conv0(spectrogram.transpose(1, 2).unsqueeze(1))
         return self.body(image.contiguous(memory_format=torch.channels_last))[0]
 
-    def cells(self, frames: int) -> int:
-        """Number of output cells along an axis of ``frames``."""
-        return math.ceil(frames / self.time_factor)
-
     def output_frames(self, frames: int) -> int:
-        """Number of time cells for ``frames``, under the name all convolutional fronts have for it."""
-        return self.cells(frames)
+        """Number of cells along an axis of ``frames`` (or mel bands)."""
+        return math.ceil(frames / self.time_factor)
 
     def freeze(self) -> None:
         """Stop learning altogether, for good (SP-SEDT pre-training)."""
@@ -143,10 +138,7 @@ class SpectrogramResNet(nn.Module):
                     "name a safetensors file that holds them"
                 ) from error
         else:
-            try:
-                state = load_file(source)
-            except (OSError, SafetensorError) as error:
-                raise InputError(f"{source}: cannot be read as safetensors ({error}); check the path") from error
+            state = read_tensors(source)
             if isinstance(self.conv0, nn.Identity) and "conv1.weight" in state:
                 state["conv1.weight"] = state["conv1.weight"].sum(dim=1, keepdim=True)
         self._load_body(state, source or f"timm's {self.name}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from pmam_plugin.processes import share, sum_over_processes, wait_for_all
 from pmam_plugin.prototypes.frames import Frames, as_frames
 from pmam_plugin.prototypes.gaussians import FAMILIES, Gaussians, Moments, covariances, factors_from_precisions
 from pmam_plugin.prototypes.kmeans import KMeans
-from pmam_plugin.prototypes.tensors import read_tensors
+from pmam_plugin.weights import read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +212,9 @@ class GaussianMixture:
         if state is None or not Path(state).exists():
             wait_for_all()
             return None
-        tensors, metadata = read_tensors(state, ("weights", "means", "centre", "factors", "history"))
+        tensors = read_tensors(state, ("weights", "means", "centre", "factors", "history"), "delete it")
+        with safe_open(state, framework="pt") as file:
+            metadata = file.metadata() or {}
         wait_for_all()  # nobody writes the next state while others still look for this one
         if metadata.get("fit") != self._signature(data):
             raise InputError(f"{state}: is the state of another fit; delete it")

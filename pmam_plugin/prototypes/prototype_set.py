@@ -19,7 +19,7 @@ from pmam_plugin.prototypes.frames import Frames, as_frames
 from pmam_plugin.prototypes.kmeans import KMeans
 from pmam_plugin.prototypes.mixture import GaussianMixture
 from pmam_plugin.prototypes.projection import Projection
-from pmam_plugin.prototypes.tensors import read_tensors
+from pmam_plugin.weights import read_tensors
 
 _FORMAT = 2
 _PROJECTION = "projection."
@@ -161,7 +161,7 @@ class PrototypeSet:
         config = read_json(path)
         if not isinstance(config, dict) or config.get("format") != _FORMAT:
             raise InputError(f"{path}: not prototypes this version reads; fit them again")
-        tensors, _ = read_tensors(Path(folder) / "prototypes.safetensors", ("means",))
+        tensors = read_tensors(Path(folder) / "prototypes.safetensors", ("means",), "fit and save them again")
         own = {name: tensor for name, tensor in tensors.items() if not name.startswith(_PROJECTION)}
         model: GaussianMixture | KMeans
         if config["model"] == GaussianMixture.kind:

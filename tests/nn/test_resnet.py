@@ -17,7 +17,7 @@ def test_the_channel_count_is_the_resnets_own(name: str, channels: int) -> None:
     with torch.no_grad():
         maps = backbone(torch.randn(1, 64, 40))
     assert backbone.channels == channels
-    assert maps.shape == (1, channels, backbone.cells(40), backbone.cells(64)) == (1, channels, 3, 4)
+    assert maps.shape == (1, channels, backbone.output_frames(40), backbone.output_frames(64)) == (1, channels, 3, 4)
 
 
 @pytest.mark.parametrize("stride", [8, 16, 32])
@@ -25,13 +25,13 @@ def test_the_channel_count_is_the_resnets_own(name: str, channels: int) -> None:
 def test_cells_are_counted_right_at_any_stride_and_length(stride: int, frames: int) -> None:
     backbone = SpectrogramResNet("resnet18", output_stride=stride, colour_projection=False).eval()
     with torch.no_grad():
-        assert backbone(torch.randn(1, 32, frames)).shape[2:] == (backbone.cells(frames), backbone.cells(32))
-    assert backbone.output_frames(frames) == backbone.cells(frames)
+        cells = backbone(torch.randn(1, 32, frames)).shape[2:]
+    assert cells == (backbone.output_frames(frames), backbone.output_frames(32))
 
 
 def test_ten_seconds_give_31_cells_of_16_frames() -> None:
     backbone = SpectrogramResNet("resnet18")
-    assert (backbone.cells(496), backbone.cells(500), backbone.time_factor) == (31, 32, 16)
+    assert (backbone.output_frames(496), backbone.output_frames(500), backbone.time_factor) == (31, 32, 16)
 
 
 def test_frozen_norms_neither_learn_nor_follow_the_data() -> None:
