@@ -211,6 +211,10 @@ class Evaluate:
             scored += zip(batch.ids, scorer.waves(batch.sounds()), strict=True)
         return dict(processes.gather_dealt(scored))
 
+    def _truth(self, context: RunContext, subset: str) -> tuple[pd.DataFrame, dict[str, float], list[str]]:
+        """What scores are held against: the events and lengths of the clips, and the classes."""
+        return context.data.events(subset), context.data.durations(subset), list(self.model.labels)
+
     def _metrics(
         self,
         context: RunContext,
@@ -220,12 +224,9 @@ class Evaluate:
         subset: str,
         bootstrap: int,
     ) -> dict[str, Any]:
-        labels = list(self.model.labels)
         return evaluate_scores(
             processed(scored, postprocessing, context.data),
-            context.data.events(subset),
-            context.data.durations(subset),
-            labels,
+            *self._truth(context, subset),
             clip_scores={name: clip.clips.tolist() for name, clip in scored.items()},
             threshold=postprocessing.threshold,
             clip_threshold=clip_threshold,
@@ -238,9 +239,7 @@ class Evaluate:
         listed = [clip.events.assign(filename=name) for name, clip in scored.items() if clip.events is not None]
         return evaluate_events(
             pd.concat(listed, ignore_index=True),
-            context.data.events("test"),
-            context.data.durations("test"),
-            list(self.model.labels),
+            *self._truth(context, "test"),
             bootstrap=self.bootstrap,
             seed=context.seed,
             sed_eval=True,
@@ -251,24 +250,19 @@ class Evaluate:
     ) -> PostProcessing:
         if self.thresholds == "fixed" or not selection:
             return postprocessing
-        events, durations = context.data.events("selection"), context.data.durations("selection")
         tables = processed(selection, postprocessing, context.data)
-        return rebuilt(postprocessing, threshold=tune_thresholds(tables, events, durations, list(self.model.labels)))
+        return rebuilt(postprocessing, threshold=tune_thresholds(tables, *self._truth(context, "selection")))
 
     def _clip_threshold(self, context: RunContext, selection: Scored) -> PerClass:
         if self.thresholds == "fixed" or not selection:
             return 0.5
-        events, durations = context.data.events("selection"), context.data.durations("selection")
-        labels = list(self.model.labels)
-        return tune_thresholds(clip_tables(selection, labels, context.data), events, durations, labels, measure="clip")
+        tables = clip_tables(selection, self.model.labels, context.data)
+        return tune_thresholds(tables, *self._truth(context, "selection"), measure="clip")
 
     def _with_boxes(self, context: RunContext, selection: Scored) -> PostProcessing:
         weak_masked = rebuilt(self.scoring.postprocessing, median_seconds=0.0)
         tables = processed(selection, weak_masked, context.data)
-        segments = tune_segments(
-            tables, context.data.events("selection"), context.data.durations("selection"), list(self.model.labels)
-        )
-        return rebuilt(weak_masked, segments=segments)
+        return rebuilt(weak_masked, segments=tune_segments(tables, *self._truth(context, "selection")))
 
     def _write(
         self,
