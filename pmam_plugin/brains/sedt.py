@@ -22,6 +22,7 @@ from pmam_plugin.losses.intervals import box_edges, interval_iou
 from pmam_plugin.losses.semi_supervised import masked_mean
 from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models import SPSEDT, AudioTagger
+from pmam_plugin.models.sedt import feature_frames
 from pmam_plugin.models.sp_sedt import PretextOutput
 
 
@@ -117,7 +118,7 @@ class PatchedClips:
     """A batch, or some of its clips, for the search for patches.
 
     Attributes:
-        features: name -> ``(clips, mel, frames)``.
+        features: name -> ``(clips, mel, frames)``, or stored embeddings, ``(clips, their dim, cells)``.
         padding: ``(clips, frames)``.
         bounds: of the patches, ``(clips, patches, 2)``.
         share: of the clips of the whole batch.
@@ -174,7 +175,7 @@ class PatchBrain(StageBrain):
         features = batch.features(self.model.frontend)
         if augmentation is not None:
             features, _ = augmentation(features, {})
-        padding = batch.padding(features["mel"].shape[-1])
+        padding = batch.padding(feature_frames(self.model.network, features, self.model.span_frames))
         return PatchedClips(features, padding, self.model.sampler((~padding).sum(dim=1)))
 
     def compute_objectives(self, predictions: tuple[PretextOutput, float], batch: Any, stage: sb.Stage) -> Tensor:

@@ -22,7 +22,7 @@ from pmam_plugin.models.set_events import decode_events
 from pmam_plugin.models.set_scores import dense_scores, fuse_tags, score_table
 from pmam_plugin.nn.interpolate import interpolate_frames
 from pmam_plugin.nn.pooling import linear_softmax_pool
-from pmam_plugin.nn.query_decoder import Memory, SetNetwork
+from pmam_plugin.nn.query_decoder import SetNetwork
 from pmam_plugin.nn.set_output import SetOutput
 
 # What pre-training trains or measures, by the names of a SEDT's state.
@@ -139,7 +139,7 @@ class SEDT(SoundEventModel):
         if foreign:
             raise TypeError(f"SEDT has no option {foreign[0]!r}")
         output, embedding = self._predict(features, padding, targets)
-        frames = self._dense_frames(self._feature_frames(features))
+        frames = self._dense_frames(feature_frames(self.network, features, self.span_frames))
         followed = None
         if self.frame_head is not None:
             followed = (interpolate_frames(self.frame_head(embedding).float(), frames) / temperature).sigmoid()
@@ -233,23 +233,13 @@ class SEDT(SoundEventModel):
     def _dense_frames(self, feature_frames: int) -> int:
         return max(1, math.floor(feature_frames / self.feature_rate * self.frame_rate + 1e-6))
 
-    def _feature_frames(self, features: Mapping[str, Tensor]) -> int:
-        if STORED in features:  # of one training clip: its last cell may reach past its end
-            return min(features[STORED].shape[-1] * self.network.backbone.time_factor, self.span_frames)
-        return features["mel"].shape[-1]
-
-    def _encode(self, features: Mapping[str, Tensor], padding: Tensor | None) -> Memory:
-        if STORED in features:
-            backbone: Any = self.network.backbone
-            return self.network.encode_features(backbone.stored(features[STORED]), padding, self.span_frames)
-        return self.network.encode(features["mel"], padding, self.span_frames)
-
     def _predict(
         self, features: Mapping[str, Tensor], padding: Tensor | None, targets: EventTargets | None = None
     ) -> tuple[SetOutput, Tensor]:
-        frames = self._feature_frames(features)
+        frames = feature_frames(self.network, features, self.span_frames)
         padding = None if padding is None else regrid_padding(padding, frames)
-        memory = self._encode(features, padding)
+        cells = backbone_map(self.network, features, padding)
+        memory = self.network.encode_features(cells, padding, self.span_frames)
         audio, events = (
             query.expand(len(memory.tokens), -1, -1) for query in (self.audio_query, self.network.event_queries)
         )
@@ -287,6 +277,21 @@ class SEDT(SoundEventModel):
         noise = (torch.rand(2, *labels.shape) * 2 - 1).to(device)
         boxes = torch.stack((centre + noise[0] * length / 2, length * (1 + noise[1])), dim=-1)
         return self.noised_content(labels), boxes.clamp(0.005, 0.995)
+
+
+def feature_frames(network: SetNetwork, features: Mapping[str, Tensor], span_frames: int) -> int:
+    """Feature frames of a batch, told from the features or from stored embeddings in their place."""
+    if STORED in features:  # of one training clip: its last cell may reach past its end
+        return min(features[STORED].shape[-1] * network.backbone.time_factor, span_frames)
+    return features["mel"].shape[-1]
+
+
+def backbone_map(network: SetNetwork, features: Mapping[str, Tensor], padding: Tensor | None) -> Tensor:
+    """What the backbone of a network says of features, or has said: ``(batch, channels, cells, bands)``."""
+    if STORED in features:
+        backbone: Any = network.backbone
+        return backbone.stored(features[STORED])
+    return network.describe(features["mel"], padding)
 
 
 def _denoising_mask(plain: int, groups: int, slots: int, device: torch.device) -> Tensor:

@@ -17,7 +17,7 @@ from pmam_plugin.config import configurable
 from pmam_plugin.features import FrontEnds
 from pmam_plugin.losses.event_targets import EventTargets
 from pmam_plugin.losses.intervals import edge_boxes
-from pmam_plugin.models.sedt import regrid_padding
+from pmam_plugin.models.sedt import backbone_map, feature_frames, regrid_padding
 from pmam_plugin.nn.query_decoder import SetNetwork
 from pmam_plugin.nn.resnet import pooled_features
 from pmam_plugin.nn.set_output import SetOutput
@@ -110,6 +110,23 @@ def crop_patches(spectrogram: Tensor, bounds: Tensor, frames: int) -> Tensor:
     return torch.stack(patches)
 
 
+def pool_patches(features: Tensor, bounds: Tensor, cell_frames: int) -> Tensor:
+    """Mean of a backbone's map over patches, a cell for as much of it as a patch covers.
+
+    Args:
+        features: ``(batch, channels, cells, bands)``.
+        bounds: ``(batch, patches, 2)``, see :class:`PatchSampler`.
+        cell_frames: frames of a cell.
+
+    Returns:
+        ``(batch, patches, channels)``.
+    """
+    begins = torch.arange(features.shape[2], device=features.device) * cell_frames
+    covered = bounds[..., 1:].minimum(begins + cell_frames) - bounds[..., :1].maximum(begins)
+    weights = covered.clamp_min(0).to(features.dtype)
+    return torch.einsum("bpt,bct->bpc", weights / weights.sum(dim=-1, keepdim=True), features.mean(dim=3))
+
+
 @dataclass
 class PretextOutput:
     """One pass of the pretext task.
@@ -146,6 +163,9 @@ class SPSEDT(nn.Module):
         patches_are_content: a patch is what its queries start from, standardised over the batch, so that the decoder
             sees which patch it looks for. Published (False): it is added to their positions, unstandardised, where it
             changes boxes less than dropout does.
+        pooled_patches: a patch is described by the mean of the clip's own map where it lies, which costs nothing and
+            leaves a patch its pace; the whole task then runs on a frozen encoder's stored embeddings as well.
+            Published (False): cut out, stretched to ``patch_frames`` and passed through the backbone by itself.
         legacy_double_query: add event queries twice in training, as the reference does by mistake (it then evaluates
             and fine-tunes with one); to go on training its published weights only.
 
@@ -164,9 +184,10 @@ class SPSEDT(nn.Module):
         match_own_group: bool = True,
         legacy_double_query: bool = False,
         patches_are_content: bool = False,
+        pooled_patches: bool = False,
     ) -> None:
         super().__init__()
-        self.patches_are_content = patches_are_content
+        self.patches_are_content, self.pooled_patches = patches_are_content, pooled_patches
         self.frontend = frontend
         self.network = network
         self.sampler = sampler or PatchSampler()
@@ -194,19 +215,24 @@ class SPSEDT(nn.Module):
         """Cut patches and look for them.
 
         Args:
-            features: with the entry ``mel``, ``(batch, mel, frames)``.
+            features: with the entry ``mel``, ``(batch, mel, frames)``, or ``embeddings`` of a frozen backbone,
+                ``(batch, their dim, cells)``, with ``pooled_patches``.
             padding: true where a frame is padding, ``(batch, any number of frames)``; patches are cut from the rest.
             bounds: patches to look for, ``(batch, M' <= M, 2)``; drawn from torch's global generator if None.
         """
-        spectrogram = features["mel"]
-        batch, _, frames = spectrogram.shape
+        batch, frames = len(next(iter(features.values()))), feature_frames(self.network, features, self.span_frames)
         padding = None if padding is None else regrid_padding(padding, frames)
         if bounds is None:
             valid = torch.full((batch,), frames) if padding is None else (~padding).sum(dim=1)
             bounds = self.sampler(valid)
-        bounds = bounds.to(spectrogram.device)
-        described = self.describe(spectrogram, bounds)
-        memory = self.network.encode(spectrogram, padding, self.span_frames)
+        bounds = bounds.to(next(iter(features.values())).device)
+        if self.pooled_patches:
+            cells = backbone_map(self.network, features, padding)
+            described = pool_patches(cells, bounds, self.network.backbone.time_factor)
+            memory = self.network.encode_features(cells, padding, self.span_frames)
+        else:
+            described = self.describe(features["mel"], bounds)
+            memory = self.network.encode(features["mel"], padding, self.span_frames)
         own, patch = self._queries(described)
         queries, content = (own.expand_as(patch), patch) if self.patches_are_content else (own + patch, None)
         mask = self._mask(bounds.shape[1], bounds.device)

@@ -78,6 +78,59 @@ class IntervalHead(nn.Module):
         return (logits if reference is None else logits + reference.logit(eps=1e-3)).sigmoid()
 
 
+class EdgePointer(nn.Module):
+    """Onset and offset of a query's interval, read off the memory: attention over time cells, a map for each edge.
+
+    A perceptron on a query's state must put a time into words that attention has averaged over many cells. Here the
+    query asks every cell whether the event begins (ends) there, near the interval it has so far, and the edge is the
+    expected place; as distributions over edges do in GFocal (Li et al., NeurIPS 2020) and D-FINE (Peng et al., ICLR
+    2025), with the memory's cells as their bins.
+
+    Args:
+        dim: width of states and memory.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(dim, 2 * dim)
+        self.key = nn.Conv1d(dim, 2 * dim, 3, padding=1)  # an edge is a difference of neighbours
+        self.spreads = nn.Parameter(torch.full((2,), -1.0))
+        for parameter in self.query.parameters():  # at first an interval stays about where it is
+            nn.init.zeros_(parameter)
+
+    def keys(self, memory: Memory) -> Tensor:
+        """What cells say of beginnings and ends, ``(batch, 2, dim, cells)``."""
+        return self.key(memory.over_time().transpose(1, 2)).unflatten(1, (2, -1))
+
+    def forward(self, states: Tensor, reference: Tensor, memory: Memory, keys: Tensor) -> Tensor:
+        """Refine intervals.
+
+        Args:
+            states: of the queries, ``(batch, queries, dim)``.
+            reference: their intervals so far, (centre, length), ``(batch, queries, 2)``.
+            memory: what is looked at.
+            keys: of :meth:`keys`.
+
+        Returns:
+            (centre, length), at least a tenth of a cell long, ``(batch, queries, 2)``.
+        """
+        asked = self.query(states).unflatten(-1, (2, -1))
+        logits = torch.einsum("bqed,bedt->bqet", asked, keys).float() / math.sqrt(states.shape[-1])
+        centre, length = reference.float().unbind(-1)
+        edges = torch.stack((centre - length / 2, centre + length / 2), dim=-1)
+        middles = memory.shares[:: memory.bands]
+        # Onsets are where cells begin, offsets where they end.
+        places = torch.stack((middles - memory.cell / 2, middles + memory.cell / 2))
+        spread = self.spreads.exp() * length.unsqueeze(-1) + memory.cell
+        logits = logits - 0.5 * ((places - edges.unsqueeze(-1)) / spread.unsqueeze(-1)).square()
+        if memory.padding is not None:
+            logits = logits.masked_fill(memory.padding[:, None, None, :: memory.bands], -torch.inf)
+        onset, offset = (logits.softmax(dim=-1) * places).sum(dim=-1).unbind(-1)
+        length = offset - onset
+        # Edges that have crossed keep the gradient that brings them back.
+        return torch.stack(((onset + offset) / 2, length + (length.clamp_min(0.1 * memory.cell) - length).detach()), -1)
+
+
 class Anchors(nn.Module):
     """Queries that stand somewhere: a learned interval each, refined by every decoder layer (DAB-DETR).
 
@@ -149,11 +202,16 @@ class SetNetwork(nn.Module):
         attention_dropout: see :class:`~pmam_plugin.nn.set_transformer.EncoderLayer`.
         anchors: event queries are content, and each stands at an interval that every decoder layer refines
             (:class:`Anchors`); False, as published: they are positions alone, and learn from nothing where to look.
+        pointed_edges: intervals are read off the memory (:class:`EdgePointer`), which needs anchors to start from;
+            False, as published: regressed from a query's state (:class:`IntervalHead`).
         position_temperature, position_scale: see :func:`~pmam_plugin.nn.set_transformer.sine_positions`. 20 and 60 tell
             cells of 0.16 s apart from the first update on.
         frequency_bands: number of frequency cells that get a learned position added to the sine of time. 0, as
             published, gives all cells of a time step the same position, so that their order is invisible to
             attention; ``backbone.output_frames(n_mels)`` (4 for 64 bands) makes it visible.
+
+    Raises:
+        ValueError: pointed edges without anchors.
     """
 
     def __init__(
@@ -169,10 +227,13 @@ class SetNetwork(nn.Module):
         frequency_bands: int = 0,
         attention_dropout: float | None = None,
         anchors: bool = False,
+        pointed_edges: bool = False,
         position_temperature: float = 10000.0,
         position_scale: float = 2 * math.pi,
     ) -> None:
         super().__init__()
+        if pointed_edges and not anchors:
+            raise ValueError("pointed_edges needs intervals to start from; give the network anchors: true")
         self.dim = dim
         self.position_temperature, self.position_scale = position_temperature, position_scale
         self.backbone = backbone
@@ -180,10 +241,10 @@ class SetNetwork(nn.Module):
         sizes = (dim, heads, feedforward, dropout, attention_dropout)
         self.encoder = TransformerEncoder(encoder_layers, *sizes)
         self.decoder = TransformerDecoder(decoder_layers, *sizes)
-        self.interval_head = IntervalHead(dim)
+        self.interval_head = EdgePointer(dim) if pointed_edges else IntervalHead(dim)
         self.event_queries = nn.Parameter(torch.randn(queries, dim))
         self.anchors = Anchors(queries, dim, heads) if anchors else None
-        if anchors:
+        if anchors and isinstance(self.interval_head, IntervalHead):
             # Boxes begin as the anchors themselves.
             for parameter in self.interval_head.layers[-1].parameters():
                 nn.init.zeros_(parameter)
@@ -199,9 +260,13 @@ class SetNetwork(nn.Module):
             span_frames: frames of the span that positions and boxes refer to; a shorter clip is read as the
                 beginning of a span, a longer one as the whole of it.
         """
+        return self.encode_features(self.describe(spectrogram, padding), padding, span_frames)
+
+    def describe(self, spectrogram: Tensor, padding: Tensor | None = None) -> Tensor:
+        """The backbone's map of a batch, ``(batch, channels, cells, bands)``; see :meth:`encode`."""
         if padding is not None and self.backbone.padding_value is not None:
             spectrogram = spectrogram.masked_fill(padding.unsqueeze(1), self.backbone.padding_value)
-        return self.encode_features(self.backbone(spectrogram), padding, span_frames)
+        return self.backbone(spectrogram)
 
     def encode_features(self, features: Tensor, padding: Tensor | None = None, span_frames: int = 0) -> Memory:
         """Encode backbone features, ``(batch, channels, cells, bands)``; see :meth:`encode`."""
@@ -252,15 +317,17 @@ class SetNetwork(nn.Module):
             return positions if leading is None else torch.cat((leading, positions.to(leading.dtype)), dim=1)
 
         source = (memory.tokens, memory.positions, memory.padding, query_mask, states)
+        head = self.interval_head
         if anchors is None:
             found = self.decoder(seated(queries), *source)
-            return Decoded(found, self.interval_head(found[:, :, front:]))
+            return Decoded(found, head(found[:, :, front:]))
         place = anchors.logits[: queries.shape[1]].sigmoid().expand(len(queries), -1, -1) if boxes is None else boxes
         every_box: list[Tensor] = []
+        looked_at = (memory, head.keys(memory)) if isinstance(head, EdgePointer) else ()
 
         def refined(normed: Tensor) -> None:
             reference = every_box[-1].detach() if every_box else place
-            every_box.append(self.interval_head(normed[:, front:], reference))
+            every_box.append(head(normed[:, front:], reference, *looked_at))
 
         def locate(normed: Tensor | None) -> tuple[Tensor, Tensor | None]:
             if normed is not None:

@@ -75,7 +75,11 @@ class PretrainPatches:
         criterion: set criterion of the pretext task.
         plan: budget and optimiser.
         augmentation: of the features, before patches are cut.
+        stored: read a frozen encoder's stored embeddings instead of the sound; needs ``pooled_patches``.
         pretext: further arguments of :class:`~pmam_plugin.models.SPSEDT`.
+
+    Raises:
+        ValueError: stored embeddings, of which no patch can be cut and encoded by itself.
     """
 
     always = False
@@ -87,11 +91,14 @@ class PretrainPatches:
         criterion: SetCriterion,
         plan: TrainingPlan,
         augmentation: Augmentation | None = None,
+        stored: bool = False,
         **pretext: Any,
     ) -> None:
+        if stored and not pretext.get("pooled_patches"):
+            raise ValueError("stored embeddings hold no patch by itself; give pooled_patches: true with stored: true")
         inspect.signature(SPSEDT).bind_partial(**pretext)  # a wrong name is found here, not when the stage begins
         self.model, self.criterion, self.plan = model, criterion, plan
-        self.augmentation, self.pretext = augmentation, pretext
+        self.augmentation, self.stored, self.pretext = augmentation, stored, pretext
 
     def check(self, context: RunContext) -> None:
         """See :class:`pmam_plugin.stages.context.Stage`."""
@@ -103,15 +110,17 @@ class PretrainPatches:
         model = copy_with_artifact(self.model, context)
         pretext = SPSEDT(model.frontend, model.network, clip_seconds=model.clip_seconds, **self.pretext)
         brain = PatchBrain(pretext, self.criterion, self.augmentation, run)
-        return _train(brain, model, context, folder, "patch_iou")
+        return _train(brain, model, context, folder, "patch_iou", self.stored)
 
 
-def _train(brain: StageBrain, model: SEDT, context: RunContext, folder: Path, metric: str) -> StageResult:
+def _train(
+    brain: StageBrain, model: SEDT, context: RunContext, folder: Path, metric: str, stored: bool = False
+) -> StageResult:
     """Train a wrapper around parts of ``model``, put its best weights back, hand them on."""
     clips = sum(brain.plan.batch.values())
     brain.train(
-        training_batches(context, model, brain.plan, brain.name),
-        validation_batches(context, model, clips, whole=False),
+        training_batches(context, model, brain.plan, brain.name, stored),
+        validation_batches(context, model, clips, whole=False, stored=stored),
     )
     ddp_barrier()
     brain.raw["model"].load_state_dict(brain.best.load("model"))

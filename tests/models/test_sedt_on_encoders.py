@@ -16,6 +16,7 @@ from pmam_plugin.encoders import (
 from pmam_plugin.features import ATSTMel, FrontEnds, KaldiMel, LogMel, MobileNetMel, YAMNetMel
 from pmam_plugin.models import SEDT, SPSEDT, AudioTagger, PatchSampler
 from pmam_plugin.nn.query_decoder import SetNetwork
+from pmam_plugin.stages import PretrainPatches
 from tests.sedt_models import LABELS
 
 SIZES = {"dim": 16, "heads": 2, "encoder_layers": 1, "decoder_layers": 2, "feedforward": 32}
@@ -86,6 +87,24 @@ def test_tagging_and_finding_patches_teach_what_may_learn(sedt):
     assert not pretext.train().network.backbone.training
     backbone.thaw()
     assert {name for name, parameter in backbone.named_parameters() if parameter.requires_grad} == learning
+
+
+@torch.no_grad()
+def test_pooled_patches_are_found_in_stored_embeddings_as_in_the_sound():
+    torch.manual_seed(0)
+    mel, encoder = yamnet()
+    network = SetNetwork(SetBackbone(encoder), queries=6, anchors=True, pointed_edges=True, **SIZES)
+    frontend = FrontEnds(mel=mel)
+    pretext = SPSEDT(frontend, network, PatchSampler(patches=3), clip_seconds=4.0, pooled_patches=True).eval()
+    features = frontend(0.1 * torch.randn(2, 64000))
+    bounds = torch.tensor([[[0, 40], [100, 300], [56, 64]]]).expand(2, -1, -1)
+    stored = {"embeddings": encoder.encoder(features, tokens=False).frames.transpose(1, 2)}
+    heard, read = pretext(features, bounds=bounds), pretext(stored, bounds=bounds)
+    torch.testing.assert_close(read.output.boxes, heard.output.boxes, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(read.targets.features, heard.targets.features, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(read.targets.boxes[0, 1], torch.tensor([0.5, 0.5]), atol=0.01, rtol=0)
+    with pytest.raises(ValueError, match="give pooled_patches: true"):
+        PretrainPatches(None, None, None, stored=True)
 
 
 def test_it_is_built_from_its_configuration(sedt):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +19,7 @@ from pmam_plugin.losses.event_targets import EventTargets
 from pmam_plugin.losses.intervals import box_edges, edge_boxes
 from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models.sedt import SEDT
-from pmam_plugin.nn.query_decoder import SetNetwork
+from pmam_plugin.nn.query_decoder import EdgePointer, Memory, SetNetwork
 from pmam_plugin.nn.resnet import SpectrogramResNet
 from pmam_plugin.nn.set_transformer import sine_positions
 from tests.sedt_models import LABELS, some_targets, tiny_network, tiny_pretext
@@ -43,13 +45,15 @@ def tones() -> tuple[torch.Tensor, pd.DataFrame]:
     return torch.from_numpy(np.stack(waves)), pd.DataFrame(rows, columns=["filename", "onset", "offset", "event_label"])
 
 
-def test_sixteen_clips_can_be_learned_by_heart() -> None:
+@pytest.mark.parametrize("pointed", [False, True], ids=["regressed", "pointed"])
+def test_sixteen_clips_can_be_learned_by_heart(pointed: bool) -> None:
     torch.manual_seed(0)
     waves, events = tones()
     frontend = FrontEnds(mel=SEDTMel())
     frontend.named()["mel"].fit([waves])
     backbone = SpectrogramResNet("resnet10t", 8, False, False, (), widths=(8, 16, 24, 32))
-    network = SetNetwork(backbone, 6, 32, 4, 1, 2, 64, dropout=0.0, frequency_bands=8, **MODERN)  # type: ignore[arg-type]
+    options: dict[str, Any] = {**MODERN, "pointed_edges": pointed}
+    network = SetNetwork(backbone, 6, 32, 4, 1, 2, 64, dropout=0.0, frequency_bands=8, **options)
     model = SEDT(frontend, network, LABELS, SECONDS)
     criterion, features = SetCriterion(clip_weight=0.25), frontend(waves)
     names, by_clip = [f"c{clip}" for clip in range(CLIPS)], []
@@ -96,6 +100,56 @@ def test_a_query_looks_where_its_anchor_is() -> None:
     middle = (bias.softmax(dim=-1) * memory.shares).sum(dim=-1)[0].mean(dim=0)
     assert float(middle[1]) == pytest.approx(0.2, abs=0.04)
     assert float(middle[2]) == pytest.approx(0.8, abs=0.04)
+
+
+def line(cells: int = 20) -> Memory:
+    """A memory in which something begins in cell 5 and ends in cell 9."""
+    tokens = torch.zeros(1, cells, 2)
+    tokens[0, 5, 0] = tokens[0, 9, 1] = 1.0
+    shares = (torch.arange(cells) + 0.5) / cells
+    return Memory(tokens, torch.zeros(cells, 2), None, 1, shares, 1 / cells)
+
+
+def pointing(loud: float) -> EdgePointer:
+    """It asks every cell for a channel: onsets for the first, offsets for the second."""
+    pointer = EdgePointer(2)
+    with torch.no_grad():
+        pointer.query.bias.copy_(torch.tensor([loud, 0, 0, loud]))
+        pointer.key.weight.zero_()
+        pointer.key.bias.zero_()
+        pointer.key.weight[[0, 3], [0, 1], 1] = 1.0
+    return pointer
+
+
+def test_pointed_edges_are_where_the_memory_says() -> None:
+    memory, pointer = line(), pointing(60.0)
+    reference = torch.tensor([[[0.5, 0.4], [0.3, 0.2]]])
+    boxes = pointer(torch.zeros(1, 2, 2), reference, memory, pointer.keys(memory))
+    torch.testing.assert_close(box_edges(boxes), torch.tensor([[[5 / 20, 10 / 20]] * 2]), atol=1e-3, rtol=0)
+    memory.padding = torch.arange(20)[None] >= 9  # its end is no sound any more
+    boxes = pointer(torch.zeros(1, 2, 2), reference, memory, pointer.keys(memory))
+    assert float(box_edges(boxes)[0, 0, 1]) <= 9 / 20 + 1e-6
+
+
+def test_before_anything_is_learned_pointed_edges_stay_near_the_anchors() -> None:
+    memory, pointer = line(125), EdgePointer(2)
+    begun = torch.stack(((torch.arange(6) + 0.5) / 6, torch.full((6,), 0.2)), dim=-1)[None]
+    boxes = begun
+    for _ in range(3):
+        boxes = pointer(torch.randn(1, 6, 2), boxes, memory, pointer.keys(memory))
+    assert float((boxes - begun)[..., 0].abs().max()) < 0.1, "but for what lies beyond the clip"
+
+
+def test_crossed_edges_find_back() -> None:
+    memory, pointer = line(), pointing(12.0)
+    memory.tokens = memory.tokens.flip(-1)  # now the offset lies before the onset
+    boxes = pointer(torch.zeros(1, 1, 2), torch.tensor([[[0.4, 0.3]]]), memory, pointer.keys(memory))
+    assert 0 < float(boxes[0, 0, 1]) < 1 / 20
+    (box_edges(boxes) - torch.tensor([0.2, 0.6])).abs().sum().backward()
+    assert pointer.query.bias.grad is not None
+    assert float(pointer.query.bias.grad.abs().sum()) > 0
+    with pytest.raises(ValueError, match="anchors: true"):
+        tiny_network(pointed_edges=True)
 
 
 def test_positions_can_tell_neighbouring_cells_apart() -> None:

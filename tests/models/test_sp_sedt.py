@@ -10,7 +10,7 @@ from pmam_plugin.losses.intervals import box_edges
 from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models.sedt import pretrained_part
 from pmam_plugin.models.sedt_tagging import AudioTagger
-from pmam_plugin.models.sp_sedt import PatchSampler, crop_patches
+from pmam_plugin.models.sp_sedt import PatchSampler, crop_patches, pool_patches
 from pmam_plugin.nn.resnet import SpectrogramResNet
 from tests.sedt_models import LABELS, tiny_pretext, tiny_sedt
 
@@ -66,6 +66,12 @@ def test_a_crop_of_the_wanted_length_is_the_crop() -> None:
     spectrogram = torch.randn(1, 6, 100)
     patch = crop_patches(spectrogram, torch.tensor([[[20, 52]]]), 32)
     torch.testing.assert_close(patch[0, 0], spectrogram[0, :, 20:52])
+
+
+def test_a_pooled_patch_is_the_mean_of_what_it_covers() -> None:
+    cells = torch.arange(5.0)[None, None, :, None].expand(1, 2, 5, 3)
+    bounds = torch.tensor([[[8, 16], [8, 20], [33, 40], [12, 16]]])
+    torch.testing.assert_close(pool_patches(cells, bounds, 8)[0, :, 0], torch.tensor([1.0, 4 / 3, 4.0, 1.0]))
 
 
 def mel(batch: int = 2) -> dict[str, torch.Tensor]:
