@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import glob
+import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,8 +20,12 @@ from pmam_plugin.cli.progress import bars
 from pmam_plugin.errors import InputError
 
 if TYPE_CHECKING:
-    from pmam_plugin.inference import Progress, Result, SoundEventDetector
+    import pandas as pd
 
+    from pmam_plugin.inference import Progress, Result, SoundEventDetector
+    from pmam_plugin.postprocessing import EventRows
+
+COLUMNS = ["filename", "onset", "offset", "event_label", "score"]
 BUILTIN_NOTICE = "no --model given: using the built-in model, which knows %s; pmam info says how sure it is of each"
 
 
@@ -85,18 +91,18 @@ def detect(
 
     A recording that cannot be read is reported and does not stop the rest; the exit status is then 1.
     """
-    # Imported here, so that --help is there at once.
-    import pandas as pd
-
+    # Imported here, so that --help is there at once; pandas, with files to write, only where there are any.
     from pmam_plugin.checkpoints.hub_folder import BUILTIN
     from pmam_plugin.files import check_writable, write_text
     from pmam_plugin.inference import SoundEventDetector
-    from pmam_plugin.tables.annotations import Annotations
-    from pmam_plugin.tables.formats import FORMATS, format_named, write_annotations
 
     if out is None and form is not None:
         raise InputError(f"--format {form}: has no effect without --out; name the file to write")
-    chosen = None if out is None else "tsv" if out.is_dir() and form is None else format_named(form, out)
+    chosen = None
+    if out is not None:
+        from pmam_plugin.tables.formats import FORMATS, format_named
+
+        chosen = "tsv" if out.is_dir() and form is None else format_named(form, out)
     for path in (out, report, counts):
         if path is not None:
             check_writable(path / "events" if path is out and out.is_dir() else path)
@@ -128,20 +134,23 @@ def detect(
                 unreported = error  # what was computed is not lost for it
         for _ in results:
             pass
-    events = pd.concat(run.events, ignore_index=True) if run.events else _no_events()
     if out is None:
-        typer.echo(events.round(3).to_csv(sep="\t", index=False), nl=False)
+        typer.echo(run.text(), nl=False)
     else:
+        from pmam_plugin.tables.annotations import Annotations
+        from pmam_plugin.tables.formats import write_annotations
+
         facts = {"model": model, "labels": list(detector.labels), "failed": run.errors}
-        write_annotations(out, Annotations(events, dict(run.seconds)), chosen, facts, detections=True)
+        write_annotations(out, Annotations(run.table(), dict(run.seconds)), chosen, facts, detections=True)
     if counts is not None:
         from pmam_plugin.report.day import hourly_counts
 
+        events = run.table()
         recorded = [(name, length, events[events["filename"] == name]) for name, length in run.seconds.items()]
         write_text(counts, hourly_counts(recorded, detector.labels).to_csv(index=False))
     if unreported is not None:
         typer.echo(f"no report: {unreported}", err=True)
-    run.summarise(len(events), failed=unreported is not None)
+    run.summarise(failed=unreported is not None)
 
 
 def find_recordings(inputs: Sequence[str]) -> dict[Path, str]:
@@ -221,7 +230,7 @@ class _Run:
 
     def __init__(self, files: dict[Path, str], scores: Path | None) -> None:
         self.files, self.score_folder = files, scores
-        self.events: list[Any] = []
+        self.events: list[tuple[str, EventRows]] = []
         self.seconds: dict[str, float] = {}
         self.errors: dict[str, str] = {}
 
@@ -236,12 +245,11 @@ class _Run:
         for result in detector.detect_each(list(self.files), threshold=threshold, progress=started):
             advanced()
             name = self.files[result.source]  # type: ignore[index]
-            if result.error is not None:
+            if result.found is None:
                 self.errors[name] = str(result.error)
                 continue
             result.name = name
-            result.events["filename"] = name
-            self.events.append(result.events)
+            self.events.append((name, result.found))
             self.seconds[name] = result.seconds
             if self.score_folder is not None:
                 from pmam_plugin.tables.scores import write_scores
@@ -249,10 +257,30 @@ class _Run:
                 write_scores(self.score_folder, {clip_name(name): result.scores})
             yield result
 
-    def summarise(self, events: int, failed: bool = False) -> None:
+    def table(self) -> pd.DataFrame:
+        """All events."""
+        import pandas as pd
+
+        tables = [found.table(name) for name, found in self.events]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+
+    def text(self) -> str:
+        """All events as a tab-separated table, to the millisecond."""
+        import numpy as np
+
+        text = io.StringIO()
+        writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for name, found in self.events:
+            onsets, offsets, scores = (np.round(x, 3).tolist() for x in (found.onset, found.offset, found.score))
+            writer.writerows(zip([name] * len(found), onsets, offsets, found.label, scores))
+        return text.getvalue()
+
+    def summarise(self, failed: bool = False) -> None:
         """One line on standard error, and one for each failure; exit status 1 if there was any, or ``failed``."""
         from pmam_plugin.report.page import duration_text
 
+        events = sum(len(found) for _, found in self.events)
         good = len(self.seconds)
         heard = duration_text(sum(self.seconds.values()))
         typer.echo(f"{events} event{'s' * (events != 1)} in {good} recording{'s' * (good != 1)}, {heard}", err=True)
@@ -262,12 +290,6 @@ class _Run:
                 typer.echo(f"  {error}", err=True)
         if self.errors or failed:
             raise typer.Exit(1)
-
-
-def _no_events() -> Any:
-    import pandas as pd
-
-    return pd.DataFrame(columns=["filename", "onset", "offset", "event_label", "score"])
 
 
 def _write_report(path: Path, results: Iterator[Result], detector: SoundEventDetector, facts: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from pmam_plugin.evaluation.metrics import aligned
 from pmam_plugin.evaluation.psds import SCENARIOS, psd_roc_of
 from pmam_plugin.evaluation.reference import Reference
 from pmam_plugin.postprocessing.boxes import Boxes, SoundEventBoxes, candidates, merge
+from pmam_plugin.postprocessing.rows import ScoreRows
 from pmam_plugin.tables.scores import Progress
 
 _LOG = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ def tune_segments(
     areas = np.zeros((len(grid), classes))
     # Boxes need a score everywhere; those of classes that are not judged in a clip are left out.
     unasked = [[label for label, judged in zip(united.labels, row) if not judged] for row in united.judged]
-    ordered = [tables[clip].assign(**dict.fromkeys(labels, 0.0)) for clip, labels in zip(united.clips, unasked)]
+    filled = (tables[clip].assign(**dict.fromkeys(labels, 0.0)) for clip, labels in zip(united.clips, unasked))
+    ordered = [ScoreRows.of(table) for table in filled]
     done = 0
     for length in dict.fromkeys(setting[0] for setting in grid):
         found = candidates(ordered, united.labels, np.full(classes, length))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -21,14 +21,16 @@ from pmam_plugin.config import rebuilt
 from pmam_plugin.errors import InputError
 from pmam_plugin.hub import model_card, push_model
 from pmam_plugin.inference.long_audio import Grid
-from pmam_plugin.inference.scoring import Scorer, Scoring
-from pmam_plugin.inference.streaming import SoundEventStream
+from pmam_plugin.inference.scoring import Scorer, Scoring, table_of
 from pmam_plugin.models.base import SoundEventModel
 from pmam_plugin.nn.precision import choose_precision
-from pmam_plugin.postprocessing.filters import PostProcessing
+from pmam_plugin.postprocessing import EventRows, PostProcessing, ScoreRows
 
 if TYPE_CHECKING:
+    import pandas as pd
     from typing_extensions import Unpack
+
+    from pmam_plugin.inference.streaming import SoundEventStream
 
 logger = logging.getLogger(__name__)
 
@@ -45,17 +47,29 @@ class Result:
         source: as it was given.
         name: the file's name, or ``recording_<n>`` for an array.
         seconds: its length.
-        scores: scores table; empty after an error.
-        events: events table; empty after an error.
+        rows: its scores as arrays; None after an error.
+        found: its events as arrays; None after an error, and where nobody asked for them.
         error: why there is no result, or None.
     """
 
     source: Audio
     name: str
     seconds: float = 0.0
-    scores: pd.DataFrame = field(default_factory=pd.DataFrame)
-    events: pd.DataFrame = field(default_factory=pd.DataFrame)
+    rows: ScoreRows | None = None
+    found: EventRows | None = None
     error: InputError | None = None
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """The scores table; empty after an error."""
+        return table_of(self.rows)
+
+    @cached_property
+    def events(self) -> pd.DataFrame:
+        """The events table; empty after an error."""
+        if self.found is None:
+            return table_of(None)
+        return self.found.table(self.name)
 
 
 class SoundEventDetector:
@@ -250,6 +264,8 @@ class SoundEventDetector:
         """
         if isinstance(recordings, str | os.PathLike):
             raise InputError(f"{recordings}: is one recording; call detect, or give a list of them")
+        import pandas as pd
+
         tables = []
         for result in self.detect_each(recordings, sample_rate, threshold):
             if result.error is not None:
@@ -277,8 +293,8 @@ class SoundEventDetector:
         """
         rule = self.postprocessing if threshold is None else rebuilt(self.postprocessing, threshold=threshold)
         for result in self._results(recordings, sample_rate, True, None, progress):
-            if result.error is None:
-                result.events = rule.events(result.scores, result.name)
+            if result.rows is not None:
+                result.found = rule.event_rows(result.rows)
             yield result
 
     def stream(self, sample_rate: int | None = None, latency: float | None = None) -> SoundEventStream:
@@ -289,6 +305,8 @@ class SoundEventDetector:
             latency: seconds after which a score is final, at most the model's clip length (the default, which gives the
                 scores of the whole file). Smaller values cost more computing: two clips are scored per ``latency``.
         """
+        from pmam_plugin.inference.streaming import SoundEventStream
+
         rate = self.sample_rate if sample_rate is None else sample_rate
         return SoundEventStream(self._scorer(self.scoring), rate, latency)
 
@@ -316,11 +334,11 @@ class SoundEventDetector:
 
         for scored in self._scorer(scoring).run(blocks()):
             source = sources.pop(0)
-            if scored.error is not None:
+            if scored.rows is None:
                 yield Result(source.audio, source.name, error=scored.error)
             else:
-                table = scoring.postprocessing.filtered(scored.table) if postprocess else scored.table
-                yield Result(source.audio, source.name, source.samples / self.sample_rate, table)
+                rows = scoring.postprocessing.filtered_rows(scored.rows) if postprocess else scored.rows
+                yield Result(source.audio, source.name, source.samples / self.sample_rate, rows)
 
     def _scorer(self, scoring: Scoring) -> Scorer:
         return Scorer(self.model, scoring, self.batch_size, self.precision.autocast(self.device), tags=False)

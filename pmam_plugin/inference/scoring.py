@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -22,10 +22,13 @@ from pmam_plugin.encoders.base import Windows
 from pmam_plugin.errors import InputError
 from pmam_plugin.inference.encoded import EncodedWindows
 from pmam_plugin.inference.long_audio import Cutter, Grid, Joiner, Window
-from pmam_plugin.models.base import Detection, SoundEventModel, frame_table
+from pmam_plugin.models.base import Detection, SoundEventModel, frame_rows
 from pmam_plugin.models.detector import FrameDetector
 from pmam_plugin.models.sedt import SEDT
-from pmam_plugin.postprocessing import PostProcessing
+from pmam_plugin.postprocessing import PostProcessing, ScoreRows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @configurable
@@ -71,18 +74,23 @@ class ScoredClip:
     """A recording's scores before filters.
 
     Attributes:
-        table: ``onset, offset, <label>...``, weak mask applied.
+        rows: of the scores table, weak mask applied; None after an error.
         frames: the same on the model's frame grid, ``(frames, classes)``; an event-based model's table is finer.
         clips: clip-level probabilities, ``(classes,)``; of a long recording the highest over its windows.
         events: those the model itself lists, where they were asked for and one window holds the recording.
         error: why there are none, or None.
     """
 
-    table: pd.DataFrame = field(default_factory=pd.DataFrame)
+    rows: ScoreRows | None = None
     frames: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     clips: np.ndarray = field(default_factory=lambda: np.zeros(0))
     events: pd.DataFrame | None = None
     error: InputError | None = None
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The rows as ``onset, offset, <label>...``; empty after an error."""
+        return table_of(self.rows)
 
 
 class Scorer:
@@ -196,14 +204,14 @@ class Scorer:
         seconds = [recording.cutter.received / self.model.sample_rate for recording, _ in queue]
         # A recording heard at once comes as the model writes it: an event-based one knows more than frames.
         whole = any(recording.whole for recording, _ in queue)
-        tables = self.model.score_tables(detection, seconds) if whole else []
+        tables = self.model.score_rows(detection, seconds) if whole else []
         events = self.model.event_tables(detection, seconds) if self.events and isinstance(self.model, SEDT) else None
         factors = self._factors(detection)
         for row, (recording, window) in enumerate(queue):
             recording.scored += 1
             recording.clips = np.maximum(recording.clips, clips[row])
             if recording.whole:
-                recording.table = _multiplied(tables[row], factors[row])
+                recording.heard = _multiplied(tables[row], factors[row])
                 recording.events = None if events is None else events[row]
             recording.rows.append(recording.joiner.add(window, rows[row]))
 
@@ -217,7 +225,7 @@ class _Recording:
         self.whole = self.ended = False  # whole: one window holds it all
         self.rows: list[np.ndarray] = []
         self.clips: np.ndarray = np.array(0.0)
-        self.table: pd.DataFrame | None = None
+        self.heard: ScoreRows | None = None
         self.events: pd.DataFrame | None = None
         self.error: InputError | None = None
 
@@ -246,15 +254,22 @@ class _Recording:
         if not self.cut:
             return ScoredClip(error=InputError("no samples; a recording cannot be empty"))
         frames = np.concatenate(self.rows)
-        if self.table is None:
+        if self.heard is None:
             seconds = self.cutter.received / model.sample_rate
-            self.table = frame_table(frames, seconds, model.frame_rate, model.labels)
-        return ScoredClip(self.table, frames, self.clips, self.events)
+            self.heard = frame_rows(frames, seconds, model.frame_rate, model.labels)
+        return ScoredClip(self.heard, frames, self.clips, self.events)
 
 
-def _multiplied(table: pd.DataFrame, factors: np.ndarray) -> pd.DataFrame:
-    """A scores table with its classes masked; minus infinity, where there is no event, stays."""
-    scores = table.iloc[:, 2:].to_numpy(np.float64)
-    masked = table.copy()
-    masked.iloc[:, 2:] = np.where(np.isfinite(scores), scores * np.where(np.isfinite(scores), factors, 1.0), scores)
-    return masked
+def table_of(rows: ScoreRows | None) -> pd.DataFrame:
+    """Rows as a table; an empty one where there are none."""
+    if rows is None:
+        import pandas as pd
+
+        return pd.DataFrame()
+    return rows.table()
+
+
+def _multiplied(rows: ScoreRows, factors: np.ndarray) -> ScoreRows:
+    """Scores with their classes masked; minus infinity, where there is no event, stays."""
+    finite = np.isfinite(rows.scores)
+    return replace(rows, scores=np.where(finite, rows.scores * np.where(finite, factors, 1.0), rows.scores))

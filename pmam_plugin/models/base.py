@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from torch import Tensor, nn
 
-from pmam_plugin.tables.scores import scores_table
+from pmam_plugin.postprocessing.rows import ScoreRows
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pmam_plugin.features import FrontEnds
 
 
@@ -86,9 +87,13 @@ class SoundEventModel(nn.Module):
             Per clip ``onset, offset, <label>...`` with ``ceil(duration * frame_rate)`` rows; the last offset is the
             duration.
         """
+        return [rows.table() for rows in self.score_rows(detection, durations)]
+
+    def score_rows(self, detection: Detection, durations: Sequence[float]) -> list[ScoreRows]:
+        """:meth:`score_tables` as arrays."""
         scores = detection.frames.detach().float().cpu().numpy()
         return [
-            frame_table(clip, duration, self.frame_rate, self.labels)
+            frame_rows(clip, duration, self.frame_rate, self.labels)
             for clip, duration in zip(scores, durations, strict=True)
         ]
 
@@ -98,7 +103,12 @@ class SoundEventModel(nn.Module):
 
 
 def frame_table(scores: np.ndarray, duration: float, frame_rate: float, labels: Sequence[str]) -> pd.DataFrame:
-    """One clip's frame probabilities as a scores table.
+    """:func:`frame_rows` as a scores table."""
+    return frame_rows(scores, duration, frame_rate, labels).table()
+
+
+def frame_rows(scores: np.ndarray, duration: float, frame_rate: float, labels: Sequence[str]) -> ScoreRows:
+    """One clip's frame probabilities as rows of a scores table.
 
     A frame grid and a clip's end rarely meet exactly: up to two missing frames repeat the last one, anything the
     model did not see beyond them scores zero, and frames past the end are dropped.
@@ -115,4 +125,4 @@ def frame_table(scores: np.ndarray, duration: float, frame_rate: float, labels: 
         scores = np.pad(scores, ((0, min(missing, 2)), (0, 0)), mode="edge")
         scores = np.pad(scores, ((0, max(missing - 2, 0)), (0, 0)))
     edges = np.append(np.arange(rows) / frame_rate, duration)
-    return scores_table(scores[:rows].astype(np.float64), edges[:-1], edges[1:], labels)
+    return ScoreRows(scores[:rows].astype(np.float64), edges[:-1], edges[1:], labels)

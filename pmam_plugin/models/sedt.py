@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -19,11 +18,15 @@ from pmam_plugin.losses.event_targets import EventTargets
 from pmam_plugin.losses.intervals import box_edges
 from pmam_plugin.models.base import Detection, SoundEventModel
 from pmam_plugin.models.set_events import decode_events
-from pmam_plugin.models.set_scores import dense_scores, fuse_tags, score_table
+from pmam_plugin.models.set_scores import dense_scores, fuse_tags, score_rows
 from pmam_plugin.nn.interpolate import interpolate_frames
 from pmam_plugin.nn.pooling import linear_softmax_pool
 from pmam_plugin.nn.query_decoder import SetNetwork
 from pmam_plugin.nn.set_output import SetOutput
+from pmam_plugin.postprocessing.rows import ScoreRows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # What pre-training trains or measures, by the names of a SEDT's state.
 _PRETRAINED = ("frontend.", "network.")
@@ -166,11 +169,11 @@ class SEDT(SoundEventModel):
             followed=followed,
         )
 
-    def score_tables(self, detection: Detection, durations: Sequence[float]) -> list[pd.DataFrame]:
-        """Disjoint boxes per class as scores tables, one row between any two change points.
+    def score_rows(self, detection: Detection, durations: Sequence[float]) -> list[ScoreRows]:
+        """Disjoint boxes per class as rows of scores tables, one between any two change points.
 
         Every (query, class) pair is a candidate, its interval cut to the clip, its score fused with the clip's tags;
-        candidates of one class compete, best first (:func:`~pmam_plugin.models.set_scores.score_table`). Unlike the
+        candidates of one class compete, best first (:func:`~pmam_plugin.models.set_scores.score_rows`). Unlike the
         tables of frame-based models these have no fixed number of rows, and minus infinity where there is no box.
 
         Args:
@@ -185,7 +188,7 @@ class SEDT(SoundEventModel):
         edges = box_edges(detection.output.boxes.detach().double()) * detection.output.span_seconds
         scores = detection.candidates.detach().double().cpu().numpy()
         return [
-            score_table(*clip, self.labels, self.minimum_seconds)
+            score_rows(*clip, self.labels, self.minimum_seconds)
             for clip in zip(scores, np.asarray(edges.cpu()), durations, strict=True)
         ]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 
 from pmam_plugin.losses.intervals import box_edges
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def decode_events(
@@ -41,6 +44,8 @@ def decode_events(
     Returns:
         Per clip a table ``onset, offset, event_label, score``.
     """
+    import pandas as pd
+
     if tags is not None:
         probabilities = probabilities * tags.bool().unsqueeze(1)
     score, label = (item.cpu().numpy() for item in probabilities.detach().float().max(dim=-1))

@@ -1,7 +1,7 @@
 """From a set of boxes to scores: tag fusion, de-overlapping, and tables that PSDS can be computed from.
 
 Every (query, class) pair is a candidate event: an interval with a score that fuses the query's class probability
-with the clip's tag probability. Two forms leave this module. :func:`score_table` keeps, per class, disjoint boxes
+with the clip's tag probability. Two forms leave this module. :func:`score_rows` keeps, per class, disjoint boxes
 and writes them between change points, so that thresholding the table at any value returns exactly the boxes above
 it, and collar-based F1 and PSDS see whole events. :func:`dense_scores` paints all boxes on a regular frame grid, which
 is what fusion with frame-based models and mean teachers need.
@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
-from pmam_plugin.tables.scores import scores_table
+from pmam_plugin.postprocessing.rows import ScoreRows
 
 # Touching events of one class would be read as one; this much silence keeps them apart, s.
 _GAP = 1e-3
@@ -91,14 +90,14 @@ def disjoint_boxes(
     return kept
 
 
-def score_table(
+def score_rows(
     scores: np.ndarray,
     edges: np.ndarray,
     duration: float,
     labels: Sequence[str],
     minimum_seconds: float = 0.2,
-) -> pd.DataFrame:
-    """One clip's candidates as a scores table with a row between any two change points.
+) -> ScoreRows:
+    """One clip's candidates as the rows of a scores table, one between any two change points.
 
     Boxes are cut to the clip, those shorter than ``minimum_seconds`` or scored below 0.001 are dropped, and
     overlaps within a class are resolved by :func:`disjoint_boxes`. A cell holds the score of the box that covers the
@@ -124,4 +123,4 @@ def score_table(
     values = np.full((len(borders) - 1, len(labels)), -np.inf)
     for index, onset, offset, score in boxes:
         values[np.searchsorted(borders, onset) : np.searchsorted(borders, offset), index] = score
-    return scores_table(values, borders[:-1], borders[1:], labels)
+    return ScoreRows(values, borders[:-1], borders[1:], labels)

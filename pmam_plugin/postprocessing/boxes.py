@@ -11,15 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
 from pmam_plugin.postprocessing.per_class import PerClass, per_class
-from pmam_plugin.tables.scores import scores_table
+from pmam_plugin.postprocessing.rows import ScoreRows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SMOOTHING = 1e-3  # added to both scores of a ratio, so that near silence is not cut up by ratios of nothing
 _DECIMALS = 9  # filter responses are sums of many scores: equal ones should compare equal
@@ -74,14 +76,18 @@ class SoundEventBoxes:
             InputError: a per-class setting lacks a class of the table.
             ValueError: the table holds infinite scores, so its events are boxes already.
         """
-        labels = list(table.columns[2:])
-        found = candidates([table], labels, per_class(self.filter_seconds, labels, "filter_seconds"))
+        return self.boxed(ScoreRows.of(table)).table()
+
+    def boxed(self, rows: ScoreRows) -> ScoreRows:
+        """The same of arrays."""
+        labels = rows.labels
+        found = candidates([rows], labels, per_class(self.filter_seconds, labels, "filter_seconds"))
         absolute = per_class(self.absolute_threshold, labels, "absolute_threshold")
         boxes = merge(found, absolute, per_class(self.relative_threshold, labels, "relative_threshold"))
-        scores = np.full((len(labels), len(table)), -np.inf)
+        scores = np.full((len(labels), len(rows.onset)), -np.inf)
         for label, start, stop, confidence in zip(boxes.column, boxes.start, boxes.stop, boxes.confidence):
             scores[label, start:stop] = confidence
-        return scores_table(scores.T, table["onset"], table["offset"], labels)
+        return ScoreRows(scores.T, rows.onset, rows.offset, labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +128,11 @@ class Boxes:
         return cls(**{name: array[order] for name, array in arrays.items()})
 
 
-def candidates(tables: Sequence[pd.DataFrame], labels: Sequence[str], filter_seconds: np.ndarray) -> Boxes:
+def candidates(clips: Sequence[ScoreRows], labels: Sequence[str], filter_seconds: np.ndarray) -> Boxes:
     """All boxes between a maximum of the step filter's response and the minimum after it.
 
     Args:
-        tables: scores of one clip each.
+        clips: scores of one clip each.
         labels: the columns to look at.
         filter_seconds: length of the step filter per class, ``(classes,)``.
 
@@ -134,11 +140,11 @@ def candidates(tables: Sequence[pd.DataFrame], labels: Sequence[str], filter_sec
         ValueError: infinite scores.
     """
     parts = []
-    for clip, table in enumerate(tables):
-        scores = table[list(labels)].to_numpy(np.float64).T
+    for clip, rows in enumerate(clips):
+        scores = rows.scores[:, [list(rows.labels).index(label) for label in labels]].T
         if not np.isfinite(scores).all():
             raise ValueError("bounding boxes need a finite score in every frame; these scores are boxes already")
-        onset, offset = table["onset"].to_numpy(np.float64), table["offset"].to_numpy(np.float64)
+        onset, offset = rows.onset, rows.offset
         frame = float(np.median(offset - onset))
         for length in np.unique(filter_seconds):
             chosen = np.flatnonzero(filter_seconds == length)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Real
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
 
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
 from pmam_plugin.postprocessing.boxes import SoundEventBoxes
 from pmam_plugin.postprocessing.per_class import PerClass, per_class
-from pmam_plugin.tables.scores import scores_table
+from pmam_plugin.postprocessing.rows import EventRows, ScoreRows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LONGEST_FILTER = 600.0  # seconds; no event needs more, and memory would
+_VALUES_AT_ONCE = 1 << 20
 
 
 @configurable
@@ -86,10 +91,9 @@ class PostProcessing:
         """
         if self.weak_mask == "none":
             return self.filtered(table)
-        labels = [str(label) for label in table.columns[2:]]
-        masked = table.copy()
-        masked[labels] = table[labels].to_numpy(np.float64) * self._clip_factors(labels, clip_scores)
-        return self.filtered(masked)
+        rows = ScoreRows.of(table)
+        masked = replace(rows, scores=rows.scores * self._clip_factors(rows.labels, clip_scores))
+        return self.filtered_rows(masked).table()
 
     @property
     def needs_tags(self) -> bool:
@@ -104,13 +108,15 @@ class PostProcessing:
 
     def filtered(self, table: pd.DataFrame) -> pd.DataFrame:
         """Filter over time and boxes, without the weak mask; arguments and result as of a call."""
-        labels = [str(label) for label in table.columns[2:]]
-        scores = table[labels].to_numpy(np.float64, copy=True)
-        frames = self._filter_frames(labels, table)
+        return self.filtered_rows(ScoreRows.of(table)).table()
+
+    def filtered_rows(self, rows: ScoreRows) -> ScoreRows:
+        """:meth:`filtered` of arrays."""
+        scores, frames = rows.scores.copy(), self._filter_frames(rows)
         for length in np.unique(frames[frames > 1]):
-            scores[:, frames == length] = self._filtered(scores[:, frames == length], int(length))
-        result = scores_table(scores, table["onset"], table["offset"], labels)
-        return result if self.segments is None else self.segments(result)
+            scores[:, frames == length] = self._median(scores[:, frames == length], int(length))
+        result = replace(rows, scores=scores)
+        return result if self.segments is None else self.segments.boxed(result)
 
     def events(self, table: pd.DataFrame, filename: str) -> pd.DataFrame:
         """Events of one clip: where post-processed scores exceed the threshold.
@@ -126,9 +132,11 @@ class PostProcessing:
         Raises:
             InputError: a per-class threshold lacks a class of the table.
         """
-        labels = [str(label) for label in table.columns[2:]]
-        scores = table[labels].to_numpy(np.float64)
-        onset, offset = table["onset"].to_numpy(np.float64), table["offset"].to_numpy(np.float64)
+        return self.event_rows(ScoreRows.of(table)).table(filename)
+
+    def event_rows(self, rows: ScoreRows) -> EventRows:
+        """:meth:`events` as arrays."""
+        scores, labels, onset, offset = rows.scores, rows.labels, rows.onset, rows.offset
         label, first, last = active_runs(scores > per_class(self.threshold, labels, "threshold"))
         # A row before the first makes every sum a difference; scores of -inf lie outside all events.
         seconds = np.where(np.isfinite(scores), scores, 0.0) * (offset - onset)[:, None]
@@ -136,15 +144,7 @@ class PostProcessing:
         begin, end = onset[first], offset[last]
         mean = (area[last + 1, label] - area[first, label]) / (end - begin)
         order = np.lexsort((label, begin))
-        return pd.DataFrame(
-            {
-                "filename": filename,
-                "onset": begin[order],
-                "offset": end[order],
-                "event_label": np.array(labels, dtype=object)[label[order]],
-                "score": mean[order],
-            }
-        )
+        return EventRows(begin[order], end[order], [labels[index] for index in label[order]], mean[order])
 
     def _clip_factors(self, labels: Sequence[str], clip_scores: Any) -> np.ndarray:
         """Factor per class, ``(classes,)``."""
@@ -159,21 +159,27 @@ class PostProcessing:
             )
         return self.mask(weights)
 
-    def _filter_frames(self, labels: Sequence[str], table: pd.DataFrame) -> np.ndarray:
+    def _filter_frames(self, rows: ScoreRows) -> np.ndarray:
         """Filter length per class in frames, ``(classes,)``; 1 for none."""
-        seconds = per_class(self.median_seconds, labels, "median_seconds")
-        if not seconds.any() or len(table) < 2:
-            return np.ones(len(labels), dtype=np.int64)
-        frame = float(np.median(table["offset"].to_numpy() - table["onset"].to_numpy()))
+        seconds = per_class(self.median_seconds, rows.labels, "median_seconds")
+        if not seconds.any() or len(rows.onset) < 2:
+            return np.ones(len(rows.labels), dtype=np.int64)
+        frame = float(np.median(rows.offset - rows.onset))
         frames = np.maximum(np.floor(seconds / frame + 0.5).astype(np.int64), 1)
         return frames + (frames % 2 == 0) if self.median_rule == "odd" else frames
 
-    def _filtered(self, scores: np.ndarray, length: int) -> np.ndarray:
-        # Imported here: scipy.ndimage takes a while, and a model without a filter never needs it.
-        from scipy import ndimage
-
-        mode: Literal["reflect", "nearest"] = "reflect" if self.median_rule == "scipy" else "nearest"
-        return np.stack([ndimage.median_filter(column, size=length, mode=mode) for column in scores.T], axis=1)
+    def _median(self, scores: np.ndarray, length: int) -> np.ndarray:
+        """Median over time, the upper one of an even length; as scipy.ndimage's, which takes long to import."""
+        before = length // 2
+        mode: Literal["symmetric", "edge"] = "symmetric" if self.median_rule == "scipy" else "edge"
+        padded = np.pad(scores.T, ((0, 0), (before, length - 1 - before)), mode=mode)
+        windows = sliding_window_view(padded, length, axis=1)
+        result = np.empty_like(scores)
+        step = max(1, _VALUES_AT_ONCE // (length * scores.shape[1]))
+        for first in range(0, len(scores), step):
+            part = np.partition(windows[:, first : first + step], before, axis=-1)
+            result[first : first + step] = part[..., before].T
+        return result
 
 
 def active_runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from pmam_plugin.checkpoints.foreign import DESED_LABELS
 from pmam_plugin.models.set_events import decode_events
-from pmam_plugin.models.set_scores import dense_scores, disjoint_boxes, fuse_tags, score_table
+from pmam_plugin.models.set_scores import dense_scores, disjoint_boxes, fuse_tags, score_rows
 from tests.support import shared
 
 LABELS = ("a", "b")
@@ -40,7 +40,7 @@ def events_above(table: pd.DataFrame, label: str, threshold: float) -> list[tupl
 @given(candidates())
 def test_thresholding_the_table_returns_exactly_the_boxes_above(case: tuple[np.ndarray, np.ndarray]) -> None:
     scores, edges = case
-    table = score_table(scores, edges, 10.0, LABELS)
+    table = score_rows(scores, edges, 10.0, LABELS).table()
     clipped = edges.clip(0, 10)
     for index, label in enumerate(LABELS):
         usable = (clipped[:, 1] - clipped[:, 0] >= 0.2) & (scores[:, index] >= 1e-3)
@@ -54,7 +54,7 @@ def test_thresholding_the_table_returns_exactly_the_boxes_above(case: tuple[np.n
 
 @given(candidates(), st.floats(0.5, 12))
 def test_tables_cover_the_clip_without_gaps(case: tuple[np.ndarray, np.ndarray], duration: float) -> None:
-    table = score_table(*case, duration, LABELS)
+    table = score_rows(*case, duration, LABELS).table()
     assert table["onset"].iloc[0] == 0
     assert table["offset"].iloc[-1] == duration
     assert (table["onset"].to_numpy()[1:] == table["offset"].to_numpy()[:-1]).all()
@@ -90,12 +90,12 @@ def test_of_overlapping_boxes_the_weaker_one_is_dropped() -> None:
 
 
 def test_touching_events_of_one_class_stay_two() -> None:
-    table = score_table(np.array([[0.9], [0.6]]), np.array([[1.0, 2.0], [2.0, 3.0]]), 10.0, ("a",))
+    table = score_rows(np.array([[0.9], [0.6]]), np.array([[1.0, 2.0], [2.0, 3.0]]), 10.0, ("a",)).table()
     assert len(events_above(table, "a", 0.5)) == 2
 
 
 def test_a_clip_without_events_is_one_row_on_which_nothing_fires() -> None:
-    table = score_table(np.zeros((3, 2)), np.tile([1.0, 5.0], (3, 1)), 7.5, LABELS)
+    table = score_rows(np.zeros((3, 2)), np.tile([1.0, 5.0], (3, 1)), 7.5, LABELS).table()
     assert table.to_numpy().tolist() == [[0.0, 7.5, -np.inf, -np.inf]]
 
 

@@ -9,7 +9,7 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.inference import ScoredClip, Scorer, Scoring
 from pmam_plugin.models.sedt import SetDetection, SetOutput
 from pmam_plugin.models.set_scores import fuse_tags
-from pmam_plugin.postprocessing import PostProcessing
+from pmam_plugin.postprocessing import PostProcessing, ScoreRows
 from pmam_plugin.stages.evaluate import Evaluate, best_of
 from tests.sedt_models import tiny_sedt
 from tests.tiny_models import tiny_detector
@@ -21,7 +21,7 @@ def test_low_clip_scores_count_only_where_thresholds_are_tuned(thresholds: str, 
     present = {"one": "Cat", "two": "Dog", "three": "Cat"}
     table = pd.DataFrame({"onset": [0.0], "offset": [10.0], "Cat": [0.0], "Dog": [0.0]})
     scored = {
-        clip: ScoredClip(table, clips=np.array([0.2 if label == loud else 0.1 for label in labels]))
+        clip: ScoredClip(ScoreRows.of(table), clips=np.array([0.2 if label == loud else 0.1 for label in labels]))
         for clip, loud in present.items()
     }
     events = pd.DataFrame(
@@ -48,9 +48,8 @@ def clip_scores_and_truth(seed: int) -> tuple[dict[str, ScoredClip], pd.DataFram
         scores = np.full(100, 0.1)
         scores[start : start + 30] = 0.8
         scores[start + 8 : start + 14] = scores[start + 19 : start + 24] = 0.45
-        scored[f"clip{number}"] = ScoredClip(
-            pd.DataFrame({"onset": onset, "offset": np.append(onset[1:], 10.0), "Cat": scores}), clips=np.array([0.8])
-        )
+        rows_of_clip = ScoreRows(scores[:, None], onset, np.append(onset[1:], 10.0), ["Cat"])
+        scored[f"clip{number}"] = ScoredClip(rows_of_clip, clips=np.array([0.8]))
         rows.append((f"clip{number}.wav", start / 10, start / 10 + 3, "Cat"))
     return scored, pd.DataFrame(rows, columns=["filename", "onset", "offset", "event_label"])
 
