@@ -1,25 +1,6 @@
 """Text tables, read exactly or refused: one reader for training and evaluation."""
 
-from pmam_plugin.tables.events import (
-    clip_events,
-    read_durations,
-    read_events,
-    read_weak,
-    warn_of_look_alikes,
-    write_events,
-    write_weak,
-)
-from pmam_plugin.tables.reading import Table, join_names, split_names
+import lazy_loader
 
-__all__ = [
-    "Table",
-    "clip_events",
-    "join_names",
-    "read_durations",
-    "read_events",
-    "read_weak",
-    "split_names",
-    "warn_of_look_alikes",
-    "write_events",
-    "write_weak",
-]
+# On first use: who only asks what may be the name of a class must not wait for pandas.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

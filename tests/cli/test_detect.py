@@ -275,6 +275,32 @@ def test_help_waits_for_no_heavy_import():
     assert done.stdout.strip() == "[]"
 
 
+def test_a_detection_that_prints_its_events_waits_for_torch_alone(folder):
+    """Half of the time to a first detection was timm, which brings torchvision and torch's compiler along, then pandas."""
+    heavy = (
+        *("timm", "torchvision", "torchaudio", "torch._dynamo", "torch.onnx.utils", "sklearn", "speechbrain", "h5py"),
+        *("pandas", "scipy", "pyarrow", "matplotlib", "huggingface_hub", "transformers", "datasets", "webdataset"),
+    )
+    code = (
+        "import sys; from pmam_plugin.cli import app; app(['detect', sys.argv[1]], standalone_mode=False);"
+        f"print(*[name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder / "a.wav")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[0] == "filename\tonset\toffset\tevent_label\tscore"
+    assert done.stdout.splitlines()[-1] == ""
+
+
+def test_what_is_printed_is_what_a_table_holds(folder, model, tmp_path, capsys):
+    assert run("detect", folder, "--model", model, "--threshold", "0.3") == 0
+    printed = capsys.readouterr().out
+    assert run("detect", folder, "--model", model, "--threshold", "0.3", "--out", tmp_path / "e.tsv") == 0
+    table = pd.read_csv(tmp_path / "e.tsv", sep="\t")
+    assert len(table) > 0
+    assert printed == table.round(3).to_csv(sep="\t", index=False)
+
+
 def test_help_shows_an_example(capsys):
     assert run("detect", "--help") == 0
     assert "Example: pmam detect" in capsys.readouterr().out

@@ -333,7 +333,8 @@ def test_a_first_detection_imports_only_what_the_model_needs():
     code = (
         "import sys, numpy; from pmam_plugin import SoundEventDetector;"
         "SoundEventDetector.from_pretrained(device='cpu').detect(numpy.zeros(16000, 'float32'), 16000);"
-        "heavy = ('timm', 'torchvision', 'torch._dynamo', 'torch.onnx.utils', 'sklearn', 'speechbrain');"
+        "heavy = ('timm', 'torchvision', 'torchaudio', 'torch._dynamo', 'torch.onnx.utils', 'sklearn', 'speechbrain',"
+        "'scipy', 'matplotlib', 'huggingface_hub');"
         "print(*[name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
