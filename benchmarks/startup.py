@@ -3,7 +3,7 @@
     python benchmarks/startup.py [--model NAME_OR_FOLDER] [--runs 5]
 
 Each run is a new process that loads the model and detects in 10 s of noise: ``pmam detect``, which prints its events,
-and the detector's ``detect``, which returns a table of pandas. Wall time counts on an idle machine; the processor's time
+and the detector's ``detect``, which returns a table of pandas. Wall time counts on an idle machine, the processor's
 also says something on a busy one. The fastest run is printed: later ones find the files in memory.
 """
 

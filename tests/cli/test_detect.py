@@ -276,7 +276,7 @@ def test_help_waits_for_no_heavy_import():
 
 
 def test_a_detection_that_prints_its_events_waits_for_torch_alone(folder):
-    """Half of the time to a first detection was timm, which brings torchvision and torch's compiler along, then pandas."""
+    """Of what else a detection imported, pandas and scipy took most of the time."""
     heavy = (
         *("timm", "torchvision", "torchaudio", "torch._dynamo", "torch.onnx.utils", "sklearn", "speechbrain", "h5py"),
         *("pandas", "scipy", "pyarrow", "matplotlib", "huggingface_hub", "transformers", "datasets", "webdataset"),
