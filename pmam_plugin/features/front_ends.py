@@ -23,13 +23,7 @@ class _JitteredMel(MelFrontEnd):
     """
 
     def __init__(
-        self,
-        sample_rate: int,
-        n_mels: int,
-        n_fft: int,
-        window: Tensor,
-        low_jitter: int = 10,
-        high_jitter: int = 2000,
+        self, sample_rate: int, n_mels: int, n_fft: int, window: Tensor, low_jitter: int = 10, high_jitter: int = 2000
     ) -> None:
         centre = sample_rate / 2 - high_jitter // 2
         # For evaluation; training builds a jittered bank for every batch.
