@@ -119,12 +119,12 @@ def pool_patches(features: Tensor, bounds: Tensor, cell_frames: int) -> Tensor:
         cell_frames: frames of a cell.
 
     Returns:
-        ``(batch, patches, channels)``.
+        ``(batch, patches, channels)``; zeros where a patch lies behind the last cell.
     """
     begins = torch.arange(features.shape[2], device=features.device) * cell_frames
     covered = bounds[..., 1:].minimum(begins + cell_frames) - bounds[..., :1].maximum(begins)
     weights = covered.clamp_min(0).to(features.dtype)
-    return torch.einsum("bpt,bct->bpc", weights / weights.sum(dim=-1, keepdim=True), features.mean(dim=3))
+    return torch.einsum("bpt,bct->bpc", weights / weights.sum(dim=-1, keepdim=True).clamp_min(1), features.mean(dim=3))
 
 
 @dataclass

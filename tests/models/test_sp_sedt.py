@@ -70,8 +70,8 @@ def test_a_crop_of_the_wanted_length_is_the_crop() -> None:
 
 def test_a_pooled_patch_is_the_mean_of_what_it_covers() -> None:
     cells = torch.arange(5.0)[None, None, :, None].expand(1, 2, 5, 3)
-    bounds = torch.tensor([[[8, 16], [8, 20], [33, 40], [12, 16]]])
-    torch.testing.assert_close(pool_patches(cells, bounds, 8)[0, :, 0], torch.tensor([1.0, 4 / 3, 4.0, 1.0]))
+    bounds = torch.tensor([[[8, 16], [8, 20], [33, 40], [12, 16], [40, 42]]])
+    torch.testing.assert_close(pool_patches(cells, bounds, 8)[0, :, 0], torch.tensor([1.0, 4 / 3, 4.0, 1.0, 0.0]))
 
 
 def mel(batch: int = 2) -> dict[str, torch.Tensor]:
