@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import FrameEncoder
-from pmam_plugin.encoders.frozen import STORED
+from pmam_plugin.encoders.frozen import STORED, FrozenEncoder
 
 
 @configurable
@@ -58,7 +58,13 @@ class SetBackbone(nn.Module):
         return self.encoder.output_frames({self.feature: frames})
 
     def freeze(self) -> None:
-        """Stop learning altogether, for good (SP-SEDT pre-training)."""
+        """Let what is learned already stay as it is, for good (SP-SEDT pre-training).
+
+        That is all of it, but for a frozen encoder's new layers: drawn at random, they would be learned under the
+        network that has just been trained on them as they were.
+        """
+        if isinstance(self.encoder, FrozenEncoder):
+            return
         self.requires_grad_(False)
         self._asleep = True
         self.train(False)

@@ -144,7 +144,7 @@ class PretextOutput:
 
 @configurable
 class SPSEDT(nn.Module):
-    """The pretext task around a set network whose backbone is frozen.
+    """The pretext task around a set network whose backbone is frozen, as far as it has learned anything.
 
     Patch ``i`` of M is added to queries ``i N/M ... (i+1) N/M - 1``; a query sees only queries of its own patch. Each
     query goes without its patch with probability ``patch_dropout`` in training. Train it with
@@ -244,7 +244,7 @@ class SPSEDT(nn.Module):
             span_seconds=self.clip_seconds * max(1.0, frames / self.span_frames),
         )
         boxes = edge_boxes(bounds.float() / max(frames, self.span_frames))
-        targets = _patch_targets(boxes, described)
+        targets = _patch_targets(boxes, described.detach())
         if self.match_own_group:
             targets.eligible = self._ownership(bounds.shape[1], bounds.device).expand(batch, -1, -1)
         return PretextOutput(output, targets, bounds)

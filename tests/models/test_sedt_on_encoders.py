@@ -83,8 +83,15 @@ def test_tagging_and_finding_patches_teach_what_may_learn(sedt):
     tagger(features).sum().backward()
     assert {name for name, parameter in backbone.named_parameters() if parameter.grad is not None} <= learning
     pretext = SPSEDT(sedt.frontend, sedt.network, PatchSampler(patches=3), patch_frames=32, clip_seconds=4.0)
-    assert not any(parameter.requires_grad for parameter in backbone.parameters())
-    assert not pretext.train().network.backbone.training
+    finding = {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
+    new = isinstance(backbone.encoder, FrozenEncoder)  # its projection was drawn at random: nothing in it to keep
+    assert finding == ({"encoder.projection.weight", "encoder.projection.bias"} if new else set())
+    assert pretext.train().network.backbone.training == new
+    backbone.zero_grad()
+    result = pretext(features)
+    assert not result.targets.features.requires_grad
+    result.output.boxes.sum().backward()
+    assert {name for name, parameter in backbone.named_parameters() if parameter.grad is not None} == finding
     backbone.thaw()
     assert {name for name, parameter in backbone.named_parameters() if parameter.requires_grad} == learning
 
