@@ -81,7 +81,7 @@ class MelFrontEnd(nn.Module):
         segments = self.extended(waveform).unfold(-1, self.n_fft, self.hop)
         spectrum = torch.fft.rfft(self.conditioned(segments) * self.window).transpose(1, 2)
         power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
-        return power if self.exponent == 2 else power.sqrt()
+        return (power if self.exponent == 2 else power.sqrt()).to(waveform.dtype)
 
     def conditioned(self, segments: Tensor) -> Tensor:
         """What is done to the ``(..., n_fft)`` samples of each frame before they are windowed: something linear."""

@@ -28,9 +28,8 @@ def test_log_mel_of_any_length_is_what_the_published_front_end_computes():
     for name in ("wav0", "wav3", "noise_wav0", "noise_wav2", "noise_wav3"):
         expected = outputs[name.replace("wav", "mel")]
         log_mel = YAMNetMel()(torch.from_numpy(outputs[name])[None])[0].T.numpy()
-        # Where a band is all but silent, single precision rounds by up to 1e-4 in either direction, from CPU to CPU.
-        np.testing.assert_allclose(log_mel, expected[: len(log_mel)], atol=2e-4)
-        assert np.mean(np.abs(log_mel - expected[: len(log_mel)]) < 1e-4) > 0.9999
+        # In bands that are all but silent the published ones themselves are 8e-5 from what double precision gives.
+        np.testing.assert_allclose(log_mel, expected[: len(log_mel)], atol=1e-4)
         assert len(log_mel) == -(-len(outputs[name]) // 160)
         # What the published padding adds hears nothing of the clip.
         np.testing.assert_allclose(expected[len(log_mel) :], SILENCE, atol=1e-5)
