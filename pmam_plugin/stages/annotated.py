@@ -37,13 +37,15 @@ from pmam_plugin.stages.experiment import (
 )
 from pmam_plugin.stages.finetune import FineTune
 from pmam_plugin.stages.prepare import without
+from pmam_plugin.stages.pretrain import Pretrain
+from pmam_plugin.stages.prototypes import EStep
 from pmam_plugin.stages.report import run_verdict
 from pmam_plugin.stages.runner import run_stages
 
 logger = logging.getLogger(__name__)
 
 _EXPERIMENT = "annotated.yaml"
-_CURVE, _TRIED = "learning_curve", ("estep_1", "pretrain_1", "estep_2", "pretrain_2")
+_CURVE = "learning_curve"
 # Shares of the time: encoding what is learned from, and what must stay free at the end.
 _ENCODING, _RESERVE = 0.35, 0.12
 _FEWEST_UPDATES = 120  # below that a fine-tuning is no fine-tuning: other things are left out first
@@ -220,6 +222,7 @@ class _Run:
             self.settings["encoder_checkpoint"] = encoder
         self.encoded = EncodedWindows()
         self.minutes: float | None = None
+        self.starts = 1  # of the fine-tuning: with pre-training and without, or one
         self.context: RunContext
 
     def sketch(self) -> dict[str, Any]:
@@ -264,13 +267,14 @@ class _Run:
         worth = seconds.get("unlabelled", 0.0) >= _WORTH * seconds["strong"]
         free = clock.left - _RESERVE * clock.total - self._scoring_seconds()
         size = sized(free, update, epoch, plan.epochs, int(plan.steps_per_epoch), worth)
-        self.minutes = size.minutes
+        self.minutes, self.starts = size.minutes, 2 if size.pretrained else 1
         self.settings |= {"finetune_epochs": size.epochs, "finetune_steps": size.steps}
         if size.pretrained:
             share = size.epochs * size.steps / (plan.epochs * int(plan.steps_per_epoch))
             self.settings["pretrain_steps"] = max(1, round(self.sketch()["pretrain_steps"] * share))
         else:
-            self.skip(*_TRIED)
+            stages = without(self.sketch()["stages"], [])
+            self.skip(*(stage.name for stage in stages if isinstance(stage, EStep | Pretrain)))
         why = "" if size.pretrained else " (no time for it)" if worth else " (too little sound without labels)"
         pays = "tried: the selection recordings decide whether it pays" if size.pretrained else "not tried"
         tell(f"fine-tuning in {size.epochs * size.steps} updates; PMAM pre-training {pays}{why}")
@@ -279,9 +283,7 @@ class _Run:
 
     def size_curve(self, clock: _Clock, tell: Tell) -> None:
         """Keep as many points of the learning curve as there is time for."""
-        once = next(record.seconds for record in self.context.records if record.stage == "finetune")
-        if _TRIED[-1] not in self.settings.get("skip_stages", []):
-            once /= 2
+        once = next(record.seconds for record in self.context.records if record.stage == "finetune") / self.starts
         once += 0.5 * next(record.seconds for record in self.context.records if record.stage == "evaluate")
         fit = int((clock.left - 0.5 * _RESERVE * clock.total) / max(once, 1e-3))
         shares = list(self.sketch()["curve_shares"])

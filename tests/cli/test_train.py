@@ -83,6 +83,17 @@ def test_a_folder_becomes_a_model_a_report_and_a_sentence(tmp_path):
     assert [name for name, skipped in records.items() if not skipped] == ["prepare"]
 
 
+def test_without_more_sound_there_is_no_pre_training(tmp_path):
+    told: list[str] = []
+    folder = beeps(tmp_path / "in", 6, 1)
+    changes = {**TINY, "batch": {"strong": 4}}
+    done = train_annotated(folder, tmp_path / "out", minutes=30, device="cpu", changes=changes, tell=told.append)
+    assert "PMAM pre-training not tried (too little sound without labels)" in "\n".join(told)
+    assert done.verdict.startswith("On 1 recording it has not heard before (")
+    stages = json.loads((tmp_path / "out" / "metrics.json").read_text())["stages"]
+    assert list(stages) == ["prepare", "load_weights", "embed", "finetune"]
+
+
 def recipe_records(file):
     """Stages that the recipe runs for an experiment, and whether it finds them done."""
     hparams, options, _ = recipe.load_experiment([str(file), "--device", "cpu"])
