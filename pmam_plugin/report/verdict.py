@@ -32,8 +32,8 @@ def verdict(
     events = sum(int(per_class[label].get("events") or 0) for label in known)
     text = f"On {where}, with {events} events, its event F1 is {figures['event_f1_macro']:.2f}{span}"
     ranked = sorted(known, key=lambda label: known[label])
-    if len(ranked) > 1:
-        best, worst = ranked[-1], ranked[0]
+    best, worst = ranked[-1], ranked[0]
+    if known[best] > known[worst]:
         text += f": best for {best} ({known[best]:.2f}), worst for {worst} ({known[worst]:.2f})"
     text += f". {_advice(ranked, known, learned, points)}"
     missing = [label for label in learned if label not in known]
@@ -51,7 +51,7 @@ def _advice(
     if not weak:
         return "No class stands out as needing more examples."
     # Of the weaker half the one that labels still help most; without a curve the one with the fewest examples.
-    half = weak[: max(1, (len(weak) + 1) // 2)]
+    half = [label for label in weak if known[label] <= known[weak[(len(weak) - 1) // 2]]]
     needy = max(half, key=lambda label: (gains.get(label, 0.0) > _NOTICEABLE, gains.get(label, 0.0), -learned[label]))
     text = f"More examples would help {needy} most: it has {learned[needy]}"
     if gains.get(needy, 0.0) > _NOTICEABLE:

@@ -40,3 +40,9 @@ def test_the_learning_curve_decides_between_weak_classes_and_whether_labels_help
 def test_nothing_measured_is_said_to_be_nothing():
     text = verdict({"event_f1_macro": float("nan"), "per_class": {}}, LEARNED, 1, 10.0)
     assert text == "No class occurs in the 1 recording it has not heard before (10.0 s): how good it is cannot be told; label more recordings."  # fmt: skip # noqa: E501
+
+
+def test_classes_that_are_alike_are_not_ranked():
+    per_class = {label: {"event_f1": 0.0, "events": 3} for label in ("Dog", "Fox", "Owl")}
+    text = verdict({"event_f1_macro": 0.0, "per_class": per_class}, LEARNED, 2, 60.0)
+    assert "its event F1 is 0.00. More examples would help Owl most: it has 9." in text
