@@ -131,8 +131,11 @@ def _passages(
         scores = scorer.masked(detection, batch)
         for row, window in enumerate(batch):
             embedding = detection.embedding[row].float().cpu().numpy()
-            for start in range(max(heard - window.first_frame, 0), window.frames, step):
-                stop = min(start + step, window.frames)
+            first = max(heard - window.first_frame, 0)
+            # Cut evenly: a window that is a frame longer than two passages is two, not two and one of a frame.
+            count = max(min(1, window.frames - first), round((window.frames - first) / step))
+            edges = np.linspace(first, window.frames, count + 1).astype(int)
+            for start, stop in itertools.pairwise(edges.tolist()):
                 entropy = _entropy(scores[row][start:stop].max(axis=0), limits)
                 best = int(entropy.argmax())
                 onset, offset = ((window.first_frame + frame) / rate for frame in (start, stop))

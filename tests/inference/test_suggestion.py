@@ -28,13 +28,16 @@ def files(tmp_path):
     return sorted(tmp_path.glob("*.wav"))
 
 
-def test_all_of_every_recording_is_looked_at_once(detector, files):
-    everything = suggest_passages(detector, files, minutes=10, seconds=1.0, prototypes=4)
+@pytest.mark.parametrize("length", [0.6, 1.0])
+def test_all_of_every_recording_is_looked_at_once(detector, files, length):
+    everything = suggest_passages(detector, files, minutes=10, seconds=length, prototypes=4)
     for path, seconds in zip(files, (0.4, 2.0, 7.3), strict=True):
         spans = sorted((p.onset, p.offset) for p in everything if p.filename == str(path))
         assert spans[0][0] == 0
         assert spans[-1][1] == pytest.approx(seconds, abs=0.05)
         assert all(before[1] == pytest.approx(after[0]) for before, after in itertools.pairwise(spans))
+        # None is a splinter that is not worth opening, but what a recording ends with.
+        assert all(0.6 * length <= offset - onset <= 1.5 * length for onset, offset in spans[:-1])
 
 
 def test_no_more_is_suggested_than_there_is_time_for(detector, files):
