@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.tables.annotations import Annotations, Entry, parse_seconds, recording_of, refuse_breaks
-from pmam_plugin.tables.reading import Table, cells_of, text_lines
+from pmam_plugin.tables.reading import Table, cells_of, numbered_lines
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class _Column:
 
 def header_of(path: Path) -> tuple[str, list[str]] | None:
     """Separator and names of a header that tells when events begin and end; None where the first line tells no such."""
-    number, line = next(((n, line) for n, line in enumerate(text_lines(path), 1) if line.strip()), (1, ""))
+    number, line = next(numbered_lines(path), (1, ""))
     for separator in "\t;,":
         if separator not in line:
             continue

@@ -16,7 +16,7 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
 from pmam_plugin.tables import columns, documents, textgrid, tracks
 from pmam_plugin.tables.annotations import Annotations, parse_seconds
-from pmam_plugin.tables.reading import decoded, text_lines
+from pmam_plugin.tables.reading import decoded, numbered_lines
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def format_of(path: Path) -> str:
             return "json"
         if documents.is_label_studio(content):
             return "label-studio"
-    first = next((line for line in text_lines(path) if line.strip()), "")
+    _, first = next(numbered_lines(path), (1, ""))
     if re.match(r"(SPEAKER|SPKR-INFO)\s|;;", first) or path.suffix.lower() == ".rttm":
         return "rttm"
     if not first:
