@@ -15,6 +15,7 @@ from torchaudio.transforms import Resample
 
 from pmam_plugin.checkpoints.folder import load_module
 from pmam_plugin.checkpoints.hub_folder import BUILTIN, Fetching, fetch_model
+from pmam_plugin.encoders.windows import window_starts
 from pmam_plugin.errors import InputError
 from pmam_plugin.nn.interpolate import interpolate_frames
 from pmam_plugin.upstream.layers import hidden_layers
@@ -118,9 +119,7 @@ class UpstreamExpert(nn.Module):
     def _pieces(self, clip: int, wav: Tensor) -> list[_Piece]:
         """Cut a clip into windows and say which frames of each to keep."""
         frames, window = self._frames(len(wav)), self._window
-        if frames <= window:
-            return [_Piece(clip, wav, slice(0, frames))]
-        starts = [*range(0, frames - window, window // 2), frames - window]
+        starts = window_starts(frames, window, window // 2)
         # A frame belongs to the window whose middle is nearest: neighbours share their overlap.
         borders = [0, *((left + window + right) // 2 for left, right in itertools.pairwise(starts)), frames]
         return [
