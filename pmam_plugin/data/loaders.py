@@ -80,9 +80,10 @@ def evaluation_loader(
     """
     wanted = range(len(dataset)) if indices is None else indices
     begins = range(rank * batch_clips, len(wanted), world_size * batch_clips)
+    batches: Any = [wanted[begin : begin + batch_clips] for begin in begins]  # slices of a range take next to no memory
     return DataLoader(
         dataset,
-        batch_sampler=[wanted[begin : begin + batch_clips] for begin in begins],
+        batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,
         generator=torch.Generator().manual_seed(0),

@@ -223,7 +223,8 @@ def write_annotations(
         stem = target.name[: -len(ending)] if ending else target.name
         files = [target.with_name(f"{stem}_{name}{target.name[len(stem) :]}") for name in _plain(annotations.seconds)]
         contents = {file: annotations.of(name) for file, name in zip(files, annotations.seconds)}
-    options = {"json": {"facts": facts}, "tsv": {"detections": detections}, "csv": {"detections": detections}}
+    options: dict[str, Any] = {"json": {"facts": facts}, "tsv": {"detections": detections}}
+    options["csv"] = options["tsv"]
     texts = {file: form.text(part, **options.get(chosen, {})) for file, part in contents.items()}
     for file, text in texts.items():
         with atomic_path(file) as temporary:
