@@ -2,7 +2,8 @@
 
 The size of the samples is wrong in many files that are complete: a recorder counts its header too, a pipe never knew
 the length and wrote 0 or the largest number, four bytes overflowed at 4 GiB, power failed before the header was
-finished. What follows the promised end decides: chunks, or more sound.
+finished. What follows the promised end decides: chunks, or more sound. Where the header is right there is no layout,
+and the file is read as it stands.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class _Data:
     notes: tuple[str, ...] = ()
 
 
-def riff_layout(file: BinaryIO, size: int, name: str) -> Layout:
+def riff_layout(file: BinaryIO, size: int, name: str) -> Layout | None:
     """WAV in all its forms: RIFF, RIFX, RF64 and BW64.
 
     Raises:
@@ -77,7 +78,7 @@ def riff_layout(file: BinaryIO, size: int, name: str) -> Layout:
     form = _BIG if magic == b"RIFX" else _LITTLE
     chunks = _chunks(file, form, 12, size, b"data")
     if b"data" not in chunks or b"fmt " not in chunks:
-        return Layout((((0, size),),))
+        return None
     start, promised = chunks[b"data"]
     known: int | None = promised
     if promised == 0xFFFFFFFF and b"ds64" in chunks:
@@ -91,12 +92,12 @@ def riff_layout(file: BinaryIO, size: int, name: str) -> Layout:
         inner = mpeg_layout(file, data.start, data.end, name)
         return Layout(inner.streams, inner.frames, inner.slack, data.notes + inner.notes)
     if data.as_promised and magic != b"BW64" and chunks[b"fmt "][0] < start and _UNPADDED not in chunks:
-        return Layout((((0, size),),))
+        return None
     kept = [_chunk(file, form, name_, *chunks[name_]) for name_ in (b"fmt ", b"fact") if name_ in chunks]
     return Layout((_wav(magic, form, b"".join(kept), data),), notes=data.notes)
 
 
-def iff_layout(file: BinaryIO, size: int, name: str) -> Layout:
+def iff_layout(file: BinaryIO, size: int, name: str) -> Layout | None:
     """AIFF, AIFF-C, and the Amiga's 8SVX and 16SV.
 
     Raises:
@@ -106,7 +107,7 @@ def iff_layout(file: BinaryIO, size: int, name: str) -> Layout:
     samples, description = (b"SSND", b"COMM") if kind in (b"AIFF", b"AIFC") else (b"BODY", b"VHDR")
     chunks = _chunks(file, _BIG, 12, size, samples)
     if samples not in chunks or description not in chunks:
-        return Layout((((0, size),),))
+        return None
     start, promised = chunks[samples]
     offset = 0
     if samples == b"SSND":
@@ -120,7 +121,7 @@ def iff_layout(file: BinaryIO, size: int, name: str) -> Layout:
     if promised != counted and not notes:
         notes = (f"{name}: its header counts {promised} samples and {counted} are there; all of them are read",)
     if data.as_promised and promised == counted and chunks[description][0] < start:
-        return Layout((((0, size),),))
+        return None
     others = [_chunk(file, _BIG, other, *chunks[other]) for other in (b"FVER", b"CHAN") if other in chunks]
     inner = struct.pack(">II", 0, 0) if samples == b"SSND" else b""
     length = data.end - data.start
@@ -129,7 +130,7 @@ def iff_layout(file: BinaryIO, size: int, name: str) -> Layout:
     return Layout(((form, (data.start, data.end), bytes(length % 2)),), notes=notes)
 
 
-def w64_layout(file: BinaryIO, size: int, name: str) -> Layout:
+def w64_layout(file: BinaryIO, size: int, name: str) -> Layout | None:
     """Sony's Wave64.
 
     Raises:
@@ -137,19 +138,19 @@ def w64_layout(file: BinaryIO, size: int, name: str) -> Layout:
     """
     chunks = _chunks(file, _W64, 40, size, _W64_DATA)
     if _W64_DATA not in chunks:
-        return Layout((((0, size),),))
+        return None
     start, promised = chunks[_W64_DATA]
     known = promised if 0 <= promised < 1 << 62 else None
     whole = int.from_bytes(bytes_at(file, 16, 8), "little") == size
     data = _data(file, size, name, _W64, start, known, whole)
     if data.as_promised:
-        return Layout((((0, size),),))
+        return None
     total, length = (struct.pack("<q", value) for value in (data.end, data.end - start + _W64.header))
     parts: tuple[Part, ...] = ((0, 16), total, (24, start - 8), length, (start, data.end))
     return Layout((parts,), notes=data.notes)
 
 
-def caf_layout(file: BinaryIO, size: int, name: str) -> Layout:
+def caf_layout(file: BinaryIO, size: int, name: str) -> Layout | None:
     """Apple's Core Audio Format, where the samples may say that they last to the end of the file.
 
     Raises:
@@ -157,19 +158,19 @@ def caf_layout(file: BinaryIO, size: int, name: str) -> Layout:
     """
     chunks = _chunks(file, _CAF, 8, size, b"data")
     if b"data" not in chunks:
-        return Layout((((0, size),),))
+        return None
     start, promised = chunks[b"data"]
     if promised == -1:
         data = _Data(start, size, False)
     else:
         data = _data(file, size, name, _CAF, start, promised if promised >= 4 else 0, False)
     if data.as_promised:
-        return Layout((((0, size),),))
+        return None
     length = struct.pack(">q", data.end - start)
     return Layout((((0, start - 8), length, (start, data.end)),), notes=data.notes)
 
 
-def au_layout(file: BinaryIO, size: int, name: str) -> Layout:
+def au_layout(file: BinaryIO, size: int, name: str) -> Layout | None:
     """Sun's and NeXT's audio; its largest size means: to the end of the file.
 
     Raises:
@@ -178,13 +179,13 @@ def au_layout(file: BinaryIO, size: int, name: str) -> Layout:
     order = ">" if bytes_at(file, 0, 4) == b".snd" else "<"
     head = bytes_at(file, 4, 8)
     if len(head) < 8:
-        return Layout((((0, size),),))
+        return None
     start, promised = struct.unpack(f"{order}II", head)
     if promised == 0xFFFFFFFF or start > size:
-        return Layout((((0, size),),))
+        return None
     data = _data(file, size, name, None, start, promised, False)
     if data.as_promised:
-        return Layout((((0, size),),))
+        return None
     return Layout((((0, 8), b"\xff" * 4, (12, data.end)),), notes=data.notes)
 
 

@@ -12,7 +12,6 @@ import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate
 from typing import BinaryIO
 
@@ -104,22 +103,3 @@ def bytes_at(file: BinaryIO, start: int, count: int) -> bytes:
 def cut_short(name: str) -> InputError:
     """The refusal of a file that breaks off."""
     return InputError(f"{name}: the audio ends before its header says it does; copy or download the file again")
-
-
-def checksum(data: bytes | bytearray) -> int:
-    """The cyclic redundancy check of an Ogg page: highest bit first, starting from 0."""
-    value, table = 0, _checksum_table()
-    for byte in data:
-        value = (value << 8 & 0xFFFFFFFF) ^ table[value >> 24 ^ byte]
-    return value
-
-
-@lru_cache
-def _checksum_table() -> tuple[int, ...]:
-    values = []
-    for value in range(256):
-        value <<= 24
-        for _ in range(8):
-            value = (value << 1 ^ (0x04C11DB7 if value >> 31 else 0)) & 0xFFFFFFFF
-        values.append(value)
-    return tuple(values)

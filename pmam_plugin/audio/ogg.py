@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
-from pmam_plugin.audio.layout import Layout, Part, bytes_at, checksum, cut_short
+from pmam_plugin.audio.layout import Layout, Part, bytes_at, cut_short
 from pmam_plugin.errors import InputError
 
 _AUDIO = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
 _FIRST, _LAST = 2, 4
 _ANY_LENGTH = 1 << 50
+_BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 class _Page(NamedTuple):
@@ -25,8 +27,9 @@ class _Page(NamedTuple):
     codec: bytes | None
 
 
-def ogg_layout(file: BinaryIO, size: int, name: str) -> Layout:
-    """Each link of a chain as a stream of its own, with an end mark and a length that decoders can rely on.
+def ogg_layout(file: BinaryIO, size: int, name: str) -> Layout | None:
+    """Each link of a chain as a stream of its own, with an end mark and a length that decoders can rely on; None where
+    there is no link.
 
     Raises:
         InputError: the file is cut short or damaged, or holds several tracks side by side.
@@ -44,7 +47,7 @@ def ogg_layout(file: BinaryIO, size: int, name: str) -> Layout:
         notes += doubts
         known &= counted
     if not streams:
-        return Layout((((0, size),),))
+        return None
     if len(streams) > 1:
         notes.append(f"{name}: {len(streams)} recordings one behind the other; all of them are read")
     return Layout(tuple(streams), None if known else 0, 0, tuple(notes))
@@ -104,5 +107,11 @@ def _link(file: BinaryIO, pages: list[_Page], name: str) -> tuple[tuple[Part, ..
         return ((start, end),), notes, True
     page_bytes = bytearray(bytes_at(file, last.start, last.end - last.start))
     page_bytes[5], page_bytes[6:14], page_bytes[22:26] = flags, struct.pack("<q", granule), bytes(4)
-    page_bytes[22:26] = struct.pack("<I", checksum(page_bytes))
+    page_bytes[22:26] = struct.pack("<I", _checksum(page_bytes))
     return ((start, last.start), bytes(page_bytes), (last.end, end)), notes, granule == last.granule
+
+
+def _checksum(page: bytes | bytearray) -> int:
+    """A page's cyclic redundancy check: zlib's polynomial, but highest bit first, starting from 0, nothing inverted."""
+    value = zlib.crc32(page.translate(_BITS_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{value:032b}"[::-1], 2)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import BinaryIO
 
-from pmam_plugin.audio.layout import HEADER_SLACK, Layout, bytes_at, cut_short
+from pmam_plugin.audio.layout import HEADER_SLACK, bytes_at, cut_short
 from pmam_plugin.errors import InputError
 
 _VOC_SOUND = (1, 9)
@@ -103,8 +103,8 @@ _PROMISES: dict[str, Callable[[BinaryIO, int, str], int]] = {
 }
 
 
-def check_promise(file: BinaryIO, size: int, name: str, kind: str) -> Layout:
-    """The whole file, if it is as long as its header says.
+def check_promise(file: BinaryIO, size: int, name: str, kind: str) -> None:
+    """Refuse a file that is not as long as its header says.
 
     Args:
         file: the file.
@@ -115,9 +115,5 @@ def check_promise(file: BinaryIO, size: int, name: str, kind: str) -> Layout:
     Raises:
         InputError: it is cut short, or holds sounds that would not be read.
     """
-    if kind not in _PROMISES:
-        return Layout((((0, size),),))
-    promised = _PROMISES[kind](file, size, name)
-    if promised > size + HEADER_SLACK:
+    if kind in _PROMISES and _PROMISES[kind](file, size, name) > size + HEADER_SLACK:
         raise cut_short(name)
-    return Layout((((0, size),),))

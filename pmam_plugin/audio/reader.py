@@ -98,7 +98,7 @@ class AudioReader:
             ) from error
         try:
             self._size, self._limit = size, _VALUES_PER_BYTE * size + _BLOCK_VALUES
-            self._layout = self._examine(size)
+            self._layout = self._examine(size) or Layout((((0, size),),))
             self.notes = list(self._layout.notes)
             heads = [self._head(parts) for parts in self._layout.streams]
         except BaseException:
@@ -207,7 +207,7 @@ class AudioReader:
             raise InputError(f"{self.name}: a sample rate of {head[0]} Hz is none of sound; convert the file again")
         return head
 
-    def _examine(self, size: int) -> Layout:
+    def _examine(self, size: int) -> Layout | None:
         magic = bytes_at(self._file, 0, 16)
         if foreign := known_as(self._file):
             raise InputError(f"{self.name}: is {foreign}")
@@ -220,7 +220,8 @@ class AudioReader:
                 return mpeg_layout(self._file, 0, size, self.name)
             with _Decoder(View(self._file, ((0, size),))) as decoder:
                 kind = decoder.format
-            return check_promise(self._file, size, self.name, kind)
+            check_promise(self._file, size, self.name, kind)
+            return None
         except InputError:
             raise
         except (*_DECODING_ERRORS, IndexError, ArithmeticError, struct.error) as error:
@@ -299,7 +300,7 @@ def _require_file(path: AudioPath) -> int:
     return size
 
 
-def _layout_of(magic: bytes) -> Callable[[BinaryIO, int, str], Layout] | None:
+def _layout_of(magic: bytes) -> Callable[[BinaryIO, int, str], Layout | None] | None:
     if magic[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and magic[8:12] == b"WAVE":
         return riff_layout
     if magic[:4] == b"FORM" and magic[8:12] in (b"AIFF", b"AIFC", b"8SVX", b"16SV"):

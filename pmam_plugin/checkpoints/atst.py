@@ -10,12 +10,14 @@ from typing import Any
 from torch import Tensor
 
 from pmam_plugin.checkpoints.foreign import (
+    CNN_RENAMES,
     ImportReport,
     class_labels,
     count_blocks,
     load_from_folder,
     load_strictly,
     read_checkpoint,
+    renamed,
     tensors_in,
     under,
 )
@@ -37,14 +39,12 @@ _ENCODER_LAYOUTS = {
 _RESIDUE = re.compile(r"(^|\.)(total_ops|total_params)$|^cls_token$")
 _OLD_NORM = re.compile(r"^norm\.")
 _SED_RENAMES = (
-    (re.compile(r"^cnn\.cnn\.conv(\d+)\."), r"backbone.encoder.cnn.stack.stages.\1.conv."),
-    (re.compile(r"^cnn\.cnn\.batchnorm(\d+)\."), r"backbone.encoder.cnn.stack.stages.\1.norm."),
-    (re.compile(r"^cnn\.cnn\.cg(\d+)\.linear\."), r"backbone.encoder.cnn.stack.stages.\1.gate."),
-    (re.compile(r"^cat_tf\."), "backbone.encoder.merge."),
-    (re.compile(r"^atst_frame\.atst\."), "backbone.encoder.atst."),
-    (re.compile(r"^rnn\.rnn\."), "backbone.context.gru."),
-    (re.compile(r"^dense\."), "head.classifier."),
-    (re.compile(r"^dense_softmax\."), "head.attention."),
+    *CNN_RENAMES,
+    (r"cat_tf\.(.+)", r"backbone.encoder.merge.\1"),
+    (r"atst_frame\.atst\.(.+)", r"backbone.encoder.atst.\1"),
+    (r"rnn\.rnn\.(.+)", r"backbone.context.gru.\1"),
+    (r"dense\.(.+)", r"head.classifier.\1"),
+    (r"dense_softmax\.(.+)", r"head.attention.\1"),
 )
 # The seven stages of the DCASE baseline's CNN, as its checkpoints have them.
 _CNN = {"channels": [16, 32, 64, 128, 128, 128, 128], "pooling": [[2, 2], [2, 2], *([[1, 2]] * 5)]}
@@ -109,10 +109,11 @@ def import_atst_sed(
         raise InputError(f"{source}: holds no ATST-SED model (no cat_tf.weight); choose another --kind")
     skipped = [name for name in state if not name.startswith(f"{chosen}.")] if tensors is not state else []
     residue = [name for name in tensors if _RESIDUE.search(name.removeprefix("atst_frame.atst."))]
-    renamed = {name: _rename(name) for name in tensors if name not in residue}
-    model = from_config(_sed_config({renamed[name]: tensors[name] for name in renamed}, labels, source))
-    load_strictly(model, {renamed[name]: tensors[name] for name in renamed}, source)
-    return model, ImportReport(str(source), layout, len(renamed), renamed, tuple(skipped + residue))
+    names = {name: renamed(name, _SED_RENAMES) or name for name in tensors if name not in residue}
+    ours = {names[name]: tensors[name] for name in names}
+    model = from_config(_sed_config(ours, labels, source))
+    load_strictly(model, ours, source)
+    return model, ImportReport(str(source), layout, len(names), names, tuple(skipped + residue))
 
 
 def _encoder_tensors(source: str | os.PathLike[str]) -> tuple[dict[str, Tensor], ImportReport]:
@@ -127,9 +128,9 @@ def _encoder_tensors(source: str | os.PathLike[str]) -> tuple[dict[str, Tensor],
     inside = under(state, prefix)
     kept = {name: _OLD_NORM.sub("norm_frame.", name) for name in inside if not _RESIDUE.search(name)}
     tensors = {new: inside[old] for old, new in kept.items()}
-    renamed = {prefix + old: new for old, new in kept.items() if prefix + old != new}
+    changed = {prefix + old: new for old, new in kept.items() if prefix + old != new}
     skipped = tuple(name for name in state if name.removeprefix(prefix) not in kept or not name.startswith(prefix))
-    return tensors, ImportReport(str(source), _ENCODER_LAYOUTS[prefix], len(tensors), renamed, skipped)
+    return tensors, ImportReport(str(source), _ENCODER_LAYOUTS[prefix], len(tensors), changed, skipped)
 
 
 def encoder_size(tensors: Mapping[str, Tensor], source: str | os.PathLike[str]) -> dict[str, Any]:
@@ -168,10 +169,3 @@ def _sed_config(
         "head": {"type": "AttentionHead", "dim": 256, "classes": classes},
         "labels": class_labels(labels, classes, source),
     }
-
-
-def _rename(name: str) -> str:
-    for pattern, replacement in _SED_RENAMES:
-        if pattern.match(name):
-            return pattern.sub(replacement, name)
-    return name

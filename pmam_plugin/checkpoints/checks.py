@@ -45,10 +45,8 @@ def check_detector(model: Any, postprocessing: Any, path: Path) -> None:
             raise _refused(path, f"{_shown(label)} cannot be the name of a class")
     if not _is_number(model.clip_seconds) or not 0 < model.clip_seconds <= LONGEST_CLIP:
         raise _refused(path, f"clip_seconds is {_shown(model.clip_seconds)}, not within 0 and {LONGEST_CLIP:g} s")
-    if (
-        round(model.clip_seconds * model.sample_rate) < 1
-        or model.output_frames(round(model.clip_seconds * model.sample_rate)) < 1
-    ):
+    samples = round(model.clip_seconds * model.sample_rate)
+    if samples < 1 or model.output_frames(samples) < 1:
         raise _refused(path, f"clip_seconds is {_shown(model.clip_seconds)}, too short for a single score")
     for name in ("threshold", "median_seconds"):
         values = getattr(postprocessing, name, None)

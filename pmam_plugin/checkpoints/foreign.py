@@ -37,6 +37,12 @@ DESED_LABELS = (
     "Speech",
     "Vacuum_cleaner",
 )
+# The convolutions of the DCASE baseline, as all that was made of it names them: patterns and names here.
+CNN_RENAMES = (
+    (r"cnn\.cnn\.conv(\d+)\.(.+)", r"backbone.encoder.cnn.stack.stages.\1.conv.\2"),
+    (r"cnn\.cnn\.batchnorm(\d+)\.(.+)", r"backbone.encoder.cnn.stack.stages.\1.norm.\2"),
+    (r"cnn\.cnn\.cg(\d+)\.linear\.(.+)", r"backbone.encoder.cnn.stack.stages.\1.gate.\2"),
+)
 # What training scripts pickle beside tensors and plain containers: whatever stands in these modules is replaced by an
 # inert object, and so neither needed nor run.
 _INERT_MODULES = (

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -39,7 +39,14 @@ _HEADS = ("strong_head.weight", "strong_head.bias", "weak_head.weight", "weak_he
 _FRONT_END = "model.atst_mel."
 
 Tensors = Mapping[str, Tensor]
-Renamed = tuple[dict[str, Tensor], dict[str, str]]
+
+
+class Encoder(NamedTuple):
+    """A published encoder: its configuration and its state here, and published name -> name here."""
+
+    config: dict[str, Any]
+    state: dict[str, Tensor]
+    names: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -51,22 +58,20 @@ class Family:
         mark: a tensor that no other family has.
         prefixes: where files keep the encoder: renamed as the authors' loader does it, and as stored.
         frontend: configuration of the front end.
-        encoder: (encoder's tensors as published, file for messages) -> configuration of the encoder.
-        rename: (encoder's tensors as published, file) -> the encoder's state here, and published name -> name here.
+        encoder: (encoder's tensors as published, file for messages) -> the encoder here.
     """
 
     name: str
     mark: str
     prefixes: tuple[str, ...]
     frontend: Mapping[str, Any]
-    encoder: Callable[[Tensors, str], dict[str, Any]]
-    rename: Callable[[Tensors, str], Renamed]
+    encoder: Callable[[Tensors, str], Encoder]
 
 
 @dataclass(frozen=True)
 class _File:
     family: Family
-    encoder: dict[str, Tensor]
+    encoder: Encoder
     others: dict[str, Tensor]
     prefix: str
 
@@ -97,14 +102,12 @@ def load_pretrained_sed(encoder: FrameEncoder, source: str | os.PathLike[str]) -
     if report := load_from_folder(encoder, source):
         return report
     file = _read(source)
-    config = file.family.encoder(file.encoder, str(source))
-    if config["type"] != type(encoder).__name__:
+    if file.encoder.config["type"] != type(encoder).__name__:
         raise InputError(
             f"{source}: holds {file.family.name}, which does not fit {type(encoder).__name__}; give another file"
         )
-    tensors, renamed = file.family.rename(file.encoder, str(source))
-    load_strictly(encoder, tensors, source)
-    return _report(source, file, renamed, tuple(file.others))
+    load_strictly(encoder, file.encoder.state, source)
+    return _report(source, file)
 
 
 def import_pretrained_sed(
@@ -124,18 +127,16 @@ def import_pretrained_sed(
             tensors are missing, unexpected or of another shape, or there are not as many labels as classes.
     """
     file = _read(source)
-    encoder = file.family.encoder(file.encoder, str(source))
-    tensors, renamed = file.family.rename(file.encoder, str(source))
     if file.kind != "strong":
         if labels is not None:
             raise InputError(f"{source}: is a {file.kind} file, whose encoder alone is imported; leave labels out")
-        module = from_config(encoder)
-        load_strictly(module, tensors, source)
-        return module, _report(source, file, renamed, tuple(file.others))
+        module = from_config(file.encoder.config)
+        load_strictly(module, file.encoder.state, source)
+        return module, _report(source, file)
     classes, width = file.others["strong_head.weight"].shape
     names = class_labels(labels, classes, source, class_names())
-    model = from_config(_detector(encoder, file, names, width))
-    state = {f"backbone.encoder.{name}": tensor for name, tensor in tensors.items()}
+    model = from_config(_detector(file, names, width))
+    state = {f"backbone.encoder.{name}": tensor for name, tensor in file.encoder.state.items()}
     extra = {"strong_head.weight": "head.classifier.weight", "strong_head.bias": "head.classifier.bias"}
     extra |= {
         name: name.replace("seq_model.rnn.", "backbone.context.gru.") for name in file.others if "seq_model." in name
@@ -143,12 +144,11 @@ def import_pretrained_sed(
     load_strictly(
         model, state | {ours: file.others[name] for name, ours in extra.items() if name in file.others}, source
     )
-    skipped = tuple(name for name in file.others if name not in extra)
-    return model, _report(source, file, renamed, skipped, extra)
+    return model, _report(source, file, extra)
 
 
-def _detector(encoder: Mapping[str, Any], file: _File, labels: Sequence[str], width: int) -> dict[str, Any]:
-    built = from_config(encoder)
+def _detector(file: _File, labels: Sequence[str], width: int) -> dict[str, Any]:
+    built = from_config(file.encoder.config)
     recurrent = under(file.others, "seq_model.rnn.")
     context: dict[str, Any] = {"type": "IdentityContext", "dim": built.dim}
     if recurrent:
@@ -157,20 +157,15 @@ def _detector(encoder: Mapping[str, Any], file: _File, labels: Sequence[str], wi
     frontend = {"type": "FrontEnds", built.feature: file.family.frontend}
     return {
         "type": "FrameDetector",
-        "backbone": {"type": "Backbone", "frontend": frontend, "encoder": encoder, "context": context},
+        "backbone": {"type": "Backbone", "frontend": frontend, "encoder": file.encoder.config, "context": context},
         "head": {"type": "LinearSoftmaxHead", "dim": width, "classes": len(labels)},
         "labels": list(labels),
     }
 
 
-def _report(
-    source: str | os.PathLike[str],
-    file: _File,
-    renamed: Mapping[str, str],
-    skipped: tuple[str, ...],
-    extra: Mapping[str, str] | None = None,
-) -> ImportReport:
-    full = {f"{file.prefix}{name}": ours for name, ours in renamed.items()} | dict(extra or {})
+def _report(source: str | os.PathLike[str], file: _File, extra: Mapping[str, str] | None = None) -> ImportReport:
+    full = {f"{file.prefix}{name}": ours for name, ours in file.encoder.names.items()} | dict(extra or {})
+    skipped = tuple(name for name in file.others if name not in full)
     return ImportReport(str(source), f"PretrainedSED, {file.family.name}, {file.kind}", len(full), full, skipped)
 
 
@@ -194,68 +189,50 @@ def _read(source: str | os.PathLike[str]) -> _File:
     if strange:
         raise InputError(f"{source}: {strange[0]} does not belong to {family.name}; give another file")
     inside = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name not in others}
-    return _File(family, inside, others, prefix)
+    return _File(family, family.encoder(inside, str(source)), others, prefix)
 
 
-def _fpasst(tensors: Tensors, source: str) -> dict[str, Any]:
+def _atst(tensors: Tensors, source: str) -> Encoder:
+    return _named({"type": "ATSTFrame", **atst.encoder_size(tensors, source)}, tensors)
+
+
+def _fpasst(tensors: Tensors, source: str) -> Encoder:
     try:
         dim, _, mel_bins, _ = tensors["patch_embed.proj.weight"].shape
         time_tokens = tensors["time_new_pos_embed"].shape[-1]
     except (KeyError, ValueError) as error:
         raise InputError(f"{source}: lacks a part of fPaSST ({error}); give another file") from error
     sizes = {"depth": count_blocks(tensors), "dim": dim, "heads": max(1, dim // 64)}
-    return {"type": "FramePaSSTEncoder", **sizes, "mel_bins": mel_bins, "time_tokens": time_tokens}
+    config = {"type": "FramePaSSTEncoder", **sizes, "mel_bins": mel_bins, "time_tokens": time_tokens}
+    return _named(config, tensors, "transformer.")
 
 
-def _frame_mn(tensors: Tensors, source: str) -> dict[str, Any]:
+def _frame_mn(tensors: Tensors, source: str) -> Encoder:
     channels = len(tensors.get("features.16.1.bias", ()))
     width = next((width for width in _WIDTHS if 6 * rounded_width(160 * width) == channels), None)
     if width is None:
         raise InputError(f"{source}: a frame_mn with {channels} outputs is none of the published; give another file")
-    return {"type": "FrameMobileNetEncoder", "width": width}
+    return _named({"type": "FrameMobileNetEncoder", "width": width}, tensors)
 
 
-def _beats(tensors: Tensors, source: str) -> dict[str, Any]:
-    renamed, _ = beats.rename_beats(tensors, source)
-    return {"type": "BEATsEncoder", **beats.encoder_size(renamed, None, source), "pooling": "tokens"}
+def _beats(tensors: Tensors, source: str) -> Encoder:
+    renamed, names = beats.rename_beats(tensors, source)
+    config = {"type": "BEATsEncoder", **beats.encoder_size(renamed, None, source), "pooling": "tokens"}
+    encoder = _named(config, renamed, "transformer.")
+    return encoder._replace(names={old: encoder.names[ours] for old, ours in names.items()})
 
 
-def _same(tensors: Tensors, source: str) -> Renamed:
-    return dict(tensors), {name: name for name in tensors}
-
-
-def _below(prefix: str, rename: Callable[[Tensors, str], Renamed]) -> Callable[[Tensors, str], Renamed]:
-    def renamed(tensors: Tensors, source: str) -> Renamed:
-        found, names = rename(tensors, source)
-        return {f"{prefix}{n}": t for n, t in found.items()}, {old: f"{prefix}{new}" for old, new in names.items()}
-
-    return renamed
+def _named(config: dict[str, Any], tensors: Tensors, prefix: str = "") -> Encoder:
+    """An encoder whose state has the names of ``tensors`` behind a prefix."""
+    names = {name: f"{prefix}{name}" for name in tensors}
+    return Encoder(config, {names[name]: tensor for name, tensor in tensors.items()}, names)
 
 
 _FAMILIES = (
+    Family("BEATs", beats.MARK, ("model.beats.", "model.model."), {"type": "KaldiMel"}, _beats),
+    Family("ATST-Frame", "mask_embed", ("model.atst.",), {"type": "ATSTMel", "floor_db": None}, _atst),
     Family(
-        "BEATs",
-        beats.MARK,
-        ("model.beats.", "model.model."),
-        {"type": "KaldiMel"},
-        _beats,
-        _below("transformer.", beats.rename_beats),
-    ),
-    Family(
-        "ATST-Frame",
-        "mask_embed",
-        ("model.atst.",),
-        {"type": "ATSTMel", "floor_db": None},
-        lambda tensors, source: {"type": "ATSTFrame", **atst.encoder_size(tensors, source)},
-        _same,
-    ),
-    Family(
-        "fPaSST",
-        "conv_in_1.weight",
-        ("model.fpasst.", "model."),
-        {"type": "MobileNetMel", "periodic": True},
-        _fpasst,
-        _below("transformer.", _same),
+        "fPaSST", "conv_in_1.weight", ("model.fpasst.", "model."), {"type": "MobileNetMel", "periodic": True}, _fpasst
     ),
     Family(
         "frame_mn",
@@ -263,7 +240,6 @@ _FAMILIES = (
         ("model.frame_mn.", "model.fmn.", "model."),
         {"type": "MobileNetMel"},
         _frame_mn,
-        _same,
     ),
 )
 _UNSUPPORTED = {

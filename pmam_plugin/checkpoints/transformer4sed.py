@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pmam_plugin.checkpoints.foreign import (
+    CNN_RENAMES,
     ImportReport,
     class_labels,
     count_blocks,
@@ -38,9 +39,7 @@ _RENAMES = (
     *((rf"f_pool_module\.{theirs}", f"backbone.encoder.transformer.pool.{ours}") for theirs, ours in _ATTENTION_POOL),
     *((rf"at_adpater\.0\.{theirs}", f"{{tags}}.pool.{ours}") for theirs, ours in _ATTENTION_POOL),
     (r"at_adpater\.1\.(.+)", r"{tags}.classifier.\1"),
-    (r"cnn\.cnn\.conv(\d+)\.(.+)", r"backbone.encoder.cnn.stack.stages.\1.conv.\2"),
-    (r"cnn\.cnn\.batchnorm(\d+)\.(.+)", r"backbone.encoder.cnn.stack.stages.\1.norm.\2"),
-    (r"cnn\.cnn\.cg(\d+)\.linear\.(.+)", r"backbone.encoder.cnn.stack.stages.\1.gate.\2"),
+    *CNN_RENAMES,
     (r"(cnn|transformer)_projector\.(.+)", r"backbone.encoder.\1_projection.\2"),
     (r"merge_weight", "backbone.encoder.merge_weight"),
     (r"decoder\.encoder_blocks\.(\d+)\.(norm[12]\..+)", rf"{_BLOCK}\1.\2"),

@@ -16,15 +16,7 @@ from pmam_plugin.audio.names import clip_name, has_audio_ending, is_shard, plain
 from pmam_plugin.audio.shards import AudioFile, Member, members
 from pmam_plugin.data.holdout import excerpt_source, split_clips
 from pmam_plugin.data.layout import Source
-from pmam_plugin.data.manifest import (
-    SUBSETS,
-    TRAINING_SUBSETS,
-    Clip,
-    Event,
-    Manifest,
-    heard_events,
-    unique_ids,
-)
+from pmam_plugin.data.manifest import SUBSETS, TRAINING_SUBSETS, Clip, Event, Manifest, heard_events, unique_ids
 from pmam_plugin.data.recordings import Recording, Stamp, examine
 from pmam_plugin.errors import InputError
 from pmam_plugin.tables import clip_events, read_events, read_weak

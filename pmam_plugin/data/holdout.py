@@ -14,16 +14,15 @@ from pmam_plugin.data.manifest import Clip
 _EXCERPT = re.compile(r"^(?P<recording>.+)_\d+\.\d+_\d+\.\d+$")
 
 
-def recording_of(clip: Clip) -> str:
-    """What a clip was cut from: clips of one recording sound alike and must not stand on both sides of a split."""
-    match = _EXCERPT.match(clip.path.stem)
-    return match["recording"] if match else str(clip.path)
-
-
 def excerpt_source(clip: Clip) -> str | None:
     """The recording of a clip named as in AudioSet; None for other names, which are unique in their folder only."""
     match = _EXCERPT.match(clip.path.stem)
     return match["recording"] if match else None
+
+
+def recording_of(clip: Clip) -> str:
+    """What a clip was cut from: clips of one recording sound alike and must not stand on both sides of a split."""
+    return excerpt_source(clip) or str(clip.path)
 
 
 def split_clips(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Clip], list[Clip]]:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -42,20 +41,6 @@ class Listing:
     folders: dict[str, int]
     sample: dict[str, Stamp]
     digest: str
-
-    @classmethod
-    def begin(cls, root: Path, folder: Path, content: bool) -> Listing:
-        """Look at the folders, before their files are listed: what comes in between is noticed at the next start."""
-        latest = time.time_ns() - UNSETTLED_NS
-        times = {path.relative_to(root).as_posix(): path.stat().st_mtime_ns for path in folders_below(folder)}
-        return cls(content, {name: changed if changed < latest else 0 for name, changed in times.items()}, {}, "")
-
-    def finish(self, root: Path, files: Mapping[str, Path], stamps: Mapping[Path, Stamp]) -> Listing:
-        """The listing of those files."""
-        places = np.unique(np.linspace(0, len(files) - 1, min(SAMPLE, len(files))).round().astype(int))
-        paths = list(files.values())
-        sample = {paths[place].relative_to(root).as_posix(): stamps[paths[place]] for place in places}
-        return Listing(self.content, self.folders, sample, _digest_of(files, stamps))
 
     def holds(self, root: Path, content: bool) -> bool:
         """Whether the set is, as far as can be seen, what it was."""
@@ -90,7 +75,7 @@ class Sets:
         self._files, self._stamps = self._look(tabled, "recordings.json")
         self.digests = {place: _digest_of(files, self._stamps) for place, files in self._files.items()}
         known = _load(save / "listings.json")
-        listings = {place: known.get(self._name(source)) for place, source in self._plain.items()}
+        listings = {place: known.get(self._name(source.folder)) for place, source in self._plain.items()}
         if all(listing is not None and listing.holds(root, content) for listing in listings.values()):
             self.digests |= {place: listing.digest for place, listing in listings.items() if listing is not None}
         else:
@@ -103,17 +88,21 @@ class Sets:
         return self._files, self._stamps
 
     def _list(self) -> None:
-        root, plain = self._root, self._plain
-        begun = {place: Listing.begin(root, source.folder, self._content) for place, source in plain.items()}
-        files, stamps = self._look(plain, "recordings.unlabelled.json")
-        listings = {place: listing.finish(root, files[place], stamps) for place, listing in begun.items()}
-        _save(self._save / "listings.json", {self._name(plain[place]): each for place, each in listings.items()})
+        # Folders before their files: what comes in between is noticed at the next start.
+        times = {place: _times(self._root, source.folder) for place, source in self._plain.items()}
+        files, stamps = self._look(self._plain, "recordings.unlabelled.json")
+        listings = {}
+        for place, source in self._plain.items():
+            sample = {self._name(path): stamps[path] for path in _spread(list(files[place].values()))}
+            self.digests[place] = _digest_of(files[place], stamps)
+            listing = Listing(self._content, times[place], sample, self.digests[place])
+            listings[self._name(source.folder)] = asdict(listing)
+        write_json(self._save / "listings.json", listings)
         self._files |= files
         self._stamps |= stamps
-        self.digests |= {place: listing.digest for place, listing in listings.items()}
 
-    def _name(self, source: Source) -> str:
-        return source.folder.relative_to(self._root).as_posix()
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
 
     def _look(
         self, sources: Mapping[Place, Source], name: str
@@ -128,6 +117,19 @@ class Sets:
         return files, stamps
 
 
+def _times(root: Path, folder: Path) -> dict[str, int]:
+    """When a folder and those below it last changed, as a :class:`Listing` has it."""
+    latest = time.time_ns() - UNSETTLED_NS
+    times = {path.relative_to(root).as_posix(): path.stat().st_mtime_ns for path in folders_below(folder)}
+    return {name: changed if changed < latest else 0 for name, changed in times.items()}
+
+
+def _spread(paths: list[Path]) -> list[Path]:
+    """Up to :data:`SAMPLE` of some files, spread evenly."""
+    places = np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).round().astype(int)
+    return [paths[place] for place in np.unique(places)]
+
+
 def _digest_of(files: Mapping[str, Path], stamps: Mapping[Path, Stamp]) -> str:
     """Changes when a file's name or content does."""
     rows = json.dumps([(name, stamps[path].content) for name, path in files.items()])
@@ -135,7 +137,7 @@ def _digest_of(files: Mapping[str, Path], stamps: Mapping[Path, Stamp]) -> str:
 
 
 def _load(path: Path) -> dict[str, Listing]:
-    """What :func:`_save` wrote; nothing where that is missing or damaged."""
+    """Listings of the last time, by the sets' folders; none where they are missing or damaged."""
     try:
         return {
             folder: Listing(
@@ -148,9 +150,3 @@ def _load(path: Path) -> dict[str, Listing]:
         }
     except (InputError, AttributeError, KeyError, TypeError, ValueError):
         return {}
-
-
-def _save(path: Path, listings: Mapping[str, Listing]) -> None:
-    """Write listings, by the sets' folders."""
-    rows: dict[str, Any] = {folder: asdict(listing) for folder, listing in listings.items()}
-    write_json(path, rows)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from pmam_plugin.data.batch import collate
 from pmam_plugin.data.dataset import ClipDataset
@@ -23,20 +23,6 @@ def automatic_workers(device_type: str) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's
     return max(0, min(8, (cores - 4) // 4 if device_type == "cpu" else cores - 1))
-
-
-class _Batches(Sampler[list[int]]):
-    """Indices in their order, so many at a time, of which a process has every ``world_size``-th batch."""
-
-    def __init__(self, indices: Sequence[int], size: int, rank: int, world_size: int) -> None:
-        self._indices, self._size = indices, size
-        self._begins = range(rank * size, len(indices), world_size * size)
-
-    def __len__(self) -> int:
-        return len(self._begins)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return (list(map(int, self._indices[begin : begin + self._size])) for begin in self._begins)
 
 
 def training_loader(
@@ -92,9 +78,12 @@ def evaluation_loader(
         indices: of the clips wanted (a process's share, those not done yet); all when not given.
         rank, world_size: of the process; batches are dealt out in turn, and are the same for any number of processes.
     """
+    wanted = range(len(dataset)) if indices is None else indices
+    begins = range(rank * batch_clips, len(wanted), world_size * batch_clips)
+    batches: Any = [wanted[begin : begin + batch_clips] for begin in begins]  # slices of a range take next to no memory
     return DataLoader(
         dataset,
-        batch_sampler=_Batches(range(len(dataset)) if indices is None else indices, batch_clips, rank, world_size),
+        batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,
         generator=torch.Generator().manual_seed(0),

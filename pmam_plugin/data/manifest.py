@@ -237,7 +237,12 @@ class Manifest:
 
         A clip without events is one row with NaN, NaN and None; clips without strong labels have no row.
         """
-        rows = [row for clip in self.clips for row in _rows(clip)]
+        rows = [
+            (clip.id, event.onset, event.offset, event.label) if event else (clip.id, np.nan, np.nan, None)
+            for clip in self.clips
+            if clip.events is not None
+            for event in clip.events or (None,)
+        ]
         table = pd.DataFrame(rows, columns=["filename", "onset", "offset", "event_label"])
         return table.astype({"onset": np.float64, "offset": np.float64, "event_label": object})
 
@@ -288,17 +293,8 @@ def unique_ids(groups: Iterable[tuple[str, list[Clip]]]) -> dict[str, list[Clip]
                 name = f"{clip.id}@{subset}" + (f"-{number}" if number > 1 else "")
                 number += 1
             seen.add(name)
-            renamed[subset].append(clip if name == clip.id else Clip(**{**vars(clip), "id": name}))
+            renamed[subset].append(clip if name == clip.id else replace(clip, id=name))
     return renamed
-
-
-def _rows(clip: Clip) -> list[tuple[str, float, float, str | None]]:
-    if clip.events is None:
-        return []
-    rows: list[tuple[str, float, float, str | None]] = [
-        (clip.id, event.onset, event.offset, event.label) for event in clip.events
-    ]
-    return rows or [(clip.id, np.nan, np.nan, None)]
 
 
 def _lines_of(path: Path) -> Path:

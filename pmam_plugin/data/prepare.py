@@ -15,14 +15,7 @@ import pandas as pd
 
 from pmam_plugin.data.assembly import Assembly, Place
 from pmam_plugin.data.classes import annotated_classes, merged_classes
-from pmam_plugin.data.layout import (
-    PLACES,
-    Source,
-    expected_folders,
-    find_corpora,
-    find_source,
-    require_table,
-)
+from pmam_plugin.data.layout import PLACES, Source, expected_folders, find_corpora, find_source, require_table
 from pmam_plugin.data.listing import Sets
 from pmam_plugin.data.manifest import SUBSETS, TRAINING_SUBSETS, Manifest
 from pmam_plugin.errors import InputError

@@ -9,7 +9,8 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -54,9 +55,10 @@ class Survey:
     recordings: Mapping[str, Recording]
     oddities: Sequence[str] = ()
     passed_over: Sequence[str] = ()
-    classes: tuple[ClassFigures, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def classes(self) -> tuple[ClassFigures, ...]:
+        """Figures of every class that is labelled, by name."""
         events = [(name, event) for name, found in self.labelled.items() for event in found]
         figures = []
         for label in sorted({event.label for _, event in events}):
@@ -64,7 +66,7 @@ class Survey:
             lengths = sorted(seconds for _, seconds in mine)
             recordings = len({name for name, _ in mine})
             figures.append(ClassFigures(label, len(mine), recordings, sum(lengths), lengths[len(lengths) // 2]))
-        object.__setattr__(self, "classes", tuple(figures))
+        return tuple(figures)
 
     @property
     def unlabelled(self) -> list[str]:
@@ -233,10 +235,6 @@ def _one_slip(short: str, long: str) -> bool:
     return len(long) == len(short) + 1 and any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
 
 
-def _counted(items: Sequence[object], noun: str) -> str:
-    return f"{len(items)} {noun}{'s' * (len(items) != 1)}"
-
-
 def _told(what: str, places: Sequence[str]) -> str:
     more = ", ..." if len(places) > _SHOWN else ""
     return f"{what}: {len(places)} ({', '.join(places[:_SHOWN])}{more})"
@@ -248,8 +246,8 @@ def describe_survey(survey: Survey) -> list[str]:
     minutes = survey.seconds(labelled) / 60
     events = sum(figures.events for figures in survey.classes)
     lines = [
-        f"{survey.folder}: {_counted(labelled, 'labelled recording')}, {minutes:.1f} min, {events} events of "
-        f"{len(survey.classes)} class{'es' * (len(survey.classes) != 1)}; "
+        f"{survey.folder}: {len(labelled)} labelled recording{'s' * (len(labelled) != 1)}, {minutes:.1f} min, "
+        f"{events} events of {len(survey.classes)} class{'es' * (len(survey.classes) != 1)}; "
         f"{len(free)} without labels, {survey.seconds(free) / 60:.1f} min"
     ]
     width = max((len(figures.label) for figures in survey.classes), default=0)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.tables.annotations import Annotations, Entry, parse_seconds, recording_of, refuse_breaks
-from pmam_plugin.tables.reading import Table, cells_of, text_lines
+from pmam_plugin.tables.reading import Table, cells_of, numbered_lines
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class _Column:
 
 def header_of(path: Path) -> tuple[str, list[str]] | None:
     """Separator and names of a header that tells when events begin and end; None where the first line tells no such."""
-    number, line = next(((n, line) for n, line in enumerate(text_lines(path), 1) if line.strip()), (1, ""))
+    number, line = next(numbered_lines(path), (1, ""))
     for separator in "\t;,":
         if separator not in line:
             continue
@@ -192,6 +192,7 @@ def _entries(table: Table, by_role: dict[str, list[_Column]], tiers: Sequence[st
     scores = _scores(table, by_role["score"])
     file_offset = _times(table, by_role["file offset"]) if by_role["filename"] else None
     selections = table.columns[by_role["selection"][0].name] if by_role["selection"] and by_role["view"] else None
+    timed = by_role["onset"] + by_role["offset"]
     seen: set[tuple[str, str, float, float, str | None]] = set()
     assert onset is not None
     for row in rows:
@@ -205,7 +206,7 @@ def _entries(table: Table, by_role: dict[str, list[_Column]], tiers: Sequence[st
         if labels is None:
             names: list[str | None] = [table.columns[tier][row] for tier in tiers if table.columns[tier][row]]
         else:
-            free = not labels[row] and math.isnan(onset[row]) and not _filled(table, by_role, row)
+            free = not labels[row] and not any(table.columns[column.name][row] for column in timed)
             names = [None if free else labels[row]]
         for name in names:
             if selections is not None:
@@ -215,10 +216,6 @@ def _entries(table: Table, by_role: dict[str, list[_Column]], tiers: Sequence[st
                     continue
                 seen.add(key)
             yield Entry(place, files[row], begin, end, name, scores[row])
-
-
-def _filled(table: Table, by_role: dict[str, list[_Column]], row: int) -> bool:
-    return any(table.columns[column.name][row] for role in ("onset", "offset") for column in by_role[role])
 
 
 def _times(table: Table, columns: Sequence[_Column]) -> list[float] | None:

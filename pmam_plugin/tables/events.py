@@ -61,11 +61,8 @@ def read_events(path: str | PathLike[str], labels: Collection[str] | None = None
     table.refuse(onset < 0, "onset", "lies before the clip; write 0 or more")
     table.refuse(offset < onset, "offset", "lies before the onset; exchange or correct them")
     label = [normalize("NFC", name) for name in label]
-    _check_names(table, "event_label", [(name,) * bool(name) for name in label], labels, "write a row for each")
-    if labels is not None:
-        allowed = {normalize("NFC", name) for name in labels}
-        unknown = [not free and name not in allowed for name, free in zip(label, empty)]
-        table.refuse(unknown, "event_label", f"is no known class; the classes are {', '.join(labels)}")
+    names = [(name,) * bool(name) for name in label]
+    _check_names(table, "event_label", names, labels, "is no known class", "write a row for each")
     events = pd.DataFrame({"filename": table.columns["filename"], "onset": onset, "offset": offset})
     events["event_label"] = pd.Series([None if free else name for name, free in zip(label, empty)], dtype=object)
     events.attrs["source"] = str(path)
@@ -109,11 +106,7 @@ def read_weak(path: str | PathLike[str], labels: Collection[str] | None = None) 
         [cell.lower() in _ABSENT for cell in cells], "event_labels", "names no class; leave the cell empty for none"
     )
     split = [split_names(normalize("NFC", cell)) for cell in cells]
-    _check_names(table, "event_labels", split, labels, "separate them by commas")
-    if labels is not None:
-        allowed = {normalize("NFC", name) for name in labels}
-        unknown = [not allowed.issuperset(names) for names in split]
-        table.refuse(unknown, "event_labels", f"holds an unknown class; the classes are {', '.join(labels)}")
+    _check_names(table, "event_labels", split, labels, "holds an unknown class", "separate them by commas")
     return pd.DataFrame(
         {"filename": table.columns["filename"], "event_labels": pd.Series([*split, ()], dtype=object)[:-1]}
     )
@@ -242,10 +235,10 @@ def write_weak(path: str | PathLike[str], labels: Mapping[str, Collection[str]])
 
 
 def _check_names(
-    table: Table, column: str, names: Sequence[Sequence[str]], labels: Collection[str] | None, cure: str
+    table: Table, column: str, names: Sequence[Sequence[str]], labels: Collection[str] | None, strange: str, cure: str
 ) -> None:
-    """Refuse names that no class may bear, and those that are known classes with a separator between; warn once of
-    others that hold one."""
+    """Refuse names that no class may bear, those that are known classes with a separator between, and ones beside
+    ``labels``; warn once of others that hold a separator."""
     classes = set(labels or ()).union(*names)
     unusable = {name for name in classes if not can_be_class(name)}
     fault = "cannot name a class: it names a column, or holds a control character; rename it"
@@ -253,8 +246,13 @@ def _check_names(
     joined = {name for name in classes if joins(name, classes)}
     fault = f"joins classes that also stand by themselves; {cure}, or rename the class"
     table.refuse([not joined.isdisjoint(row) for row in names], column, fault)
+    if labels is not None:
+        allowed = {normalize("NFC", name) for name in labels}
+        fault = f"{strange}; the classes are {', '.join(labels)}"
+        table.refuse([not allowed.issuperset(row) for row in names], column, fault)
+        return
     held = {name for name in classes if re.search("[;|]", name)}
-    if held and labels is None:
+    if held:
         line, name = next((line, n) for line, row in zip(table.lines, names) for n in row if n in held)
         which = f"{name!r} counts as one class, as do {len(held)} names with ; or | in all"
         _warn_once(f"{table.path}, line {line}: {which}; if they are several, {cure}")

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
 from pmam_plugin.tables import columns, documents, textgrid, tracks
 from pmam_plugin.tables.annotations import Annotations, parse_seconds
-from pmam_plugin.tables.reading import decoded, text_lines
+from pmam_plugin.tables.reading import decoded, numbered_lines
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class Format:
         title: for people.
         endings: of its files; the first is written.
         read: events of a file.
-        text: what a file holds.
+        text: what a file of annotations holds; tables also take ``detections``, JSON ``facts``.
         single: whether a file belongs to one recording.
         scores: whether it keeps scores.
     """
@@ -36,14 +37,16 @@ class Format:
     title: str
     endings: tuple[str, ...]
     read: Callable[[Path], Annotations]
-    text: Callable[[Annotations], str]
+    text: Callable[..., str]
     single: bool = False
     scores: bool = True
 
 
 FORMATS = {
-    "tsv": Format("DESED's table", (".tsv",), columns.read_table, lambda a: columns.table_text(a, "\t")),
-    "csv": Format("DESED's table with commas", (".csv",), columns.read_table, lambda a: columns.table_text(a, ",")),
+    "tsv": Format("DESED's table", (".tsv",), columns.read_table, partial(columns.table_text, separator="\t")),
+    "csv": Format(
+        "DESED's table with commas", (".csv",), columns.read_table, partial(columns.table_text, separator=",")
+    ),
     "json": Format("recordings with their events", (".json",), documents.read_own, documents.own_text),
     "rttm": Format("RTTM", (".rttm",), tracks.read_rttm, tracks.rttm_text),
     "audacity": Format("Audacity", (".txt",), tracks.read_audacity, tracks.audacity_text, single=True, scores=False),
@@ -104,7 +107,7 @@ def format_of(path: Path) -> str:
             return "json"
         if documents.is_label_studio(content):
             return "label-studio"
-    first = next((line for line in text_lines(path) if line.strip()), "")
+    _, first = next(numbered_lines(path), (1, ""))
     if re.match(r"(SPEAKER|SPKR-INFO)\s|;;", first) or path.suffix.lower() == ".rttm":
         return "rttm"
     if not first:
@@ -141,7 +144,7 @@ def read_annotations(
     """
     source = Path(path)
     if not source.is_dir():
-        return _read_file(source, name, label_column)
+        return _read_file(source, _format(source, name), label_column)
     files = label_files(source)
     if name is not None:
         endings = tuple(ending.lower() for ending in FORMATS[format_named(name, path)].endings)
@@ -168,9 +171,11 @@ def label_files(folder: Path) -> list[Path]:
 def read_within(folder: Path, file: Path, name: str | None = None, label_column: str | None = None) -> Annotations:
     """Annotations of a file inside ``folder``, whose recordings are named by their place in it; see
     :func:`read_annotations`."""
-    part = _read_file(file, name, label_column)
-    place = file.parent.relative_to(folder)
-    if FORMATS[_format(file, name)].single or not _names_files(file):
+    chosen = _format(file, name)
+    part = _read_file(file, chosen, label_column)
+    header = columns.header_of(file) if FORMATS[chosen].read is columns.read_table else None
+    if FORMATS[chosen].single or (header is not None and not columns.names_files(header[1])):
+        place = file.parent.relative_to(folder)
         part.events["filename"] = [(place / value).as_posix() for value in part.events["filename"]]
         part.seconds = {(place / value).as_posix(): length for value, length in part.seconds.items()}
     return part
@@ -218,19 +223,13 @@ def write_annotations(
         stem = target.name[: -len(ending)] if ending else target.name
         files = [target.with_name(f"{stem}_{name}{target.name[len(stem) :]}") for name in _plain(annotations.seconds)]
         contents = {file: annotations.of(name) for file, name in zip(files, annotations.seconds)}
-    texts = {file: _text(chosen, part, facts, detections) for file, part in contents.items()}
+    options: dict[str, Any] = {"json": {"facts": facts}, "tsv": {"detections": detections}}
+    options["csv"] = options["tsv"]
+    texts = {file: form.text(part, **options.get(chosen, {})) for file, part in contents.items()}
     for file, text in texts.items():
         with atomic_path(file) as temporary:
             temporary.write_bytes(text.encode("utf-8"))
     return list(texts)
-
-
-def _text(chosen: str, part: Annotations, facts: Mapping[str, Any] | None, detections: bool) -> str:
-    if chosen == "json":
-        return documents.own_text(part, facts)
-    if chosen in ("tsv", "csv"):
-        return columns.table_text(part, "\t" if chosen == "tsv" else ",", detections)
-    return FORMATS[chosen].text(part)
 
 
 def _format(path: Path, name: str | None) -> str:
@@ -240,19 +239,12 @@ def _format(path: Path, name: str | None) -> str:
     return chosen
 
 
-def _read_file(path: Path, name: str | None, label_column: str | None) -> Annotations:
-    chosen = _format(path, name)
+def _read_file(path: Path, chosen: str, label_column: str | None) -> Annotations:
     if FORMATS[chosen].read is columns.read_table:
         return columns.read_table(path, label_column)
     if label_column is not None:
         raise InputError(f"{path}: is no table with named columns; leave --label-column out")
     return FORMATS[chosen].read(path)
-
-
-def _names_files(path: Path) -> bool:
-    """Whether a file says itself which recordings it labels."""
-    header = columns.header_of(path) if not decoded(path).lstrip().startswith(("[", "{")) else None
-    return header is None or columns.names_files(header[1])
 
 
 def _plain(names: Mapping[str, Any]) -> list[str]:

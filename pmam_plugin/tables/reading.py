@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -160,6 +160,11 @@ def parse_number(cell: str, decimal_comma: bool = True) -> float:
 def text_lines(path: Path) -> list[str]:
     """Lines of a text file, whatever ends them; errors as in :func:`decoded`."""
     return decoded(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, with their numbers from 1; errors as in :func:`decoded`."""
+    return ((number, line) for number, line in enumerate(text_lines(path), 1) if line.strip())
 
 
 def decoded(path: Path) -> str:

@@ -13,18 +13,13 @@ from pathlib import Path
 from pmam_plugin.audio.names import clip_name
 from pmam_plugin.errors import InputError
 from pmam_plugin.tables.annotations import Annotations, Entry, parse_seconds, recording_of, refuse_breaks
-from pmam_plugin.tables.reading import cells_of, parse_number, text_lines
+from pmam_plugin.tables.reading import cells_of, numbered_lines, parse_number
 
 logger = logging.getLogger(__name__)
 
 _CLOCK = re.compile(r"\d+:\d\d:\d\d[.,]\d+")
 # RTTM's lines about speakers and comments, which are no events.
 _RTTM_NO_EVENTS = ("SPKR-INFO", "COMMENT")
-
-
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their numbers from 1."""
-    return ((number, line) for number, line in enumerate(text_lines(path), 1) if line.strip())
 
 
 def read_audacity(path: Path) -> Annotations:

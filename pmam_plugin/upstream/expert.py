@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,10 @@ from torchaudio.transforms import Resample
 
 from pmam_plugin.checkpoints.folder import load_module
 from pmam_plugin.checkpoints.hub_folder import BUILTIN, Fetching, fetch_model
+from pmam_plugin.encoders.windows import window_starts
 from pmam_plugin.errors import InputError
 from pmam_plugin.nn.interpolate import interpolate_frames
-from pmam_plugin.upstream.layers import hidden_layers, same_width, stack_rows
+from pmam_plugin.upstream.layers import hidden_layers
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +110,7 @@ class UpstreamExpert(nn.Module):
         for piece, states in zip(pieces, encoded, strict=True):
             clips[piece.clip].append(states[:, piece.keep])
         rows = [torch.cat(parts, dim=1) for parts in clips]  # each (layers, frames, width)
-        frames = max(row.shape[1] for row in rows)
-        hidden = [stack_rows([row[layer] for row in rows], frames) for layer in range(len(self.layers))]
+        hidden = [nn.utils.rnn.pad_sequence(list(states), batch_first=True) for states in zip(*rows)]
         return {"hidden_states": hidden, "last_hidden_state": hidden[-1]}
 
     def _frames(self, samples: int) -> int:
@@ -119,9 +119,7 @@ class UpstreamExpert(nn.Module):
     def _pieces(self, clip: int, wav: Tensor) -> list[_Piece]:
         """Cut a clip into windows and say which frames of each to keep."""
         frames, window = self._frames(len(wav)), self._window
-        if frames <= window:
-            return [_Piece(clip, wav, slice(0, frames))]
-        starts = [*range(0, frames - window, window // 2), frames - window]
+        starts = window_starts(frames, window, window // 2)
         # A frame belongs to the window whose middle is nearest: neighbours share their overlap.
         borders = [0, *((left + window + right) // 2 for left, right in itertools.pairwise(starts)), frames]
         return [
@@ -154,14 +152,16 @@ class UpstreamExpert(nn.Module):
         states = self._hidden(self.resample(wavs), self.layers)
         ratio = SAMPLE_RATE / self.stride / self._hidden.state_rate
         on_grid = [interpolate_frames(states[name], frames, ratio=ratio) for name in self.layers]
-        return torch.stack(same_width(on_grid))
+        width = max(state.shape[-1] for state in on_grid)
+        return torch.stack([nn.functional.pad(state, (0, width - state.shape[-1])) for state in on_grid])
 
 
-class _Piece:
+class _Piece(NamedTuple):
     """A window of a clip and the frames of it that count."""
 
-    def __init__(self, clip: int, wav: Tensor, keep: slice) -> None:
-        self.clip, self.wav, self.keep = clip, wav, keep
+    clip: int
+    wav: Tensor
+    keep: slice
 
 
 def _source(ckpt: str | os.PathLike[str] | None) -> tuple[str, str | None]:

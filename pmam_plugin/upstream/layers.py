@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from pmam_plugin.errors import InputError
@@ -13,27 +11,7 @@ from pmam_plugin.models import Backbone
 from pmam_plugin.models.sedt import SEDT
 
 
-class HiddenLayers(Protocol):
-    """What the upstream needs to know of a model.
-
-    Attributes:
-        names: of all layers, input side first.
-        sample_rate: of the waveform, Hz.
-        state_rate: of the states, frames per second.
-        frame_rate: frames per second at which they should be reported.
-    """
-
-    names: tuple[str, ...]
-    sample_rate: int
-    state_rate: float
-    frame_rate: float
-
-    def __call__(self, waveform: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-        """The named layers' states, each ``(batch, frames, its width)``, of a waveform ``(batch, samples)``."""
-        ...
-
-
-def hidden_layers(model: nn.Module) -> HiddenLayers:
+def hidden_layers(model: nn.Module) -> BackboneLayers | SetLayers:
     """The layers of a model as it comes out of a model folder.
 
     Raises:
@@ -50,7 +28,14 @@ def hidden_layers(model: nn.Module) -> HiddenLayers:
 
 
 class BackboneLayers:
-    """Encoder layers, the encoder's output and every layer of the context network."""
+    """Encoder layers, the encoder's output and every layer of the context network.
+
+    Attributes:
+        names: of all layers, input side first.
+        sample_rate: of the waveform, Hz.
+        state_rate: of the states, frames per second.
+        frame_rate: frames per second at which they should be reported.
+    """
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
@@ -60,7 +45,10 @@ class BackboneLayers:
         self.state_rate = self.frame_rate = backbone.frame_rate
 
     def __call__(self, waveform: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-        """See :class:`HiddenLayers`; what no named layer needs is not computed."""
+        """The named layers' states, each ``(batch, frames, its width)``, of a waveform ``(batch, samples)``.
+
+        What none of them needs is not computed.
+        """
         of_encoder = [name for name in self.backbone.encoder.layers if name in names]
         features = self.backbone.frontend(waveform)
         output = self.backbone.encoder(features, embed=of_encoder, tokens=False)
@@ -73,7 +61,7 @@ class BackboneLayers:
 
 
 class SetLayers:
-    """The backbone (projected) and the encoder of SEDT, averaged over frequency.
+    """The backbone (projected) and the encoder of SEDT, averaged over frequency; attributes as of a backbone's layers.
 
     Their own grid is coarse, about six cells a second; the states are reported at the rate of the detector's scores.
     """
@@ -86,21 +74,10 @@ class SetLayers:
         self.state_rate = model.feature_rate / model.network.backbone.time_factor
 
     def __call__(self, waveform: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-        """See :class:`HiddenLayers`."""
+        """See :class:`BackboneLayers`."""
         network = self.model.network
         features = network.backbone(self.model.frontend(waveform)["mel"])
         projected = network.input_projection(features).mean(dim=3).transpose(1, 2)
         memory = network.encode_features(features, span_frames=self.model.span_frames)
         states = {"projection": projected, "encoder": memory.over_time()}
         return {name: states[name] for name in names}
-
-
-def same_width(states: list[Tensor]) -> list[Tensor]:
-    """Append zeros to the narrower of some states ``(batch, frames, any width)``: nothing is lost, nothing invented."""
-    width = max(state.shape[-1] for state in states)
-    return [nn.functional.pad(state, (0, width - state.shape[-1])) for state in states]
-
-
-def stack_rows(rows: list[Tensor], frames: int) -> Tensor:
-    """Clips ``(their frames, width)`` as one tensor ``(batch, frames, width)``, zero past each clip's end."""
-    return torch.stack([nn.functional.pad(row, (0, 0, 0, frames - len(row))) for row in rows])

@@ -6,7 +6,6 @@ his own copy of the clips that are still to be had, named in one of several ways
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from pathlib import Path
@@ -15,6 +14,7 @@ from pmam_plugin.audio.names import find_audio
 from pmam_plugin.data.corpora.base import Corpus, Part, Recording, read_rows, require_folder
 from pmam_plugin.data.manifest import Event
 from pmam_plugin.errors import InputError
+from pmam_plugin.tables.reading import numbered_lines
 
 TABLES: dict[Part, str] = {"strong": "audioset_train_strong.tsv", "test": "audioset_eval_strong.tsv"}
 NAMES = "mid_to_display_name.tsv"
@@ -80,12 +80,13 @@ def clip_key(stem: str) -> tuple[str, int | None] | None:
 
 
 def _display_names(path: Path) -> dict[str, str]:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = [row for row in csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE) if row]
-    for number, row in enumerate(rows, 1):
+    names = {}
+    for number, line in numbered_lines(path):
+        row = line.split("\t")
         if len(row) < 2:
             raise InputError(f"{path}, line {number}: {row[0]!r} has no display name; restore the official table")
-    return {row[0]: row[1] for row in rows}
+        names[row[0]] = row[1]
+    return names
 
 
 def _segments(path: Path, names: dict[str, str]) -> dict[str, list[Event]]:

@@ -24,6 +24,7 @@ from pmam_plugin.audio.shards import members
 from pmam_plugin.data.manifest import Event, merge_events
 from pmam_plugin.errors import InputError
 from pmam_plugin.tables.events import EVENT_COLUMNS, write_events, write_weak
+from pmam_plugin.tables.reading import numbered_lines
 
 logger = logging.getLogger(__name__)
 
@@ -148,10 +149,8 @@ def read_annotation(path: Path) -> tuple[Event, ...]:
         InputError: a line has no two times followed by a class.
     """
     events = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in numbered_lines(path):
         fields = [cell.strip() for cell in line.split("\t")]
-        if not any(fields):
-            continue
         times = [place for place, cell in enumerate(fields[:-2]) if _is_time(cell) and _is_time(fields[place + 1])]
         if not times or not fields[times[0] + 2]:
             raise InputError(f"{path}, line {number}: {line!r} is not onset, offset and class, separated by tabs")

@@ -6,16 +6,10 @@ import re
 from pathlib import Path
 
 from pmam_plugin.audio.names import find_audio
-from pmam_plugin.data.corpora.base import (
-    Corpus,
-    Part,
-    Recording,
-    by_stem,
-    read_annotation,
-    require_folder,
-)
+from pmam_plugin.data.corpora.base import Corpus, Part, Recording, by_stem, read_annotation, require_folder
 from pmam_plugin.data.manifest import Event, heard_events, merge_events
 from pmam_plugin.errors import InputError
+from pmam_plugin.tables.reading import numbered_lines
 
 
 def tut_sound_events(source: Path, fold: int = 1) -> Corpus:
@@ -36,7 +30,7 @@ def tut_sound_events(source: Path, fold: int = 1) -> Corpus:
         lists = sorted(setup.glob(f"*_fold{fold}_{name}.txt"))
         if not lists:
             raise InputError(f"{setup}: has no *_fold{fold}_{name}.txt; the folds are 1 to 4")
-        lines = [line for path in lists for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line for path in lists for _, line in numbered_lines(path)]
         recordings = []
         for named in dict.fromkeys(re.split(r"[\t ]", line, maxsplit=1)[0].removeprefix("audio/") for line in lines):
             if named not in clips:
@@ -93,9 +87,9 @@ def dcase2018_task5(source: Path) -> Corpus:
 
 def _soft_labels(table: Path) -> tuple[Event, ...]:
     events = []
-    for number, line in enumerate(table.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in numbered_lines(table):
         fields = [cell.strip() for cell in line.split("\t")]
-        if not any(fields) or fields[0].lower() == "onset":
+        if fields[0].lower() == "onset":
             continue
         try:
             onset, offset, label, soft = float(fields[0]), float(fields[1]), fields[2], float(fields[3])

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pmam_plugin.data.corpora.base import (
-    Corpus,
-    Part,
-    Recording,
-    by_stem,
-    read_annotation,
-    require_folder,
-)
+from pmam_plugin.data.corpora.base import Corpus, Part, Recording, by_stem, read_annotation, require_folder
 from pmam_plugin.data.manifest import merge_events
 
 PARTS: dict[str, Part] = {"train": "strong", "validate": "selection", "test": "test"}
