@@ -23,7 +23,6 @@ _LARGEST_PADDING = 1 << 16
 _BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"riff", b"caff", b".snd", b"fLaC", b"OggS", b"data", b"SSND")
 _UNPADDED = b""  # in place of a chunk's name: a writer forgot the padding of odd chunks
 _MPEG_IN_WAV = (0x50, 0x55)
-_W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _W64_FMT, _W64_DATA = (name + bytes.fromhex("f3acd3118cd100c04f8edb8a") for name in (b"fmt ", b"data"))
 
 
