@@ -15,7 +15,7 @@ from pmam_plugin.config import configurable
 from pmam_plugin.encoders.frozen import FrozenEncoder
 from pmam_plugin.errors import InputError
 from pmam_plugin.prototypes import ArrayStore
-from pmam_plugin.stages.context import RunContext, StageResult
+from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.prepare import Pretrainable, copy_with_artifact
 
@@ -23,7 +23,7 @@ _LEAST = 1e-3  # of a deviation: a channel that hardly ever moves must not becom
 
 
 @configurable
-class Embed:
+class Embed(Stage):
     """Store what the frozen encoder of a model says of every clip, and standardise it.
 
     Stages after it whose clips nothing alters before the encoder read the store instead of the sound: the E-step,
@@ -36,7 +36,6 @@ class Embed:
         batch_clips: clips encoded at a time.
     """
 
-    always = False
     name, folder = "embed", "stages/embed"
 
     def __init__(

@@ -26,7 +26,7 @@ from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
 from pmam_plugin.models import SEDT, SoundEventModel
 from pmam_plugin.postprocessing import PostProcessing
 from pmam_plugin.postprocessing.per_class import PerClass
-from pmam_plugin.stages.context import RunContext, StageResult
+from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.provenance import run_provenance
 
@@ -62,7 +62,7 @@ def best_of(selection: Mapping[str, Mapping[str, float]]) -> tuple[str, str]:
 
 
 @configurable
-class Evaluate:
+class Evaluate(Stage):
     """Score student and teacher on the test set and write what the run is for.
 
     Boxes and thresholds are tuned on the selection set. Whatever scores best there, student or teacher, with filters or
@@ -89,7 +89,7 @@ class Evaluate:
             ``measured_on`` (a name for the test set), ``note`` (a warning to stand first).
     """
 
-    always, reports = False, True
+    reports = True
     name, folder = "evaluate", "stages/evaluate"
 
     def __init__(

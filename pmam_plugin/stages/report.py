@@ -21,7 +21,7 @@ from pmam_plugin.models import SoundEventModel
 from pmam_plugin.postprocessing import PostProcessing
 from pmam_plugin.report.training import ClipExample, StageRecord, TrainingReport, write_training_report
 from pmam_plugin.report.verdict import verdict
-from pmam_plugin.stages.context import RunContext, StageResult
+from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.evaluate import GROUPS
 
 _SHOWN_OF_A_KIND = 3
@@ -31,7 +31,7 @@ HEADLINES = ("psds1", "psds2", "psds1_mean", "event_f1_macro", "event_f1_micro",
 
 
 @configurable
-class Report:
+class Report(Stage):
     """Write ``report.html``: configuration, curves, prototypes, metrics, and clips to look at and listen to.
 
     Args:
@@ -41,7 +41,7 @@ class Report:
         mistakes: excerpts of what it gets wrong, at most.
     """
 
-    always, reports = False, True
+    reports = True
     name, folder = "report", "stages/report"
 
     def __init__(self, model: SoundEventModel, title: str, clips: int = 6, mistakes: int = 40) -> None:
