@@ -117,10 +117,10 @@ class FineTune(Stage):
         )
         if "heads" in context.artifacts:
             brain.load_heads(load_file(context.artifacts["heads"]))
-        stored = self.views.domain == "embeddings"
+        stored, selects = self.views.domain == "embeddings", context.data.has_events("selection")
         brain.train(
             training_batches(context, student, self.plan, self.name, stored),
-            validation_batches(context, student, run.batch_clips) if context.data.has_events("selection") else None,
+            validation_batches(context, student, self.plan.batch_clips) if selects else None,
         )
         ddp_barrier()
         return self._finish(brain, folder)

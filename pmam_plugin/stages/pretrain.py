@@ -73,7 +73,7 @@ class Pretraining(Stage):
         Returns:
             Notes: ``updates``, and ``metric`` if there is such a curve.
         """
-        clips = sum(self.plan.batch.values())
+        clips = self.plan.batch_clips
         brain.train(
             training_batches(context, reads, self.plan, self.name, self.stored),
             validation_batches(context, reads, clips, whole=False, stored=self.stored) if validate else None,
