@@ -114,7 +114,7 @@ def _thresholds(model: str) -> PerClass:
 
 
 def _print(figures: dict[str, Any]) -> None:
-    from pmam_plugin.evaluation.metrics import CLASS_FIGURES, FIGURES
+    from pmam_plugin.evaluation.figures import CLASS_FIGURES, FIGURES
 
     rows = [[name, _percent(figures[key])] for key, name in FIGURES.items() if key in figures]
     intervals = [_interval(figures[f"{key}_ci"]) for key in FIGURES if f"{key}_ci" in figures]

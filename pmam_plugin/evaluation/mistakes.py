@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pmam_plugin.evaluation.alignment import aligned
 from pmam_plugin.evaluation.counts import COLLAR_SECONDS, OFFSET_SHARE, TOLERANCE
 from pmam_plugin.evaluation.intersection import Criteria, count_changes
 from pmam_plugin.evaluation.intervals import score_intervals
-from pmam_plugin.evaluation.metrics import aligned
 from pmam_plugin.evaluation.psds import SECONDS_PER_HOUR
 
 KINDS = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pmam_plugin.evaluation.metrics import CLASS_FIGURES, FIGURES
+from pmam_plugin.evaluation.figures import CLASS_FIGURES, FIGURES
 from pmam_plugin.evaluation.mistakes import Mistake, Mistakes, OperatingCurve
 from pmam_plugin.evaluation.psds import MAX_RATE, PSDROC
 from pmam_plugin.postprocessing.per_class import PerClass
