@@ -277,17 +277,9 @@ class Evaluate(Stage):
         stages = {record.stage: {"seconds": record.seconds, **record.notes} for record in context.records}
         write_json(context.folder / "metrics.json", {**result, "stages": stages})
         figures = result[GROUPS[result["selected_processing"]]].get(result["selected"], {})
-        provenance = self._provenance(context, figures)
-        config = model_config(model, postprocessing, provenance, self.scoring.options)
-        save_model(
-            context.folder / "model",
-            model,
-            postprocessing,
-            provenance,
-            card=model_card(config),
-            half=self.half,
-            options=self.scoring.options,
-        )
+        provenance, options = self._provenance(context, figures), self.scoring.options
+        card = model_card(model_config(model, postprocessing, provenance, options))
+        save_model(context.folder / "model", model, postprocessing, provenance, card, self.half, options)
 
     def _provenance(self, context: RunContext, metrics: Mapping[str, Any]) -> dict[str, Any]:
         measured_on = {}
