@@ -63,12 +63,8 @@ def _summary(shown: Sequence[Mapping[str, Any]]) -> str:
     events = sum(len(lane["detected"]) for item in shown for lane in item["lanes"])
     seconds = sum(item["duration"] for item in shown)
     plural = "" if len(shown) == 1 else "s"
-    length = _unbroken(duration_text(seconds))
+    length = duration_text(seconds).replace(" ", "\N{NO-BREAK SPACE}")
     return f"{events} event{'' if events == 1 else 's'} in {len(shown)} recording{plural}, {length}"
-
-
-def _unbroken(text: str) -> str:
-    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _body(shown: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any], note: str) -> str:

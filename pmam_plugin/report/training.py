@@ -101,7 +101,9 @@ def write_training_report(path: str | os.PathLike[str], report: TrainingReport) 
         _clips(report.clips),
         _prototypes(report.stages),
         _stages(report.stages),
-        _configuration(report.configuration),
+        section("configuration", "Configuration", details("YAML", f"<pre>{_highlighted(report.configuration)}</pre>"))
+        if report.configuration
+        else "",
         section("provenance", "Provenance", facts_table(report.provenance)) if report.provenance else "",
     ]
     data: dict[str, Any] = {
@@ -266,9 +268,8 @@ def _prototypes(stages: Sequence[StageRecord]) -> str:
     cards = []
     for index, stage in enumerate(stages):
         if _usage(stage):
-            facts = {key: value for key, value in stage.notes.items() if not isinstance(value, list | dict)}
             cards.append(
-                f'<div class="card"><h3>{escape(stage.name)}</h3>{_facts(facts)}'
+                f'<div class="card"><h3>{escape(stage.name)}</h3>{_facts(stage)}'
                 f'<div data-weights="{index}"></div></div>'
             )
     if not cards:
@@ -298,7 +299,7 @@ def _stages(stages: Sequence[StageRecord]) -> str:
             f'<span class="when"><i style="left:{left:.2f}%;width:{width:.2f}%"></i></span>'
             f'<span class="seconds">{escape(spent)}</span></div>'
         )
-        facts = _facts({key: value for key, value in stage.notes.items() if not isinstance(value, list | dict)})
+        facts = _facts(stage)
         if stage.curves:
             curves += (
                 f'<h3>{escape(stage.name)}</h3>{facts}<div class="charts" data-curves="{escape(stage.name)}"></div>'
@@ -309,19 +310,14 @@ def _stages(stages: Sequence[StageRecord]) -> str:
     return timeline + (section("curves", "Curves", curves) if curves else "")
 
 
-def _configuration(text: str) -> str:
-    return (
-        section("configuration", "Configuration", details("YAML", f"<pre>{_highlighted(text)}</pre>")) if text else ""
-    )
-
-
-def _facts(facts: Mapping[str, Any]) -> str:
-    if not facts:
-        return ""
+def _facts(stage: StageRecord) -> str:
+    """What a stage has noted, but for lists and tables; empty for nothing."""
     items = "".join(
-        f"<span>{escape(key.replace('_', ' '))} <b>{escape(number(value))}</b></span>" for key, value in facts.items()
+        f"<span>{escape(key.replace('_', ' '))} <b>{escape(number(value))}</b></span>"
+        for key, value in stage.notes.items()
+        if not isinstance(value, list | dict)
     )
-    return f'<div class="stage-facts">{items}</div>'
+    return f'<div class="stage-facts">{items}</div>' if items else ""
 
 
 def _percentage(value: Any) -> str:
