@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pmam_plugin.inference import Scorer, SoundEventDetector
-from pmam_plugin.models.base import frame_table
+from pmam_plugin.models.base import frame_rows
 from pmam_plugin.postprocessing import PostProcessing
 from tests.sedt_models import tiny_sedt
 from tests.upstream.models import (
@@ -68,8 +68,8 @@ def test_what_else_is_in_a_batch_changes_nothing(detector):
         assert np.allclose(values(detector, heard), values(detector, evaluated), atol=1e-5)
         stream = detector.stream()
         parts = [stream.feed(wave.numpy()).scores, stream.finish().scores]
-        frames = frame_table(scored.frames, len(wave) / detector.sample_rate, detector.frame_rate, detector.labels)
-        expected = values(detector, detector.postprocessing.filtered(frames))
+        rows = frame_rows(scored.frames, len(wave) / detector.sample_rate, detector.frame_rate, detector.labels)
+        expected = values(detector, detector.postprocessing.filtered(rows.table()))
         assert np.allclose(np.concatenate([values(detector, part) for part in parts]), expected, atol=1e-5)
 
 

@@ -6,7 +6,7 @@ import torch
 
 from pmam_plugin.encoders.cnn import CNNEncoder
 from pmam_plugin.features import FrontEnds, LogMel
-from pmam_plugin.models.attention_head import AttentionHead
+from pmam_plugin.models import AttentionHead
 from pmam_plugin.models.backbone import Backbone
 from pmam_plugin.models.detector import FrameDetector
 from pmam_plugin.nn.context import IdentityContext, RecurrentContext

@@ -120,8 +120,8 @@ class StageBrain(sb.Brain):
                 self.best.offer(name, 0.0, model.state_dict())
 
     def candidates(self) -> dict[str, nn.Module]:
-        """The models whose best weights are kept, by name."""
-        raise NotImplementedError
+        """The models whose best weights are kept, by name; by default what is trained."""
+        return self.raw
 
     def on_fit_start(self) -> None:
         """Wrap, build the optimiser, resume; the log forgets epochs that the checkpoint does not know."""

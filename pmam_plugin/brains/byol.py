@@ -9,7 +9,7 @@ from typing import Any
 
 import speechbrain as sb
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pmam_plugin.augment import Augmentation, draw_partners
 from pmam_plugin.brains.base import StageBrain
@@ -73,7 +73,8 @@ class ATSTFrameBrain(StageBrain):
 
     View 1 is the clip, view 2 the clip with a little of another one added and then augmented; both cover the same
     time, and the added clip is noise: no target names it. The reference takes that other clip from a queue of 2000,
-    here it comes from the same batch, so that a resumed run makes the same views.
+    here it comes from the same batch, so that a resumed run makes the same views. Nothing is validated, and the last
+    weights are kept, since the loss is lowest where all embeddings are alike.
 
     Args:
         model: student and teacher.
@@ -96,10 +97,6 @@ class ATSTFrameBrain(StageBrain):
         self.front_end = frontend.named()[model.encoder.feature].to(self.device)
         self._initial_decays = [group["weight_decay"] for group in self.groups]
         self.settings = settings or ATSTFrameSettings()
-
-    def candidates(self) -> dict[str, nn.Module]:
-        """Student and teacher in one; the last weights are kept: the loss is lowest where all embeddings are alike."""
-        return {"model": self.model}
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
         """Also set the weight decay of this step."""

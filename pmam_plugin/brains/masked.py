@@ -86,10 +86,6 @@ class MaskedBrain(StageBrain):
         self.augmentation, self.tag_weight, self.minimum_share = augmentation, tag_weight, minimum_share
         self._accuracies: list[float] = []
 
-    def candidates(self) -> dict[str, nn.Module]:
-        """The masked model."""
-        return {"model": self.model}
-
     def prepare(self, batch: Batch, division: Division) -> MaskedClips:
         """The whole batch, augmented, with its masks."""
         return self._clips(batch, None, self.augmentation)

@@ -58,13 +58,8 @@ class Prepared:
     answers: Mapping[str, Tensor] | None = None
 
 
-@dataclass
-class Part:
-    """What one pass takes of it: some rows, and the teacher's answers to them."""
-
-    whole: Prepared
-    rows: Rows
-    teacher: Detection | None
+Part = tuple[Prepared, Rows, Detection | None]
+"""What one pass takes of it: some rows, and the teacher's answers to them."""
 
 
 class MeanTeacherBrain(StageBrain):
@@ -133,7 +128,7 @@ class MeanTeacherBrain(StageBrain):
         if stage != sb.Stage.TRAIN:
             self._score_clips(batch)
             return None
-        whole, rows = batch.whole, batch.rows
+        whole, rows, teacher = batch
         inputs: dict[str, Any] = {}
         for objective in self.objectives:
             given: Mapping[str, Any] = getattr(objective, "student_inputs", lambda *_: {})(
@@ -144,7 +139,7 @@ class MeanTeacherBrain(StageBrain):
         padding = whole.targets["padding"]
         return StepState(
             self.modules.student(features, padding=padding[rows], **inputs),
-            batch.teacher,
+            teacher,
             whole.targets,
             whole.batch,
             padding,
@@ -183,7 +178,7 @@ class MeanTeacherBrain(StageBrain):
 
     def part(self, whole: Prepared, number: int, rows: Rows) -> Part:
         """See :meth:`StageBrain.part`."""
-        return Part(whole, rows, whole.teacher[number] if whole.teacher else None)
+        return whole, rows, whole.teacher[number] if whole.teacher else None
 
     def compute_objectives(self, predictions: StepState | None, batch: Any, stage: sb.Stage) -> Tensor:
         """Sum of the terms, each recorded under its name; zero in validation, where scores decide."""
@@ -236,7 +231,7 @@ class MeanTeacherBrain(StageBrain):
             norm.reset_running_stats()
             norm.momentum = None  # the plain mean over all batches
             norm.train()
-        clips, size = self._training_clips, sum(self.plan.batch.values())
+        clips, size = self._training_clips, self.plan.batch_clips
         chosen = torch.linspace(0, len(clips) - 1, min(self.recalibrate, len(clips))).long().tolist()
         for start in range(0, len(chosen), size):
             batch = collate([clips[index] for index in chosen[start : start + size]]).to(self.device)

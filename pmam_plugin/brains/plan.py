@@ -51,6 +51,11 @@ class TrainingPlan:
     betas: tuple[float, float] = (0.9, 0.999)
     log_every: int = 10
 
+    @property
+    def batch_clips(self) -> int:
+        """Clips of a whole batch, where the data have all of its subsets."""
+        return sum(self.batch.values())
+
 
 @dataclass(frozen=True)
 class StageRun:
@@ -71,11 +76,6 @@ class StageRun:
     folder: Path
     seed: int
     run_opts: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def batch_clips(self) -> int:
-        """Clips of a batch of one process, where the data have all subsets of the plan."""
-        return sum(self.plan.batch.values())
 
     def seed_weights(self) -> None:
         """Make the weights that are drawn next follow from the run's seed and the stage alone."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import speechbrain as sb
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from pmam_plugin import processes
@@ -50,19 +50,10 @@ class TaggerBrain(StageBrain):
         run: see :class:`StageBrain`.
     """
 
-    def __init__(
-        self,
-        model: AudioTagger,
-        augmentation: Augmentation | None,
-        run: StageRun,
-    ) -> None:
+    def __init__(self, model: AudioTagger, augmentation: Augmentation | None, run: StageRun) -> None:
         super().__init__({"model": model}, run)
         self.model, self.augmentation = model, augmentation
         self._seen: list[tuple[Tensor, Tensor]] = []
-
-    def candidates(self) -> dict[str, nn.Module]:
-        """The tagger."""
-        return {"model": self.model}
 
     def prepare(self, batch: Batch, division: Division) -> TaggedClips:
         """The whole batch, augmented."""
@@ -147,19 +138,11 @@ class PatchBrain(StageBrain):
     """
 
     def __init__(
-        self,
-        model: SPSEDT,
-        criterion: SetCriterion,
-        augmentation: Augmentation | None,
-        run: StageRun,
+        self, model: SPSEDT, criterion: SetCriterion, augmentation: Augmentation | None, run: StageRun
     ) -> None:
         super().__init__({"model": model}, run)
         self.model, self.criterion, self.augmentation = model, criterion, augmentation
         self._overlaps: list[float] = []
-
-    def candidates(self) -> dict[str, nn.Module]:
-        """The pretext model."""
-        return {"model": self.model}
 
     def prepare(self, batch: Batch, division: Division) -> PatchedClips:
         """The whole batch, augmented, with the bounds of its patches."""

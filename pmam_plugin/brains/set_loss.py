@@ -90,7 +90,7 @@ class PseudoEvents:
     def of_batch(self, teacher: Detection) -> dict[str, Tensor]:
         """See :class:`~pmam_plugin.brains.objectives.Objective`."""
         output = _set_of(teacher).output
-        assert output is not None and teacher.tags is not None  # noqa: PT018
+        assert teacher.tags is not None
         return {"queries": output.probabilities(), "boxes": output.boxes.detach().float(), "tags": teacher.tags}
 
     def __call__(self, state: StepState, step: int, steps_per_epoch: int) -> dict[str, Tensor]:
@@ -98,7 +98,6 @@ class PseudoEvents:
         if not self.uses_teacher or state.teacher is None:
             return {}
         student, teacher = _set_of(state.student).output, state.answers_for(self)
-        assert student is not None
         unlabelled = ~state.batch.has_weak
         boxes, tags = teacher["boxes"], teacher["tags"]
         score, label = (teacher["queries"] * (tags.unsqueeze(1) >= self.threshold)).max(dim=-1)
@@ -117,7 +116,7 @@ class PseudoEvents:
 
 
 def _set_of(detection: Detection) -> SetDetection:
-    if not isinstance(detection, SetDetection) or detection.output is None:
+    if not isinstance(detection, SetDetection):
         raise TypeError("the set loss trains models that predict sets (SEDT); use Supervised for frame scores")
     return detection
 
@@ -126,10 +125,7 @@ def _events(targets: Mapping[str, Tensor], batch: Batch, span_frames: float) -> 
     return EventTargets.from_frames(targets["strong"], span_frames, batch.has_strong, targets["weak"], batch.has_weak)
 
 
-def _terms(
-    criterion: SetCriterion, output: SetOutput | None, targets: EventTargets, whole: EventTotal
-) -> dict[str, Tensor]:
-    assert output is not None
+def _terms(criterion: SetCriterion, output: SetOutput, targets: EventTargets, whole: EventTotal) -> dict[str, Tensor]:
     losses = criterion(output, targets, whole)
     terms = {
         f"set_{name}": criterion.weights[name] * value

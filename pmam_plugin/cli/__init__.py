@@ -1,4 +1,4 @@
-"""The ``pmam`` command: every module of this package that has ``register(app)`` adds its verbs.
+"""The ``pmam`` command: every module of this package adds its verbs to ``app`` when it is imported.
 
 Exit status 0: done; 1: failed, with one line ``error: ...`` on standard error; 2: wrong usage.
 """
@@ -53,11 +53,5 @@ def _common(
     """Self-supervised sound event detection: detect, evaluate, import, export and share models."""
 
 
-def _register_verbs() -> None:
-    for module in pkgutil.iter_modules(__path__):
-        verb = importlib.import_module(f"{__name__}.{module.name}")
-        if hasattr(verb, "register"):
-            verb.register(app)
-
-
-_register_verbs()
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

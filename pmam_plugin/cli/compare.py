@@ -7,13 +7,10 @@ from typing import Annotated
 
 import typer
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    example = "Example: pmam compare comparisons/pmam_from_nothing.yaml --data-folder DESED --seeds 1,2,3"
-    app.command("compare", epilog=example)(compare)
+from pmam_plugin.cli import app
 
 
+@app.command(epilog="Example: pmam compare comparisons/pmam_from_nothing.yaml --data-folder DESED --seeds 1,2,3")
 def compare(
     comparison: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The comparison.", show_default=False)],
     data_folder: Annotated[Path, typer.Option(metavar="FOLDER", help="The corpus, in DESED's layout.")],

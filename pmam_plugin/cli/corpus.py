@@ -7,12 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command("corpus", epilog="Example: pmam corpus urban-sed URBAN-SED_v2.0.0 data/urban_sed")(corpus)
+from pmam_plugin.cli import app
 
 
+@app.command(epilog="Example: pmam corpus urban-sed URBAN-SED_v2.0.0 data/urban_sed")
 def corpus(
     kind: Annotated[
         str,

@@ -16,6 +16,7 @@ import typer
 
 from pmam_plugin import __version__
 from pmam_plugin.audio.names import AUDIO_ENDINGS, clip_name, existing_path, expand_pattern, find_audio, plain_path
+from pmam_plugin.cli import app
 from pmam_plugin.cli.progress import bars
 from pmam_plugin.errors import InputError
 
@@ -29,14 +30,7 @@ COLUMNS = ["filename", "onset", "offset", "event_label", "score"]
 BUILTIN_NOTICE = "no --model given: using the built-in model, which knows %s; pmam info says how sure it is of each"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(
-        name="detect",
-        epilog="Example: pmam detect kitchen.wav recordings/ 'more/*.flac' --out events.tsv --report report.html",
-    )(detect)
-
-
+@app.command(epilog="Example: pmam detect kitchen.wav recordings/ 'more/*.flac' --out events.tsv --report report.html")
 def detect(
     inputs: Annotated[
         list[str], typer.Argument(metavar="FILES...", help="Audio files, folders (searched in depth) and globs.")
@@ -294,7 +288,7 @@ class _Run:
 
 def _write_report(path: Path, results: Iterator[Result], detector: SoundEventDetector, facts: dict[str, Any]) -> None:
     from pmam_plugin.hub.card import knowledge
-    from pmam_plugin.report.detections import DetectedRecording, write_detection_report
+    from pmam_plugin.report import DetectedRecording, write_detection_report
 
     recordings = (
         DetectedRecording(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pmam_plugin.cli import app
 from pmam_plugin.cli.progress import counted
 from pmam_plugin.errors import InputError
 
@@ -15,15 +16,10 @@ if TYPE_CHECKING:  # importing the room would make every verb and --help wait fo
     from pmam_plugin.postprocessing.per_class import PerClass
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(
-        name="evaluate",
-        epilog="Example: pmam evaluate --events detections.tsv --ground-truth validation.tsv "
-        "--durations validation_durations.tsv",
-    )(evaluate)
-
-
+@app.command(
+    epilog="Example: pmam evaluate --events detections.tsv --ground-truth validation.tsv "
+    "--durations validation_durations.tsv"
+)
 def evaluate(
     ground_truth: Annotated[
         Path, typer.Option(metavar="TSV", help="filename, onset, offset, event_label; an event-free clip has one row.")
@@ -118,7 +114,7 @@ def _thresholds(model: str) -> PerClass:
 
 
 def _print(figures: dict[str, Any]) -> None:
-    from pmam_plugin.evaluation.metrics import CLASS_FIGURES, FIGURES
+    from pmam_plugin.evaluation.figures import CLASS_FIGURES, FIGURES
 
     rows = [[name, _percent(figures[key])] for key, name in FIGURES.items() if key in figures]
     intervals = [_interval(figures[f"{key}_ci"]) for key in FIGURES if f"{key}_ci" in figures]

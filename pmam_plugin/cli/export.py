@@ -7,12 +7,10 @@ from typing import Annotated
 
 import typer
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="export", epilog="Example: pmam export results/pmam/21/model --onnx pmam.onnx")(export)
+from pmam_plugin.cli import app
 
 
+@app.command(epilog="Example: pmam export results/pmam/21/model --onnx pmam.onnx")
 def export(
     model: Annotated[str, typer.Argument(metavar="FOLDER|ORG/NAME", help="Model folder or Hugging Face Hub id.")],
     onnx: Annotated[Path, typer.Option(metavar="FILE", help="File to write.")],

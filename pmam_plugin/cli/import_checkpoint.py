@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pmam_plugin.cli import app
 from pmam_plugin.errors import InputError
 
 # Filters of the published systems, frames per class in DESED's order, and the frames per second they are counted in.
@@ -39,14 +40,7 @@ class Network(str, enum.Enum):
     teacher = "teacher"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(
-        name="import-checkpoint",
-        epilog="Example: pmam import-checkpoint --kind atst-sed stage2.ckpt atst-sed/",
-    )(import_checkpoint)
-
-
+@app.command(epilog="Example: pmam import-checkpoint --kind atst-sed stage2.ckpt atst-sed/")
 def import_checkpoint(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="The published file.")],
     destination: Annotated[Path, typer.Argument(metavar="DST", help="Model folder to write.")],

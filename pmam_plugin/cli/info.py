@@ -12,12 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="info", epilog="Example: pmam info results/pmam/21/model")(info)
+from pmam_plugin.cli import app
 
 
+@app.command(epilog="Example: pmam info results/pmam/21/model")
 def info(
     model: Annotated[
         str, typer.Argument(metavar="FOLDER|ORG/NAME", help="Model folder or Hugging Face Hub id.")

@@ -8,14 +8,11 @@ from typing import Annotated
 
 import typer
 
+from pmam_plugin.cli import app
 from pmam_plugin.cli.progress import counted
 
 label = typer.Typer(no_args_is_help=True, help="Work with annotations: convert them between annotators' tools.")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.add_typer(label, name="label")
+app.add_typer(label, name="label")
 
 
 @label.command(epilog="Example: pmam label convert annotations/ labels.tsv")

@@ -7,15 +7,12 @@ from typing import Annotated
 
 import typer
 
+from pmam_plugin.cli import app
 from pmam_plugin.cli.progress import counted
 from pmam_plugin.errors import InputError
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command("prototypes", epilog="Example: pmam prototypes results/pmam_small/1234")(prototypes)
-
-
+@app.command(epilog="Example: pmam prototypes results/pmam_small/1234")
 def prototypes(
     run_folder: Annotated[Path, typer.Argument(help="Output folder of a training run.", show_default=False)],
     out: Annotated[

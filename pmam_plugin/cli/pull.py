@@ -7,12 +7,10 @@ from typing import Annotated
 
 import typer
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="pull", epilog="Example: pmam pull org/pmam-desed models/pmam --revision v1")(pull)
+from pmam_plugin.cli import app
 
 
+@app.command(epilog="Example: pmam pull org/pmam-desed models/pmam --revision v1")
 def pull(
     repository: Annotated[str, typer.Argument(metavar="ORG/NAME", help="Hub id.")],
     destination: Annotated[

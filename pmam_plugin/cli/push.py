@@ -7,16 +7,12 @@ from typing import Annotated
 
 import typer
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(
-        name="push",
-        epilog="Example: pmam push results/pmam/21/model org/pmam-desed --license apache-2.0 "
-        "--dataset 'DESED validation'",
-    )(push)
+from pmam_plugin.cli import app
 
 
+@app.command(
+    epilog="Example: pmam push results/pmam/21/model org/pmam-desed --license apache-2.0 --dataset 'DESED validation'"
+)
 def push(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Model folder.")],
     repository: Annotated[str, typer.Argument(metavar="ORG/NAME", help="Where to; made if it does not exist.")],

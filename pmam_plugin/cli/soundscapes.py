@@ -8,16 +8,11 @@ from typing import Annotated
 
 import typer
 
+from pmam_plugin.cli import app
 from pmam_plugin.cli.progress import counted
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(
-        "soundscapes", epilog="Example: pmam soundscapes data/builtin --strong 120 --weak 150 --unlabelled 300"
-    )(soundscapes)
-
-
+@app.command(epilog="Example: pmam soundscapes data/builtin --strong 120 --weak 150 --unlabelled 300")
 def soundscapes(
     folder: Annotated[
         Path, typer.Argument(help="Where to; new, empty, or of an interrupted build.", show_default=False)

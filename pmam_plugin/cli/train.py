@@ -8,12 +8,10 @@ from typing import Annotated
 
 import typer
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command("train", epilog="Example: pmam train recordings/ --unlabelled more/ --minutes 10 --out detector")(train)
+from pmam_plugin.cli import app
 
 
+@app.command(epilog="Example: pmam train recordings/ --unlabelled more/ --minutes 10 --out detector")
 def train(
     folder: Annotated[
         Path, typer.Argument(help="Recordings of any length with their labels beside them, in any annotator's format.")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pmam_plugin.comparison.statistics import PROCESSINGS, gain_text, half_width, markdown, percent, to_json
-from pmam_plugin.files import atomic_path
+from pmam_plugin.files import write_text
 from pmam_plugin.report.page import details, escape, section, write_page
 
 _WIDTH = 260
@@ -19,9 +19,8 @@ _WIDTH = 260
 
 def write_comparison(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
     """Write ``summary.json``, ``summary.md`` and ``summary.html``; returns their paths."""
-    for name, text in (("summary.json", to_json(summary)), ("summary.md", markdown(summary))):
-        with atomic_path(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_text(folder / "summary.json", to_json(summary))
+    write_text(folder / "summary.md", markdown(summary))
     seeds = ", ".join(map(str, summary["seeds"]))
     parts = [section(metric, metric.replace("_", " "), _metric(summary, metric)) for metric in summary["metrics"]]
     parts.append(section("settings", "What was trained", _settings(summary)))

@@ -36,7 +36,6 @@ def train_all(
     tell: Callable[[str], None],
     jobs: int = 1,
     threads: int | None = None,
-    script: Path | None = None,
     overwrite: bool = False,
 ) -> bool:
     """Train what is not finished, in the order given.
@@ -47,14 +46,12 @@ def train_all(
         tell: is told in one line of every run that ends.
         jobs: runs at a time.
         threads: of each run; None leaves it to torch.
-        script: the recipe's.
         overwrite: run again what was trained with other settings.
 
     Returns:
         Whether none failed.
     """
-    script = script or recipe()
-    sound = True
+    script, sound = recipe(), True
     with ThreadPoolExecutor(jobs) as pool:
         for run, told in zip(
             runs, pool.map(lambda run: _train(run, fixed, script, threads, overwrite), runs), strict=True

@@ -1,15 +1,9 @@
 """From scores to figures: tables, PSDS and F1 scores with confidence intervals."""
 
-from pmam_plugin.evaluation.metrics import (
-    evaluate_events,
-    evaluate_operating_points,
-    evaluate_scores,
-    psd_roc,
-    read_metrics,
-)
-from pmam_plugin.evaluation.psds import PSDROC
-from pmam_plugin.evaluation.thresholds import tune_thresholds
-from pmam_plugin.evaluation.tuning import tune_segments
+from pmam_plugin.evaluation.figures import read_metrics
+from pmam_plugin.evaluation.metrics import evaluate_events, evaluate_operating_points, evaluate_scores
+from pmam_plugin.evaluation.psds import PSDROC, psd_roc
+from pmam_plugin.evaluation.tuning import tune_segments, tune_thresholds
 from pmam_plugin.tables import read_durations, read_events, read_weak, write_events
 from pmam_plugin.tables.scores import read_operating_points, read_scores, write_scores
 

@@ -22,58 +22,29 @@ was drawn: per-clip counts are taken once, so a resample costs milliseconds, and
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pmam_plugin.audio.names import clip_name, match_clips
+from pmam_plugin.audio.names import clip_name
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import counts, psds
-from pmam_plugin.evaluation.intersection import Changes, Criteria, count_changes
-from pmam_plugin.evaluation.intervals import Intervals, events_above, operating_point_intervals, score_intervals
-from pmam_plugin.evaluation.psds import PSDROC, SCENARIOS
+from pmam_plugin.evaluation.alignment import aligned
+from pmam_plugin.evaluation.intersection import Changes, count_changes
+from pmam_plugin.evaluation.intervals import events_above, operating_point_intervals
+from pmam_plugin.evaluation.psds import SCENARIOS
 from pmam_plugin.evaluation.reference import EventArray, Reference, event_array
 from pmam_plugin.evaluation.segments import Segments, segment_figures, segments_of
-from pmam_plugin.files import read_json
 from pmam_plugin.postprocessing.per_class import PerClass, per_class
 from pmam_plugin.tables import warn_of_look_alikes
-from pmam_plugin.tables.scores import Progress, check_scores
+from pmam_plugin.tables.scores import Progress
 
 logger = logging.getLogger(__name__)
 
-FIGURES = {
-    "psds1": "PSDS1",
-    "psds1_mean": "PSDS1, mean over classes",
-    "psds2": "PSDS2",
-    "event_f1_macro": "event F1, macro",
-    "event_f1_micro": "event F1, micro",
-    "segment_f1_macro": "segment F1, macro",
-    "segment_f1_micro": "segment F1, micro",
-    "clip_f1_macro": "clip F1, macro",
-    "mpauc": "mpAUC, segments",
-    "segment_f1_optimal": "segment F1, best thresholds",
-}
-"""What figures are called, in the order in which they are shown."""
-CLASS_FIGURES = {
-    "psds1": "PSDS1",
-    "psds2": "PSDS2",
-    "event_f1": "event F1",
-    "event_precision": "precision",
-    "event_recall": "recall",
-    "segment_f1": "segment F1",
-    "clip_f1": "clip F1",
-    "pauc": "pAUC",
-    "segment_f1_optimal": "best segment F1",
-}
-"""The same for those of single classes."""
 CONFIDENCE = 0.95
 RESAMPLES = 200
-# Frames do not end where recordings do, s.
-_LENGTH_TOLERANCE = 1.0
 
 
 def evaluate_scores(
@@ -120,7 +91,7 @@ def evaluate_scores(
     united = reference.for_intersection()
     if segment_scores:
         _add_segment_figures(results, segments_of(tables, united), united, weights)
-    for key, changes in _score_changes(tables, united, tuple(SCENARIOS), progress).items():
+    for key, changes in psds.score_changes(tables, united, tuple(SCENARIOS), progress).items():
         _add_psds(results, key, changes, united, weights, progress)
     return _ordered(results)
 
@@ -195,144 +166,9 @@ def evaluate_operating_points(
     intervals = operating_point_intervals(points, len(united.labels))
     weights = _resamples(len(reference.clips), bootstrap, seed)
     results: dict[str, Any] = {"per_class": _empty_classes(reference)}
-    for key, changes in zip(SCENARIOS, count_changes([intervals], united, _criteria(tuple(SCENARIOS), united))):
+    for key, changes in zip(SCENARIOS, count_changes([intervals], united, psds.criteria(tuple(SCENARIOS), united))):
         _add_psds(results, key, changes, united, weights, progress)
     return _ordered(results)
-
-
-def psd_roc(
-    scores: Mapping[str, pd.DataFrame],
-    events: pd.DataFrame,
-    durations: Mapping[str, float],
-    labels: Sequence[str] | None = None,
-    scenario: str = "psds1",
-    progress: Progress | None = None,
-) -> PSDROC:
-    """The PSD-ROC of all classes and of each, for drawing.
-
-    Args:
-        scores: as in :func:`evaluate_scores`.
-        events: ground truth.
-        durations: seconds of every clip of the set.
-        labels: the classes; default the columns of the tables.
-        scenario: ``psds1`` or ``psds2``.
-        progress: a progress hook.
-
-    Raises:
-        InputError: as :func:`evaluate_scores`.
-    """
-    tables, reference = aligned(scores, events, durations, labels)
-    united = reference.for_intersection()
-    changes = _score_changes(tables, united, (scenario,), progress)[scenario]
-    return psds.psd_roc_of(changes, united, SCENARIOS[scenario])
-
-
-def read_metrics(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A run's ``metrics.json``; files of earlier versions call the figures on the test set ``validation``.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    metrics = dict(read_json(path))
-    if "validation" in metrics:
-        metrics.setdefault("test", metrics.pop("validation"))
-    return metrics
-
-
-def aligned(
-    scores: Mapping[str, pd.DataFrame],
-    events: pd.DataFrame,
-    durations: Mapping[str, float],
-    given: Sequence[str] | None,
-) -> tuple[dict[str, pd.DataFrame], Reference]:
-    """Tables by clip name, and the ground truth of exactly these clips.
-
-    Raises:
-        InputError: as :func:`evaluate_scores`.
-    """
-    tables = {clip_name(clip): table for clip, table in scores.items()}
-    if not tables:
-        raise InputError("no scores were given; pass a table for every clip of the durations")
-    if len(tables) < len(scores):
-        raise InputError("two score tables name one clip; keep one of them")
-    labels = tuple(next(iter(tables.values())).columns[2:] if given is None else given)
-    for clip, table in tables.items():
-        check_scores(table, f"scores of {clip}")
-        lacking = [label for label in labels if label not in table]
-        if given is not None and len(lacking) < len(labels):
-            continue
-        if lacking:
-            raise InputError(f"scores of {clip}: no column for {', '.join(lacking)}; all clips need the same classes")
-        others = [] if given is not None else [label for label in table.columns[2:] if label not in labels]
-        if others:
-            raise InputError(
-                f"scores of {clip}: a column for {', '.join(others)}, which other clips lack; all need the same classes"
-            )
-    reference = Reference.from_tables(events, durations, labels)
-    named = match_clips(tables, reference.clips)
-    tables = {named.get(clip, clip): table for clip, table in tables.items()}
-    for names, counterparts, fault in (
-        (
-            set(reference.clips),
-            set(tables),
-            "have a duration but no scores; score them too or take them out of the durations",
-        ),
-        (set(tables), set(reference.clips), "have scores but no duration; add them to the durations"),
-    ):
-        lacking = sorted(names - counterparts)
-        if lacking:
-            raise InputError(f"{len(lacking)} clip(s) such as {lacking[0]} {fault}")
-    _warn_of_lengths(tables, reference)
-    judged = np.array([[label in tables[clip] for label in labels] for clip in reference.clips])
-    unasked = ~judged.ravel()[reference.events.column(len(labels))]
-    if unasked.any():
-        event = reference.events.select(unasked)
-        raise InputError(
-            f"scores of {reference.clips[event.clip[0]]}: no column for {labels[event.label[0]]}, of which the ground "
-            "truth has an event there; all clips whose corpus annotates a class need its scores"
-        )
-    if not judged.all():
-        clips_of = zip(labels, judged.sum(axis=0))
-        logger.info("clips in which a class is judged: %s", ", ".join(f"{n} for {label}" for label, n in clips_of))
-        tables = {clip: table.assign(**_nowhere(labels, table)) for clip, table in tables.items()}
-    return tables, replace(reference, judged=judged)
-
-
-def _nowhere(labels: Sequence[str], table: pd.DataFrame) -> dict[str, float]:
-    """Scores of what is not judged: never detected."""
-    return {label: -np.inf for label in labels if label not in table}
-
-
-def _warn_of_lengths(tables: Mapping[str, pd.DataFrame], reference: Reference) -> None:
-    seconds = dict(zip(reference.clips, reference.durations))
-    spans = {clip: (table["onset"].iloc[0], table["offset"].iloc[-1]) for clip, table in tables.items()}
-    odd = [clip for clip, (begin, end) in spans.items() if max(begin, abs(end - seconds[clip])) > _LENGTH_TOLERANCE]
-    if odd:
-        begin, end = spans[odd[0]]
-        logger.warning(
-            "%d score table(s) do not last as long as their recordings, such as %s: from %g to %g s of %g s",
-            len(odd),
-            odd[0],
-            begin,
-            end,
-            seconds[odd[0]],
-        )
-
-
-def _score_changes(
-    tables: Mapping[str, pd.DataFrame], united: Reference, keys: Sequence[str], progress: Progress | None
-) -> dict[str, list[Changes]]:
-    def portions() -> Iterator[Intervals]:
-        for done, intervals in score_intervals(tables, united.clips, united.labels):
-            yield intervals
-            if progress is not None:
-                progress("comparing scores with the ground truth", done, len(united.clips))
-
-    return dict(zip(keys, count_changes(portions(), united, _criteria(keys, united))))
-
-
-def _criteria(keys: Sequence[str], united: Reference) -> list[Criteria]:
-    return [SCENARIOS[key].for_classes(len(united.labels)).criteria for key in keys]
 
 
 def _add_psds(

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pmam_plugin.evaluation.alignment import aligned
 from pmam_plugin.evaluation.counts import COLLAR_SECONDS, OFFSET_SHARE, TOLERANCE
 from pmam_plugin.evaluation.intersection import Criteria, count_changes
 from pmam_plugin.evaluation.intervals import score_intervals
-from pmam_plugin.evaluation.metrics import aligned
 from pmam_plugin.evaluation.psds import SECONDS_PER_HOUR
 
 KINDS = {
@@ -119,7 +119,9 @@ def find_mistakes(detected: pd.DataFrame, truth: pd.DataFrame, labels: Sequence[
             if mine is None or _overlap(mine, event) <= 0:
                 other = _instead(event, guesses)
                 confusions[label][other] += 1
-                found.extend(_absent(clip, event, other))
+                missed = "missed_short" if event[1] - event[0] < _SHORT_SECONDS else "missed"
+                kind = "confused" if other is not None else missed
+                found.append(Mistake(kind, clip, label, event[0], event[1], other))
                 continue
             confusions[label][label] += 1
             edges = list(_edges(clip, event, mine))
@@ -205,12 +207,6 @@ def _instead(span: Span, others: Sequence[Span]) -> str | None:
     best = max(covered, key=lambda label: covered[label], default=None)
     length = max(span[1] - span[0], TOLERANCE)
     return best if best is not None and covered[best] >= _COVERED * length else None
-
-
-def _absent(clip: str, event: Span, other: str | None) -> Iterator[Mistake]:
-    missed = "missed_short" if event[1] - event[0] < _SHORT_SECONDS else "missed"
-    kind = "confused" if other is not None else missed
-    yield Mistake(kind, clip, event[2], event[0], event[1], other)
 
 
 def _edges(clip: str, event: Span, guess: Span) -> Iterator[Mistake]:

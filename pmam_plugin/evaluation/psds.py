@@ -8,13 +8,17 @@ for each; so the step is written here in numpy, and tests hold it to ``sed_score
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
-from pmam_plugin.evaluation.intersection import Changes, Criteria
+from pmam_plugin.evaluation.alignment import aligned
+from pmam_plugin.evaluation.intersection import Changes, Criteria, count_changes
+from pmam_plugin.evaluation.intervals import Intervals, score_intervals
 from pmam_plugin.evaluation.reference import Reference
+from pmam_plugin.tables.scores import Progress
 
 SECONDS_PER_HOUR = 3600.0
 MAX_RATE = 100.0  # effective false positives per hour up to which the area is taken
@@ -68,6 +72,52 @@ class PSDROC:
     ratio: np.ndarray
     class_values: dict[str, float]
     class_curves: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def psd_roc(
+    scores: Mapping[str, pd.DataFrame],
+    events: pd.DataFrame,
+    durations: Mapping[str, float],
+    labels: Sequence[str] | None = None,
+    scenario: str = "psds1",
+    progress: Progress | None = None,
+) -> PSDROC:
+    """The PSD-ROC of all classes and of each, for drawing.
+
+    Args:
+        scores: as in :func:`evaluate_scores`.
+        events: ground truth.
+        durations: seconds of every clip of the set.
+        labels: the classes; default the columns of the tables.
+        scenario: ``psds1`` or ``psds2``.
+        progress: a progress hook.
+
+    Raises:
+        InputError: as :func:`evaluate_scores`.
+    """
+    tables, reference = aligned(scores, events, durations, labels)
+    united = reference.for_intersection()
+    changes = score_changes(tables, united, (scenario,), progress)[scenario]
+    return psd_roc_of(changes, united, SCENARIOS[scenario])
+
+
+def score_changes(
+    tables: Mapping[str, pd.DataFrame], united: Reference, keys: Sequence[str], progress: Progress | None = None
+) -> dict[str, list[Changes]]:
+    """Counts of every class for every scenario of ``keys``, from score tables aligned with the ground truth."""
+
+    def portions() -> Iterator[Intervals]:
+        for done, intervals in score_intervals(tables, united.clips, united.labels):
+            yield intervals
+            if progress is not None:
+                progress("comparing scores with the ground truth", done, len(united.clips))
+
+    return dict(zip(keys, count_changes(portions(), united, criteria(keys, united))))
+
+
+def criteria(keys: Sequence[str], united: Reference) -> list[Criteria]:
+    """Tolerances of scenarios, for as many classes as there are."""
+    return [SCENARIOS[key].for_classes(len(united.labels)).criteria for key in keys]
 
 
 def psd_roc_of(changes: Sequence[Changes], reference: Reference, scenario: Scenario) -> PSDROC:

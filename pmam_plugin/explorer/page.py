@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,21 +126,20 @@ def write_prototype_report(path: str | os.PathLike[str], report: PrototypeReport
 
 def _iteration_data(item: PrototypeIteration) -> dict[str, Any]:
     sprite, atlas = _sprite(item.excerpts)
-    index = 0
-    excerpts: list[list[dict[str, Any]]] = []
-    for group in item.excerpts:
-        excerpts.append([])
-        for excerpt in group:
-            excerpts[-1].append(
-                {
-                    "index": index,
-                    "clip": excerpt.clip,
-                    "seconds": excerpt.seconds,
-                    "labels": list(excerpt.labels),
-                    "posterior": bytes_of(excerpt.posterior),
-                }
-            )
-            index += 1
+    number = itertools.count()
+    excerpts = [
+        [
+            {
+                "index": next(number),
+                "clip": excerpt.clip,
+                "seconds": excerpt.seconds,
+                "labels": list(excerpt.labels),
+                "posterior": bytes_of(excerpt.posterior),
+            }
+            for excerpt in group
+        ]
+        for group in item.excerpts
+    ]
     return {
         "name": item.name,
         "weights": item.weights,
@@ -155,17 +155,13 @@ def _iteration_data(item: PrototypeIteration) -> dict[str, Any]:
         "durations": item.durations,
         "clip_shares": item.clip_shares,
         "spectra": None if item.spectra is None else _relative(item.spectra),
-        "maps": {name: _map_data(plane) for name, plane in item.maps.items()},
+        "maps": {name: vars(plane) for name, plane in item.maps.items()},
         "excerpts": excerpts,
         "sprite": sprite,
         "atlas": atlas,
         "excerpt_seconds": EXCERPT_SECONDS,
         "excerpt_stride": EXCERPT_SECONDS + _GAP_SECONDS,
     }
-
-
-def _map_data(plane: MeansMap) -> dict[str, Any]:
-    return {"means": plane.means, "covariances": plane.covariances, "explained": plane.explained}
 
 
 def _relative(spectra: np.ndarray) -> list[list[float]]:

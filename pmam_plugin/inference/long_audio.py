@@ -140,37 +140,27 @@ class Joiner:
     """Fade the scores of overlapping windows into each other.
 
     Sums are kept in double precision: a frame heard once comes out exactly as the model scored it.
+
+    Args:
+        classes: columns of the scores.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        self.grid = grid
+    def __init__(self, classes: int) -> None:
         self._first = 0  # frame of the first row that is not final
-        self._sum: np.ndarray | None = None
-        self._weight = np.zeros(0)
+        self._sum, self._weight = np.zeros((0, classes)), np.zeros(0)
 
     def add(self, window: Window, scores: np.ndarray) -> np.ndarray:
         """Add a window's scores, ``(window.frames, classes)``; returns the rows that became final."""
         begin = max(window.fade_from, self._first)
         steps = np.arange(begin - window.fade_from, window.end_frame - window.fade_from)
         weights = np.minimum(steps + 1, window.end_frame - window.fade_from - steps).astype(np.float64)
-        self._grow(window.end_frame - self._first, scores.shape[1])
-        assert self._sum is not None
+        missing = max(0, window.end_frame - self._first - len(self._weight))
+        self._sum, self._weight = np.pad(self._sum, ((0, missing), (0, 0))), np.pad(self._weight, (0, missing))
         rows = slice(begin - self._first, window.end_frame - self._first)
         self._sum[rows] += weights[:, None] * scores[begin - window.first_frame :].astype(np.float64)
         self._weight[rows] += weights
-        return self._take(window.settled - self._first)
-
-    def _grow(self, rows: int, classes: int) -> None:
-        if self._sum is None:
-            self._sum = np.zeros((0, classes))
-        missing = rows - len(self._weight)
-        if missing > 0:
-            self._sum = np.concatenate((self._sum, np.zeros((missing, classes))))
-            self._weight = np.concatenate((self._weight, np.zeros(missing)))
-
-    def _take(self, rows: int) -> np.ndarray:
-        assert self._sum is not None
-        rows = min(max(rows, 0), len(self._weight))
-        final = self._sum[:rows] / np.maximum(self._weight[:rows], 1e-12)[:, None]
-        self._sum, self._weight, self._first = self._sum[rows:], self._weight[rows:], self._first + rows
+        settled = min(max(window.settled - self._first, 0), len(self._weight))
+        final = self._sum[:settled] / np.maximum(self._weight[:settled], 1e-12)[:, None]
+        self._sum, self._weight = self._sum[settled:], self._weight[settled:]
+        self._first += settled
         return final.astype(np.float32)

@@ -145,7 +145,7 @@ class Scorer:
         waiting: list[_Recording] = []
         queue: list[tuple[_Recording, Window]] = []
         for blocks in recordings:
-            recording = _Recording(self.grid())
+            recording = _Recording(self.grid(), len(self.model.labels))
             waiting.append(recording)
             for window in recording.windows(blocks):
                 queue.append((recording, window))
@@ -219,8 +219,8 @@ class Scorer:
 class _Recording:
     """A recording on its way through the model."""
 
-    def __init__(self, grid: Grid) -> None:
-        self.cutter, self.joiner = Cutter(grid), Joiner(grid)
+    def __init__(self, grid: Grid, classes: int) -> None:
+        self.cutter, self.joiner = Cutter(grid), Joiner(classes)
         self.cut = self.scored = 0
         self.whole = self.ended = False  # whole: one window holds it all
         self.rows: list[np.ndarray] = []

@@ -64,7 +64,7 @@ class SoundEventStream:
             )
         self.scorer, self.labels = scorer, model.labels
         grid = scorer.grid(latency)
-        self._cutter, self._joiner = Cutter(grid), Joiner(grid)
+        self._cutter, self._joiner = Cutter(grid), Joiner(len(model.labels))
         self._resampler = MonoResampler(sample_rate, model.sample_rate, "the stream")
         rule = scorer.rule
         self._margin = math.ceil(_look_ahead(rule, model.clip_seconds) * model.frame_rate)

@@ -1,4 +1,3 @@
-from .attention_head import AttentionHead as AttentionHead
 from .backbone import Backbone as Backbone, BackboneOutput as BackboneOutput
 from .base import Detection as Detection, SoundEventModel as SoundEventModel
 from .byol import (
@@ -7,7 +6,11 @@ from .byol import (
     Predictor as Predictor,
     Projector as Projector,
 )
-from .detector import FrameDetector as FrameDetector, LinearSoftmaxHead as LinearSoftmaxHead
+from .detector import (
+    AttentionHead as AttentionHead,
+    FrameDetector as FrameDetector,
+    LinearSoftmaxHead as LinearSoftmaxHead,
+)
 from .masked import MaskedModel as MaskedModel, MaskedOutput as MaskedOutput
 from .sedt import SEDT as SEDT, SetDetection as SetDetection
 from .sedt_tagging import AudioTagger as AudioTagger

@@ -102,11 +102,6 @@ class SoundEventModel(nn.Module):
         return detection.clips if detection.tags is None else detection.tags
 
 
-def frame_table(scores: np.ndarray, duration: float, frame_rate: float, labels: Sequence[str]) -> pd.DataFrame:
-    """:func:`frame_rows` as a scores table."""
-    return frame_rows(scores, duration, frame_rate, labels).table()
-
-
 def frame_rows(scores: np.ndarray, duration: float, frame_rate: float, labels: Sequence[str]) -> ScoreRows:
     """One clip's frame probabilities as rows of a scores table.
 

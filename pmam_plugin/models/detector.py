@@ -1,10 +1,11 @@
-"""A detector that scores every frame."""
+"""A detector that scores every frame, and the heads of those that were published."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
@@ -12,6 +13,7 @@ from pmam_plugin.encoders.base import Windows
 from pmam_plugin.features import FrontEnds
 from pmam_plugin.models.backbone import Backbone
 from pmam_plugin.models.base import Detection, SoundEventModel
+from pmam_plugin.nn.cpu import Dropout
 from pmam_plugin.nn.heads import TagHead
 from pmam_plugin.nn.pooling import linear_softmax_pool
 
@@ -49,6 +51,47 @@ class LinearSoftmaxHead(nn.Module):
             scores = scores.masked_fill(padding.unsqueeze(-1), 0.0)
         tags = None if self.tagger is None or tokens is None else self.tagger(tokens)
         return Detection(scores, linear_softmax_pool(scores, padding), tags, frames)
+
+
+@configurable
+class AttentionHead(nn.Module):
+    """``strong = sigmoid(W x)``; ``weak_c = sum_t strong_tc a_tc / sum_t a_tc`` with ``a = softmax(V x)``.
+
+    The softmax runs over classes, not over time: a frame spends its attention on the class it shows most. That is what
+    the baseline and all systems trained from it do.
+
+    Args:
+        dim: width of the frames.
+        classes: number of classes.
+        dropout: on the frames before both linear layers.
+    """
+
+    def __init__(self, dim: int, classes: int, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.classes = classes
+        self.dropout = Dropout(dropout)
+        self.classifier = nn.Linear(dim, classes)
+        self.attention = nn.Linear(dim, classes)
+
+    def forward(
+        self, frames: Tensor, tokens: Tensor | None = None, padding: Tensor | None = None, temperature: float = 1.0
+    ) -> Detection:
+        """Score frames.
+
+        Args:
+            frames: of the context network, ``(batch, frames, dim)``; returned as the embedding, before dropout.
+            tokens: unused.
+            padding: true where a frame is padding, ``(batch, frames)``; such frames score zero and carry no weight.
+            temperature: divides the logits of the frame probabilities; below one sharpens.
+        """
+        dropped = self.dropout(frames)
+        scores = (self.classifier(dropped).float() / temperature).sigmoid()
+        weights = self.attention(dropped).float().softmax(dim=-1).clamp(1e-7, 1.0)
+        if padding is not None:
+            scores = scores.masked_fill(padding.unsqueeze(-1), 0.0)
+            weights = weights.masked_fill(padding.unsqueeze(-1), 0.0)
+        clips = (scores * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
+        return Detection(scores, clips, None, frames)
 
 
 @configurable

@@ -17,8 +17,7 @@ from pmam_plugin.features import FrontEnds
 from pmam_plugin.losses.event_targets import EventTargets
 from pmam_plugin.losses.intervals import box_edges
 from pmam_plugin.models.base import Detection, SoundEventModel
-from pmam_plugin.models.set_events import decode_events
-from pmam_plugin.models.set_scores import dense_scores, fuse_tags, score_rows
+from pmam_plugin.models.set_scores import decode_events, dense_scores, fuse_tags, score_rows
 from pmam_plugin.nn.interpolate import interpolate_frames
 from pmam_plugin.nn.pooling import linear_softmax_pool
 from pmam_plugin.nn.query_decoder import SetNetwork
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 _PRETRAINED = ("frontend.", "network.")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class SetDetection(Detection):
     """A detection that still holds the set it was painted from.
 
@@ -43,9 +42,9 @@ class SetDetection(Detection):
         followed: frame probabilities of the frame head, ``(batch, frames, classes)``, or None without one.
     """
 
-    output: SetOutput | None = None
-    candidates: Tensor | None = None
-    span_frames: float = 0.0
+    output: SetOutput
+    candidates: Tensor
+    span_frames: float
     followed: Tensor | None = None
 
 
@@ -183,7 +182,7 @@ class SEDT(SoundEventModel):
         Raises:
             TypeError: a detection of another model.
         """
-        if not isinstance(detection, SetDetection) or detection.output is None or detection.candidates is None:
+        if not isinstance(detection, SetDetection):
             raise TypeError("SEDT writes scores tables from its own detections only")
         edges = box_edges(detection.output.boxes.detach().double()) * detection.output.span_seconds
         scores = detection.candidates.detach().double().cpu().numpy()
@@ -193,7 +192,7 @@ class SEDT(SoundEventModel):
         ]
 
     def event_tables(self, detection: Detection, durations: Sequence[float] | None = None) -> list[pd.DataFrame]:
-        """Events by the published protocol, see :func:`~pmam_plugin.models.set_events.decode_events`, at 0.5.
+        """Events by the published protocol, see :func:`~pmam_plugin.models.set_scores.decode_events`, at 0.5.
 
         Each query speaks for its likeliest class, tags gate hard, neighbours that overlap compete, as in the reference:
         its F1 is that of these events.
@@ -202,7 +201,7 @@ class SEDT(SoundEventModel):
             detection: what :meth:`forward` returned.
             durations: clip lengths, s; None leaves events uncut.
         """
-        if not isinstance(detection, SetDetection) or detection.output is None or detection.tags is None:
+        if not isinstance(detection, SetDetection) or detection.tags is None:
             raise TypeError("SEDT reads events off its own detections only")
         return decode_events(
             detection.output.probabilities(),

@@ -1,6 +1,6 @@
-from .detections import DetectedRecording as DetectedRecording, write_detection_report as write_detection_report
+from .detections import write_detection_report as write_detection_report
+from .recording import DetectedRecording as DetectedRecording
 from .training import (
-    ClipExample as ClipExample,
     StageRecord as StageRecord,
     TrainingReport as TrainingReport,
     write_training_report as write_training_report,

@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from pmam_plugin.report.day import hourly_counts, start_time
+from pmam_plugin.report.media import duration_of
 from pmam_plugin.report.page import details, duration_text, escape, facts_table, section, write_page
-from pmam_plugin.report.recording import AudioSource, Thresholds, recording_data
+from pmam_plugin.report.recording import DetectedRecording, recording_data
 
 EMBEDDED_SECONDS = 5_400.0
 """Sound a page may hold (27 MB of MP3): recordings beyond it play from the file they were read from."""
-
-
-@dataclass
-class DetectedRecording:
-    """A recording and what a model found in it.
-
-    Attributes:
-        name: as shown, usually the file name.
-        source: the audio file, or samples with their rate in Hz.
-        events: detections ``onset, offset, event_label[, score]``, seconds.
-        scores: ``onset, offset, <label>...`` per frame, in [0, 1]; None leaves the curves out.
-        labels: the classes the model knows; by default those of the scores table, else those of the events.
-        truth: annotated events, where there are any.
-        thresholds: what scores had to exceed, for all classes or per class.
-    """
-
-    name: str
-    source: AudioSource
-    events: pd.DataFrame
-    scores: pd.DataFrame | None = None
-    labels: Sequence[str] = field(default_factory=tuple)
-    truth: pd.DataFrame | None = None
-    thresholds: Thresholds = None
 
 
 def write_detection_report(
@@ -67,17 +44,7 @@ def write_detection_report(
     counted: list[tuple[str, float, pd.DataFrame]] = []
     left = EMBEDDED_SECONDS
     for recording in recordings:
-        data = recording_data(
-            recording.name,
-            recording.source,
-            _labels(recording),
-            recording.events,
-            recording.scores,
-            recording.truth,
-            embed=_fits(recording, left),
-            thresholds=recording.thresholds,
-            page=path,
-        )
+        data = recording_data(recording, embed=duration_of(recording.source) <= left, page=path)
         begin = start_time(recording.name)
         data["start"] = None if begin is None else begin.isoformat()
         counted.append((recording.name, data["duration"], recording.events))
@@ -92,30 +59,12 @@ def write_detection_report(
 _SCRIPTS = ("player.js", "days.js", "detections.js")
 
 
-def _fits(recording: DetectedRecording, seconds_left: float) -> bool:
-    from pmam_plugin.report.media import duration_of
-
-    return duration_of(recording.source) <= seconds_left
-
-
-def _labels(recording: DetectedRecording) -> list[str]:
-    if recording.labels:
-        return list(recording.labels)
-    if recording.scores is not None:
-        return [str(name) for name in recording.scores.columns if name not in ("onset", "offset")]
-    return sorted(recording.events["event_label"].unique()) if len(recording.events) else []
-
-
 def _summary(shown: Sequence[Mapping[str, Any]]) -> str:
     events = sum(len(lane["detected"]) for item in shown for lane in item["lanes"])
     seconds = sum(item["duration"] for item in shown)
     plural = "" if len(shown) == 1 else "s"
-    length = _unbroken(duration_text(seconds))
+    length = duration_text(seconds).replace(" ", "\N{NO-BREAK SPACE}")
     return f"{events} event{'' if events == 1 else 's'} in {len(shown)} recording{plural}, {length}"
-
-
-def _unbroken(text: str) -> str:
-    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _body(shown: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any], note: str) -> str:

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import soundfile
@@ -124,13 +125,7 @@ def relative_link(source: str | os.PathLike[str], page: str | os.PathLike[str]) 
         path = Path(os.path.relpath(target, folder)).as_posix()
     except ValueError:  # another drive
         return target.as_uri()
-    return "/".join(_quote(part) for part in path.split("/"))
-
-
-def _quote(part: str) -> str:
-    from urllib.parse import quote
-
-    return quote(os.fsencode(part))
+    return quote(os.fsencode(path))
 
 
 def _png_chunk(name: bytes, body: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,34 +24,51 @@ _TOPS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 _HEADROOM = 1.4  # a threshold stands visibly below the top of its lane
 
 
+@dataclass
+class DetectedRecording:
+    """A recording and what a model found in it.
+
+    Attributes:
+        name: as shown, usually the file name.
+        source: the audio file, or samples with their rate in Hz.
+        events: detections ``onset, offset, event_label[, score]``, seconds.
+        scores: ``onset, offset, <label>...`` per frame, in [0, 1]; None leaves the curves out.
+        labels: the classes the model knows, a lane each; by default those of the scores table, else those of the
+            events. Events of other labels are left out.
+        truth: annotated events ``onset, offset, event_label``; None when nobody annotated the recording.
+        thresholds: what scores had to exceed, for all classes or per class: drawn as a line, and what the height of a
+            lane is chosen by.
+    """
+
+    name: str
+    source: AudioSource
+    events: pd.DataFrame
+    scores: pd.DataFrame | None = None
+    labels: Sequence[str] = ()
+    truth: pd.DataFrame | None = None
+    thresholds: Thresholds = None
+
+    def __post_init__(self) -> None:
+        if not self.labels and self.scores is not None:
+            self.labels = [str(name) for name in self.scores.columns if name not in ("onset", "offset")]
+        elif not self.labels and len(self.events):
+            self.labels = sorted(self.events["event_label"].unique())
+
+
 def recording_data(
-    name: str,
-    source: AudioSource,
-    labels: Sequence[str],
-    events: pd.DataFrame,
-    scores: pd.DataFrame | None = None,
-    truth: pd.DataFrame | None = None,
-    embed: bool = True,
-    thresholds: Thresholds = None,
-    page: str | os.PathLike[str] = ".",
+    recording: DetectedRecording, embed: bool = True, page: str | os.PathLike[str] = "."
 ) -> dict[str, Any]:
     """Everything the player shows of a recording, JSON-able.
 
     Args:
-        name: as shown.
-        source: the sound.
-        labels: lanes, in order; events of other labels are left out.
-        events: detections ``onset, offset, event_label[, score]``, seconds.
-        scores: ``onset, offset, <label>...`` per frame.
-        truth: annotated events ``onset, offset, event_label``; None when nobody annotated the recording.
-        thresholds: drawn as a line, and what the height of a lane is chosen by.
+        recording: is read here.
         embed: put the sound into the page; otherwise a file is referred to, and samples stay silent.
         page: where the page will lie (references are relative to it).
 
     Raises:
         InputError: the file is missing, damaged or no audio.
     """
-    duration = duration_of(source)
+    source, duration = recording.source, duration_of(recording.source)
     encoder = AudioEncoder() if embed else None
     spectrogram = SpectrogramBuilder(duration)
     for block in mono_blocks(source):
@@ -61,12 +79,12 @@ def recording_data(
     if audio is None and not isinstance(source, tuple):
         audio = {"href": relative_link(source, page)}
     return {
-        "name": name,
+        "name": recording.name,
         "duration": duration,
         "audio": audio,
         "spectrogram": spectrogram_data(spectrogram.finish(), spectrogram.seconds_per_column),
-        "annotated": truth is not None,
-        "lanes": [_lane(label, duration, events, scores, truth, thresholds) for label in labels],
+        "annotated": recording.truth is not None,
+        "lanes": [_lane(label, duration, recording) for label in recording.labels],
     }
 
 
@@ -98,22 +116,15 @@ def lane_top(highest: float, threshold: float | None = None) -> float:
     return min((top for top in _TOPS if top >= needed), default=1.0)
 
 
-def _lane(
-    label: str,
-    duration: float,
-    events: pd.DataFrame,
-    scores: pd.DataFrame | None,
-    truth: pd.DataFrame | None,
-    thresholds: Thresholds,
-) -> dict[str, Any]:
-    has_scores = scores is not None and label in scores
-    threshold = thresholds.get(label) if isinstance(thresholds, Mapping) else thresholds
+def _lane(label: str, duration: float, recording: DetectedRecording) -> dict[str, Any]:
+    scores, truth, threshold = recording.scores, recording.truth, recording.thresholds
+    threshold = threshold.get(label) if isinstance(threshold, Mapping) else threshold
     return {
         "label": label,
-        "detected": _spans(events, label, duration),
+        "detected": _spans(recording.events, label, duration),
         "truth": [] if truth is None else _spans(truth, label, duration),
         "threshold": threshold,
-        "scores": score_curve(scores, label, duration, threshold) if scores is not None and has_scores else None,
+        "scores": score_curve(scores, label, duration, threshold) if scores is not None and label in scores else None,
     }
 
 

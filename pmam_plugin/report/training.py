@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from pmam_plugin.evaluation.metrics import CLASS_FIGURES, FIGURES
+from pmam_plugin.evaluation.figures import CLASS_FIGURES, FIGURES
 from pmam_plugin.evaluation.mistakes import Mistake, Mistakes, OperatingCurve
 from pmam_plugin.evaluation.psds import MAX_RATE, PSDROC
 from pmam_plugin.postprocessing.per_class import PerClass
 from pmam_plugin.report.page import details, duration_text, escape, facts_table, number, section, write_page
-from pmam_plugin.report.recording import Thresholds, recording_data
+from pmam_plugin.report.recording import DetectedRecording, recording_data
 from pmam_plugin.report.wrong import mistakes_data, mistakes_section, thresholds_data, thresholds_section
 
 _SCRIPTS = ("charts.js", "player.js", "mistakes.js", "training.js")
@@ -39,29 +38,6 @@ class StageRecord:
     skipped: bool = False
     curves: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class ClipExample:
-    """A clip with what is in it and what was found.
-
-    Attributes:
-        name: as shown.
-        wave: mono float32, ``(samples,)``.
-        sample_rate: of ``wave``, in Hz.
-        truth: annotated events ``onset, offset, event_label``, seconds.
-        scores: ``onset, offset, <label>...`` per frame, in [0, 1].
-        detected: events ``onset, offset, event_label[, score]``.
-        thresholds: what scores had to exceed, for all classes or per class.
-    """
-
-    name: str
-    wave: np.ndarray
-    sample_rate: int
-    truth: pd.DataFrame
-    scores: pd.DataFrame
-    detected: pd.DataFrame
-    thresholds: Thresholds = None
 
 
 @dataclass
@@ -90,9 +66,9 @@ class TrainingReport:
     stages: Sequence[StageRecord] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
     psd_roc: Mapping[str, PSDROC] = field(default_factory=dict)
-    clips: Sequence[ClipExample] = ()
+    clips: Sequence[DetectedRecording] = ()
     mistakes: Mistakes | None = None
-    mistake_examples: Sequence[tuple[Mistake, ClipExample]] = ()
+    mistake_examples: Sequence[tuple[Mistake, DetectedRecording]] = ()
     operating: Mapping[str, OperatingCurve] = field(default_factory=dict)
     thresholds: PerClass = 0.5
     hours: float = 0.0
@@ -125,7 +101,9 @@ def write_training_report(path: str | os.PathLike[str], report: TrainingReport) 
         _clips(report.clips),
         _prototypes(report.stages),
         _stages(report.stages),
-        _configuration(report.configuration),
+        section("configuration", "Configuration", details("YAML", f"<pre>{_highlighted(report.configuration)}</pre>"))
+        if report.configuration
+        else "",
         section("provenance", "Provenance", facts_table(report.provenance)) if report.provenance else "",
     ]
     data: dict[str, Any] = {
@@ -133,9 +111,9 @@ def write_training_report(path: str | os.PathLike[str], report: TrainingReport) 
         "psd_roc": {name: roc_curves(roc) for name, roc in report.psd_roc.items()},
         "per_class": per_class,
         "learning": _learning(report.stages),
-        "clips": [_clip_data(clip) for clip in report.clips],
+        "clips": [recording_data(clip) for clip in report.clips],
         "mistakes": mistakes_data(
-            report.mistakes, report.hours, [(found, _clip_data(clip)) for found, clip in report.mistake_examples]
+            report.mistakes, report.hours, [(found, recording_data(clip)) for found, clip in report.mistake_examples]
         ),
         "thresholds": thresholds_data(
             report.operating, report.mistakes.events if report.mistakes else {}, report.thresholds
@@ -183,12 +161,6 @@ def _points(x: np.ndarray, y: np.ndarray) -> list[list[float]]:
     slots = np.floor(x / MAX_RATE * 300)
     kept = np.append(slots[1:] != slots[:-1], True) if len(x) else np.zeros(0, dtype=bool)
     return np.column_stack([x[kept], y[kept]]).tolist()
-
-
-def _clip_data(clip: ClipExample) -> dict[str, Any]:
-    labels = [str(name) for name in clip.scores.columns if name not in ("onset", "offset")]
-    source = (np.asarray(clip.wave, dtype=np.float32), clip.sample_rate)
-    return recording_data(clip.name, source, labels, clip.detected, clip.scores, clip.truth, thresholds=clip.thresholds)
 
 
 def _subtitle(report: TrainingReport) -> str:
@@ -284,7 +256,7 @@ def _labels(stages: Sequence[StageRecord]) -> str:
     return section("labels", "Would more labels help?", '<div id="learning-curve"></div>', lead)
 
 
-def _clips(clips: Sequence[ClipExample]) -> str:
+def _clips(clips: Sequence[DetectedRecording]) -> str:
     if not clips:
         return ""
     hosts = "".join(f'<div id="clip-{index}"></div>' for index in range(len(clips)))
@@ -296,9 +268,8 @@ def _prototypes(stages: Sequence[StageRecord]) -> str:
     cards = []
     for index, stage in enumerate(stages):
         if _usage(stage):
-            facts = {key: value for key, value in stage.notes.items() if not isinstance(value, list | dict)}
             cards.append(
-                f'<div class="card"><h3>{escape(stage.name)}</h3>{_facts(facts)}'
+                f'<div class="card"><h3>{escape(stage.name)}</h3>{_facts(stage)}'
                 f'<div data-weights="{index}"></div></div>'
             )
     if not cards:
@@ -328,7 +299,7 @@ def _stages(stages: Sequence[StageRecord]) -> str:
             f'<span class="when"><i style="left:{left:.2f}%;width:{width:.2f}%"></i></span>'
             f'<span class="seconds">{escape(spent)}</span></div>'
         )
-        facts = _facts({key: value for key, value in stage.notes.items() if not isinstance(value, list | dict)})
+        facts = _facts(stage)
         if stage.curves:
             curves += (
                 f'<h3>{escape(stage.name)}</h3>{facts}<div class="charts" data-curves="{escape(stage.name)}"></div>'
@@ -339,19 +310,14 @@ def _stages(stages: Sequence[StageRecord]) -> str:
     return timeline + (section("curves", "Curves", curves) if curves else "")
 
 
-def _configuration(text: str) -> str:
-    return (
-        section("configuration", "Configuration", details("YAML", f"<pre>{_highlighted(text)}</pre>")) if text else ""
-    )
-
-
-def _facts(facts: Mapping[str, Any]) -> str:
-    if not facts:
-        return ""
+def _facts(stage: StageRecord) -> str:
+    """What a stage has noted, but for lists and tables; empty for nothing."""
     items = "".join(
-        f"<span>{escape(key.replace('_', ' '))} <b>{escape(number(value))}</b></span>" for key, value in facts.items()
+        f"<span>{escape(key.replace('_', ' '))} <b>{escape(number(value))}</b></span>"
+        for key, value in stage.notes.items()
+        if not isinstance(value, list | dict)
     )
-    return f'<div class="stage-facts">{items}</div>'
+    return f'<div class="stage-facts">{items}</div>' if items else ""
 
 
 def _percentage(value: Any) -> str:

@@ -36,11 +36,11 @@ from pmam_plugin.stages.experiment import (
     read_experiment,
 )
 from pmam_plugin.stages.finetune import FineTune
-from pmam_plugin.stages.prepare import without
 from pmam_plugin.stages.pretrain import Pretrain
 from pmam_plugin.stages.prototypes import EStep
 from pmam_plugin.stages.report import run_verdict
 from pmam_plugin.stages.runner import run_stages
+from pmam_plugin.stages.settings import without
 
 logger = logging.getLogger(__name__)
 

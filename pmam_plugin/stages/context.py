@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 
@@ -131,7 +131,7 @@ class StageResult:
 
 @dataclass
 class StageRecord:
-    """``record.json`` of a finished stage; ``settings`` as :func:`~pmam_plugin.stages.changes.settings_of` has them."""
+    """``record.json`` of a finished stage; ``settings`` as :func:`pmam_plugin.stages.settings.settings_of` has them."""
 
     stage: str
     fingerprint: str
@@ -143,22 +143,28 @@ class StageRecord:
     skipped: bool = False
 
 
-class Stage(Protocol):
+class Stage:
     """One step of an experiment; configurable, so that its fingerprint can be read off.
 
     Attributes:
         name: unique in the run.
         folder: where its files go, below the output folder.
         always: run even when nothing has changed (preparing data, which looks at the files).
-
-    A stage that reports on the test set says so by a true attribute ``reports``. One that cannot work on every kind of
-    data has a method ``check(context)``, which raises :class:`InputError`; it is called once the data are prepared,
-    before any stage that takes long.
+        reports: on the test set, whose changes are nothing to other stages.
     """
 
     name: str
     folder: str
-    always: bool
+    always = False
+    reports = False
+
+    def check(self, context: RunContext) -> None:
+        """Look at the data once they are prepared, before any stage that takes long.
+
+        Raises:
+            InputError: the stage cannot work on such data.
+        """
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """Do the work; files in ``folder`` are from an earlier, killed attempt with the same settings."""
+        raise NotImplementedError

@@ -14,16 +14,17 @@ from pmam_plugin.brains.records import hand_on
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.frozen import FrozenEncoder
 from pmam_plugin.errors import InputError
+from pmam_plugin.features.banks import band_statistics
 from pmam_plugin.prototypes import ArrayStore
-from pmam_plugin.stages.context import RunContext, StageResult
+from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.prepare import Pretrainable, copy_with_artifact
 
-_LEAST = 1e-3  # of a deviation: a channel that hardly ever moves must not become loud
+_LEAST_DEVIATION = 1e-3
 
 
 @configurable
-class Embed:
+class Embed(Stage):
     """Store what the frozen encoder of a model says of every clip, and standardise it.
 
     Stages after it whose clips nothing alters before the encoder read the store instead of the sound: the E-step,
@@ -36,7 +37,6 @@ class Embed:
         batch_clips: clips encoded at a time.
     """
 
-    always = False
     name, folder = "embed", "stages/embed"
 
     def __init__(
@@ -64,8 +64,10 @@ class Embed:
         if frozen is None:
             raise ValueError("the model has no FrozenEncoder, and only a frozen one can run once; leave this stage out")
         store = self._embed(context, model, frozen, folder / "store")
-        clips = list(context.data.seconds_by_clip(self.fitted))
-        frozen.mean, frozen.std = (value.to(context.device) for value in channel_statistics(store, clips))
+        # Channels stand where mel bands do; one that hardly ever moves must not become loud.
+        fitted = (torch.as_tensor(store[clip]).T[None] for clip in context.data.seconds_by_clip(self.fitted))
+        mean, std = band_statistics(fitted)
+        frozen.mean, frozen.std = mean.to(context.device), std.clamp_min(_LEAST_DEVIATION).to(context.device)
         path = hand_on(folder / "backbone.safetensors", model.pretrained_state())
         gigabytes = (folder / "store" / "rows.bin").stat().st_size / 1e9
         notes = {"clips": len(store), "width": store.width, "gigabytes": round(gigabytes, 3)}
@@ -88,16 +90,3 @@ class Embed:
         ddp_barrier()
         store.refresh()
         return store
-
-
-def channel_statistics(store: ArrayStore, clips: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation of every channel over the frames of ``clips``, in double precision, float32 ``(width,)``."""
-    total = squares = torch.zeros(store.width, dtype=torch.float64)
-    count = 0
-    for clip in clips:
-        values = torch.as_tensor(store[clip]).double()
-        total, squares, count = total + values.sum(dim=0), squares + values.square().sum(dim=0), count + len(values)
-    if count == 0:
-        raise ValueError("no frames to take the statistics of the embeddings from")
-    mean = total / count
-    return mean.float(), (squares / count - mean.square()).clamp_min(_LEAST**2).sqrt().float()

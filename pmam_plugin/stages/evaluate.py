@@ -26,7 +26,7 @@ from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
 from pmam_plugin.models import SEDT, SoundEventModel
 from pmam_plugin.postprocessing import PostProcessing
 from pmam_plugin.postprocessing.per_class import PerClass
-from pmam_plugin.stages.context import RunContext, StageResult
+from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.provenance import run_provenance
 
@@ -62,7 +62,7 @@ def best_of(selection: Mapping[str, Mapping[str, float]]) -> tuple[str, str]:
 
 
 @configurable
-class Evaluate:
+class Evaluate(Stage):
     """Score student and teacher on the test set and write what the run is for.
 
     Boxes and thresholds are tuned on the selection set. Whatever scores best there, student or teacher, with filters or
@@ -89,7 +89,7 @@ class Evaluate:
             ``measured_on`` (a name for the test set), ``note`` (a warning to stand first).
     """
 
-    always, reports = False, True
+    reports = True
     name, folder = "evaluate", "stages/evaluate"
 
     def __init__(
@@ -277,17 +277,9 @@ class Evaluate:
         stages = {record.stage: {"seconds": record.seconds, **record.notes} for record in context.records}
         write_json(context.folder / "metrics.json", {**result, "stages": stages})
         figures = result[GROUPS[result["selected_processing"]]].get(result["selected"], {})
-        provenance = self._provenance(context, figures)
-        config = model_config(model, postprocessing, provenance, self.scoring.options)
-        save_model(
-            context.folder / "model",
-            model,
-            postprocessing,
-            provenance,
-            card=model_card(config),
-            half=self.half,
-            options=self.scoring.options,
-        )
+        provenance, options = self._provenance(context, figures), self.scoring.options
+        card = model_card(model_config(model, postprocessing, provenance, options))
+        save_model(context.folder / "model", model, postprocessing, provenance, card, self.half, options)
 
     def _provenance(self, context: RunContext, metrics: Mapping[str, Any]) -> dict[str, Any]:
         measured_on = {}

@@ -189,32 +189,25 @@ def _edits(
     """Pieces of ``base`` to replace, as (start, end, text)."""
     pairs = {key.value: (key, value) for key, value in old.value}
     flow, first = bool(old.flow_style), min((key.start_mark.index for key, _ in old.value), default=_end(base, old) - 1)
-    behind = None
+    column = old.value[0][0].start_mark.column if old.value else 0
+    joint = ", " if flow else "\n" + " " * column
+    behind = None  # where the last entry of the base ends that the changes have named
     for key, value in new.value:
-        if key.value in pairs and isinstance(value, yaml.MappingNode) and value.tag == _MAPPING:
-            target = pairs[key.value][1]
-            if not isinstance(target, yaml.MappingNode):
+        there = pairs.get(key.value)
+        if there and isinstance(value, yaml.MappingNode) and value.tag == _MAPPING:
+            if not isinstance(there[1], yaml.MappingNode):
                 raise InputError(f"{source}: {key.value} is no mapping in the base; give its !new: tag, or one value")
-            yield from _edits(base, target, changes, value, source)
-        elif key.value in pairs:
-            start, end = _span(base, pairs[key.value], flow)
-            yield (
-                start,
-                end,
-                _piece(
-                    changes, (key, value), flow, pairs[key.value][0].start_mark.column, source, bool(new.flow_style)
-                ),
-            )
-        else:
-            column = old.value[0][0].start_mark.column if old.value else 0
-            piece = _piece(changes, (key, value), flow, column, source, bool(new.flow_style))
-            pad = " " * column
-            if behind is None:
-                yield first, first, piece + ((", " if old.value else "") if flow else f"\n{pad}")
-            else:
-                yield behind, behind, (", " if flow else f"\n{pad}") + piece
+            yield from _edits(base, there[1], changes, value, source)
+            behind = _span(base, there, flow)[1]
             continue
-        behind = _span(base, pairs[key.value], flow)[1]
+        piece = _piece(changes, (key, value), flow, column, source, bool(new.flow_style))
+        if there:
+            start, behind = _span(base, there, flow)
+            yield start, behind, piece
+        elif behind is None:
+            yield first, first, piece + (joint if old.value or not flow else "")
+        else:
+            yield behind, behind, joint + piece
 
 
 def _piece(

@@ -1,21 +1,22 @@
-"""Semi-supervised fine-tuning of a detector."""
+"""Semi-supervised fine-tuning of a detector, from what pre-training left or, where that is better, without it."""
 
 from __future__ import annotations
 
 import copy
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from safetensors.torch import load_file
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.distributed import ddp_barrier
 
 from pmam_plugin.brains.mean_teacher import MeanTeacherBrain
 from pmam_plugin.brains.objectives import Objective
 from pmam_plugin.brains.plan import TrainingPlan
-from pmam_plugin.brains.records import save_tensors
+from pmam_plugin.brains.records import hand_on
 from pmam_plugin.brains.set_loss import SetLoss
 from pmam_plugin.brains.views import Views
 from pmam_plugin.config import configurable
@@ -25,14 +26,14 @@ from pmam_plugin.evaluation import evaluate_scores
 from pmam_plugin.inference.scoring import Scoring
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
-from pmam_plugin.stages.context import RunContext, StageResult
+from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.loading import check_batch, training_batches, validation_batches
 
 logger = logging.getLogger(__name__)
 
 
 @configurable
-class FineTune:
+class FineTune(Stage):
     """Train a detector on labelled and unlabelled clips, with or without a mean teacher.
 
     The first fine-tuning stage of a run starts from the last pre-trained backbone (from the model's own weights where
@@ -51,8 +52,6 @@ class FineTune:
         selection_metrics: their mean on the selection set chooses the epoch.
         recalibrate, validate_first: see :class:`~pmam_plugin.brains.mean_teacher.MeanTeacherBrain`.
     """
-
-    always = False
 
     def __init__(
         self,
@@ -118,10 +117,10 @@ class FineTune:
         )
         if "heads" in context.artifacts:
             brain.load_heads(load_file(context.artifacts["heads"]))
-        stored = self.views.domain == "embeddings"
+        stored, selects = self.views.domain == "embeddings", context.data.has_events("selection")
         brain.train(
             training_batches(context, student, self.plan, self.name, stored),
-            validation_batches(context, student, run.batch_clips) if context.data.has_events("selection") else None,
+            validation_batches(context, student, self.plan.batch_clips) if selects else None,
         )
         ddp_barrier()
         return self._finish(brain, folder)
@@ -160,18 +159,57 @@ class FineTune:
         artifacts = {"student": brain.best.path("student")}
         if brain.teacher is not None:
             # The teacher's step travels with its best weights, so that the next stage does not restart its average.
-            path = folder / "teacher.safetensors"
-            if if_main_process():
-                brain.teacher.model.load_state_dict(brain.best.load("teacher"))
-                save_tensors(path, brain.teacher.state_dict())
-            artifacts["teacher"] = path
-        if brain.heads():
-            artifacts["heads"] = folder / "heads.safetensors"
-            if if_main_process():
-                save_tensors(artifacts["heads"], brain.heads())
-        ddp_barrier()
-        return StageResult(
-            artifacts,
-            {"updates": brain.optimizer_step, "selection": dict(brain.best.scores)},
-            brain.history.curves,
-        )
+            brain.teacher.model.load_state_dict(brain.best.load("teacher"))
+            artifacts["teacher"] = hand_on(folder / "teacher.safetensors", brain.teacher.state_dict())
+        if heads := brain.heads():
+            artifacts["heads"] = hand_on(folder / "heads.safetensors", heads)
+        notes = {"updates": brain.optimizer_step, "selection": dict(brain.best.scores)}
+        return StageResult(artifacts, notes, brain.history.curves)
+
+
+@configurable
+class BestStart(Stage):
+    """Run a fine-tuning from the last backbone and from the first, and go on with the one that selects better.
+
+    Where no stage between has changed the backbone there is one start, and this is the fine-tuning itself.
+
+    Args:
+        finetune: the stage that is run.
+    """
+
+    def __init__(self, finetune: FineTune) -> None:
+        self.finetune = finetune
+        self.name, self.folder = finetune.name, finetune.folder
+
+    def check(self, context: RunContext) -> None:
+        """See :class:`pmam_plugin.stages.context.Stage`."""
+        self.finetune.check(context)
+
+    def run(self, context: RunContext, folder: Path) -> StageResult:
+        """See :class:`pmam_plugin.stages.context.Stage`."""
+        pretrained = any(record.stage.startswith("pretrain") for record in context.records)
+        before = [
+            context.folder / record.artifacts["backbone"]
+            for record in context.records
+            if "backbone" in record.artifacts and not record.stage.startswith("pretrain")
+        ]
+        if not pretrained or not before:
+            return self.finetune.run(context, folder)
+        results: dict[str, StageResult] = {}
+        starts = {"pretrained": context.artifacts["backbone"], "not_pretrained": before[-1]}
+        for name, backbone in starts.items():
+            place = folder / name
+            place.mkdir(parents=True, exist_ok=True)
+            results[name] = self.finetune.run(
+                replace(context, artifacts={**context.artifacts, "backbone": backbone}, records=[]), place
+            )
+        scores = {name: max(result.notes["selection"].values()) for name, result in results.items()}
+        best = max(scores, key=lambda name: scores[name])
+        logger.info("%s: from %s, selection scores %s", self.name, best.replace("_", " "), scores)
+        chosen = results[best]
+        notes = {
+            **chosen.notes,
+            "start": best.replace("_", " "),
+            **{f"selection_{name}": v for name, v in scores.items()},
+        }
+        return StageResult({**chosen.artifacts, "backbone": starts[best]}, notes, chosen.curves)

@@ -13,7 +13,7 @@ from pmam_plugin.config import configurable
 from pmam_plugin.data import Manifest, Prepared
 from pmam_plugin.data.holdout import split_clips
 from pmam_plugin.evaluation import read_metrics
-from pmam_plugin.stages.context import RunContext, StageResult
+from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.evaluate import GROUPS, Evaluate
 from pmam_plugin.stages.finetune import FineTune
 
@@ -21,7 +21,7 @@ FIGURE = "event_f1_macro"
 
 
 @configurable
-class LearningCurve:
+class LearningCurve(Stage):
     """Repeat the fine-tuning with fewer labels; stands after the evaluation, whose figures are the curve's last point.
 
     Whole recordings lose their labels and become unlabelled clips, so that every point learns from the same sound.
@@ -33,7 +33,7 @@ class LearningCurve:
         shares: of the labelled recordings, each in (0, 1), rising.
     """
 
-    always, reports = False, True
+    reports = True
     name, folder = "learning_curve", "stages/learning_curve"
 
     def __init__(self, finetune: FineTune, evaluate: Evaluate, shares: Sequence[float] = (0.25, 0.5)) -> None:

@@ -28,7 +28,7 @@ from pmam_plugin.encoders.yamnet import YAMNetFrames
 from pmam_plugin.features import FrontEnds, SEDTMel
 from pmam_plugin.nn.query_decoder import SetNetwork
 from pmam_plugin.nn.resnet import SpectrogramResNet
-from pmam_plugin.stages.context import RunContext, StageResult
+from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.loading import OnGrid, clip_batches
 
 M = TypeVar("M", bound="Pretrainable")
@@ -84,7 +84,7 @@ def copy_with_artifact(model: M, context: RunContext, before: re.Pattern[str] | 
 
 
 @configurable
-class Prepare:
+class Prepare(Stage):
     """Look at the data, write manifests, and refuse what cannot be trained on. Runs every time; it is quick.
 
     Args:
@@ -113,7 +113,7 @@ class Prepare:
 
 
 @configurable
-class MeasureBands:
+class MeasureBands(Stage):
     """Measure the mean and the deviation of every mel band on training clips, for front ends that standardise.
 
     One measurement serves tagging, pre-training and fine-tuning (the SEDT reference has a different one for each,
@@ -124,7 +124,6 @@ class MeasureBands:
         subsets: clips to measure on.
     """
 
-    always = False
     name, folder = "measure_bands", "stages/measure_bands"
 
     def __init__(self, model: Pretrainable, subsets: Sequence[str] = ("strong", "synthetic", "weak", "unlabelled")):
@@ -150,7 +149,7 @@ class MeasureBands:
 
 
 @configurable
-class LoadWeights:
+class LoadWeights(Stage):
     """Load published weights before anything is trained.
 
     Args:
@@ -160,7 +159,6 @@ class LoadWeights:
             or ``sp-sedt`` (a set network).
     """
 
-    always = False
     name, folder = "load_weights", "stages/load_weights"
 
     def __init__(self, backbone: Pretrainable, checkpoint: str | None, kind: str) -> None:
@@ -183,16 +181,3 @@ class LoadWeights:
         ddp_barrier()
         name = "" if self.checkpoint is None else Path(self.checkpoint).name
         return StageResult({"backbone": path}, {"checkpoint": name, "report": report})
-
-
-def without(stages: Sequence[Any], skipped: Sequence[str]) -> list[Any]:
-    """Stages but those named in ``skipped`` (``[estep_1, pretrain_1, ...]`` trains without pre-training).
-
-    Raises:
-        ValueError: a name that no stage bears.
-    """
-    flat = [item for stage in stages for item in (stage if isinstance(stage, list) else [stage]) if item is not None]
-    unknown = sorted(set(skipped) - {stage.name for stage in flat})
-    if unknown:
-        raise ValueError(f"skip_stages names {unknown[0]!r}; the stages are {', '.join(s.name for s in flat)}")
-    return [stage for stage in flat if stage.name not in skipped]

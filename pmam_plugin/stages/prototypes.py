@@ -25,10 +25,10 @@ from pmam_plugin.explorer.statistics import co_occurrence, normalised_mutual_inf
 from pmam_plugin.labels import LabelEncoder
 from pmam_plugin.models import Backbone
 from pmam_plugin.prototypes import ArrayStore, Projection, PrototypeSet, draw_frames, first_embeddings
-from pmam_plugin.stages.context import RunContext, StageResult
-from pmam_plugin.stages.description import describe
+from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
+from pmam_plugin.stages.settings import describe
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _ALIKE = 0.9
 
 
 @configurable
-class EStep:
+class EStep(Stage):
     """Fit the prototypes of one EM iteration and pseudo-label all clips with them.
 
     Args:
@@ -59,8 +59,6 @@ class EStep:
         batch_clips: clips encoded at a time.
         dtype: of the stored posteriors, ``float16`` or ``uint8``.
     """
-
-    always = False
 
     def __init__(
         self,

@@ -18,10 +18,12 @@ from pmam_plugin.data import TRAINING_SUBSETS, Clip
 from pmam_plugin.evaluation import psd_roc, read_metrics, read_scores
 from pmam_plugin.evaluation.mistakes import Mistake, Mistakes, find_mistakes, operating_curves
 from pmam_plugin.models import SoundEventModel
-from pmam_plugin.postprocessing import PostProcessing
-from pmam_plugin.report.training import ClipExample, StageRecord, TrainingReport, write_training_report
+from pmam_plugin.postprocessing.per_class import PerClass
+from pmam_plugin.report.media import SAMPLE_RATE
+from pmam_plugin.report.recording import DetectedRecording
+from pmam_plugin.report.training import StageRecord, TrainingReport, write_training_report
 from pmam_plugin.report.verdict import verdict
-from pmam_plugin.stages.context import RunContext, StageResult
+from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.evaluate import GROUPS
 
 _SHOWN_OF_A_KIND = 3
@@ -31,7 +33,7 @@ HEADLINES = ("psds1", "psds2", "psds1_mean", "event_f1_macro", "event_f1_micro",
 
 
 @configurable
-class Report:
+class Report(Stage):
     """Write ``report.html``: configuration, curves, prototypes, metrics, and clips to look at and listen to.
 
     Args:
@@ -41,7 +43,7 @@ class Report:
         mistakes: excerpts of what it gets wrong, at most.
     """
 
-    always, reports = False, True
+    reports = True
     name, folder = "report", "stages/report"
 
     def __init__(self, model: SoundEventModel, title: str, clips: int = 6, mistakes: int = 40) -> None:
@@ -51,21 +53,15 @@ class Report:
         """See :class:`pmam_plugin.stages.context.Stage`."""
         path = context.folder / "report.html"
         if if_main_process():
-            scores = read_scores(context.artifacts["scores"]) if "scores" in context.artifacts else None
-            metrics = read_metrics(context.artifacts["metrics.json"])
-            postprocessing = load_model(context.artifacts["model"]).postprocessing
+            settings = context.folder / "hyperparams.yaml"
             report = TrainingReport(
                 title=self.title,
-                summary="" if scores is None else run_verdict(context),
-                configuration=_configuration(context.folder),
+                configuration=settings.read_text(encoding="utf-8") if settings.exists() else "",
                 stages=[
                     StageRecord(record.stage, record.seconds, record.skipped, record.curves, record.notes)
                     for record in context.records
                 ],
-                metrics=metrics,
-                psd_roc={} if scores is None else self._curves(context, scores),
-                clips=[] if scores is None else self._examples(context, scores, postprocessing),
-                **({} if scores is None else self._wrong(context, scores, postprocessing)),
+                metrics=read_metrics(context.artifacts["metrics.json"]),
                 provenance={
                     "pmam_plugin": __version__,
                     "torch": torch.__version__,
@@ -73,58 +69,37 @@ class Report:
                     "seed": context.seed,
                     "data": context.data.description,
                 },
+                **(self._test_set(context) if "scores" in context.artifacts else {}),
             )
             write_training_report(path, report)
         ddp_barrier()
         return StageResult({"report.html": path})
 
-    def _curves(self, context: RunContext, scores: dict[str, pd.DataFrame]) -> dict[str, Any]:
-        """The PSD-ROCs of both scenarios."""
-        events, durations = context.data.events("test"), context.data.durations("test")
-        labels = list(self.model.labels)
-        return {name.upper(): psd_roc(scores, events, durations, labels, name) for name in ("psds1", "psds2")}
-
-    def _examples(
-        self, context: RunContext, scores: dict[str, pd.DataFrame], postprocessing: PostProcessing
-    ) -> list[ClipExample]:
-        """Clips spread over the test set, those with the most classes first."""
-        events = context.data.events("test")
-        clips = {clip.id: clip for clip in context.data.manifests["test"].clips}
-        variety = events.groupby("filename").event_label.nunique().sort_values(ascending=False, kind="stable")
-        chosen = list(variety.index[:: max(1, len(variety) // self.clips)])[: self.clips]
-        examples = []
-        for name in chosen:
-            clip = clips[name]
-            wave = read_audio(clip.source, 16000)
-            examples.append(
-                ClipExample(
-                    name=clip.path.name,
-                    wave=wave.numpy(),
-                    sample_rate=16000,
-                    truth=events[events.filename == name],
-                    scores=scores[name],
-                    detected=postprocessing.events(scores[name], name),
-                    thresholds=postprocessing.threshold,
-                )
-            )
-        return examples
-
-    def _wrong(
-        self, context: RunContext, scores: dict[str, pd.DataFrame], postprocessing: PostProcessing
-    ) -> dict[str, Any]:
-        """What the model gets wrong on the test set, and what other thresholds would bring."""
+    def _test_set(self, context: RunContext) -> dict[str, Any]:
+        """What the page says of the test set: figures in words, PSD-ROCs, clips, mistakes and other thresholds."""
+        scores = read_scores(context.artifacts["scores"])
+        postprocessing = load_model(context.artifacts["model"]).postprocessing
         events, durations = context.data.events("test"), context.data.durations("test")
         labels = list(self.model.labels)
         detected = pd.concat([postprocessing.events(table, name) for name, table in scores.items()], ignore_index=True)
         mistakes = find_mistakes(detected, events, labels)
         clips = {clip.id: clip for clip in context.data.manifests["test"].clips}
-        examples = [
-            (mistake, _excerpt(mistake, clips[mistake.clip], scores[mistake.clip], detected, events, postprocessing))
-            for mistake in chosen_mistakes(mistakes, self.mistakes)
-        ]
+
+        def shown(name: str, span: tuple[float, float] | None = None) -> DetectedRecording:
+            return _shown(clips[name], scores[name], detected, events, postprocessing.threshold, span)
+
+        # Clips spread over the test set, those with the most classes first.
+        variety = events.groupby("filename").event_label.nunique().sort_values(ascending=False, kind="stable")
+        chosen = list(variety.index[:: max(1, len(variety) // self.clips)])[: self.clips]
         return {
+            "summary": run_verdict(context),
+            "psd_roc": {name.upper(): psd_roc(scores, events, durations, labels, name) for name in ("psds1", "psds2")},
+            "clips": [shown(name) for name in chosen],
             "mistakes": mistakes,
-            "mistake_examples": examples,
+            "mistake_examples": [
+                (mistake, shown(mistake.clip, (mistake.onset, mistake.offset)))
+                for mistake in chosen_mistakes(mistakes, self.mistakes)
+            ],
             "operating": operating_curves(scores, events, durations, labels),
             "thresholds": postprocessing.threshold,
             "hours": sum(durations.values()) / 3600,
@@ -143,32 +118,30 @@ def chosen_mistakes(mistakes: Mistakes, most: int) -> list[Mistake]:
     return rounds[:most]
 
 
-def _excerpt(
-    mistake: Mistake,
+def _shown(
     clip: Clip,
     scores: pd.DataFrame,
     detected: pd.DataFrame,
     truth: pd.DataFrame,
-    postprocessing: PostProcessing,
-) -> ClipExample:
-    """The sound around a mistake, with what is there and what was found."""
-    begin = max(0.0, mistake.onset - _MARGIN_SECONDS)
-    end = min(clip.seconds, mistake.offset + _MARGIN_SECONDS, begin + _EXCERPT_SECONDS)
-    wave = read_audio(clip.source, 16000, clip.start + begin, end - begin)
+    threshold: PerClass,
+    span: tuple[float, float] | None,
+) -> DetectedRecording:
+    """A clip, or the sound around a span of it (onset and offset, s), with what is there and what was found."""
+    name, begin, end = clip.path.name, 0.0, clip.seconds
+    detected, truth = detected[detected.filename == clip.id], truth[truth.filename == clip.id]
+    if span is not None:
+        begin = max(0.0, span[0] - _MARGIN_SECONDS)
+        end = min(clip.seconds, span[1] + _MARGIN_SECONDS, begin + _EXCERPT_SECONDS)
+        name = f"{name}, from {begin:.1f} s"
+        scores, detected, truth = (_within(table, begin, end) for table in (scores, detected, truth))
+    wave = read_audio(clip.source, SAMPLE_RATE, clip.start + begin, end - begin)
+    return DetectedRecording(name, (wave.numpy(), SAMPLE_RATE), detected, scores, truth=truth, thresholds=threshold)
 
-    def within(table: pd.DataFrame) -> pd.DataFrame:
-        inside = table[(table["onset"] < end) & (table["offset"] > begin)]
-        return inside.assign(onset=(inside["onset"] - begin).clip(lower=0.0), offset=inside["offset"] - begin)
 
-    return ClipExample(
-        name=f"{clip.path.name}, from {begin:.1f} s",
-        wave=wave.numpy(),
-        sample_rate=16000,
-        truth=within(truth[truth.filename == mistake.clip]),
-        scores=within(scores),
-        detected=within(detected[detected.filename == mistake.clip]),
-        thresholds=postprocessing.threshold,
-    )
+def _within(table: pd.DataFrame, begin: float, end: float) -> pd.DataFrame:
+    """The rows between two times, s, counted from the first."""
+    inside = table[(table["onset"] < end) & (table["offset"] > begin)]
+    return inside.assign(onset=(inside["onset"] - begin).clip(lower=0.0), offset=inside["offset"] - begin)
 
 
 def run_verdict(context: RunContext) -> str:
@@ -218,8 +191,3 @@ def _metric_lines(metrics: dict[str, Any]) -> list[str]:
                     low, high = values.get(f"{name}_ci") or (float("nan"), float("nan"))
                     lines.append(f"  {name:<18}{values[name]:>8.4f}   95 % interval [{low:.4f}, {high:.4f}]")
     return lines or ["no test set, hence no figures"]
-
-
-def _configuration(folder: Path) -> str:
-    path = folder / "hyperparams.yaml"
-    return path.read_text(encoding="utf-8") if path.exists() else ""

@@ -22,8 +22,8 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import read_json, write_json
-from pmam_plugin.stages.changes import common_settings, flatten, left_of, refusal, refuse_changes, settings_of
 from pmam_plugin.stages.context import RunContext, Stage, StageRecord, StageResult
+from pmam_plugin.stages.settings import common_settings, flatten, left_of, refusal, refuse_changes, settings_of
 from pmam_plugin.stages.sharing import SharedStages
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def run_stages(stages: Sequence[Any], context: RunContext, overwrite: bool = Fal
         One record per stage.
 
     Raises:
-        InputError: settings or data have changed (see :func:`~pmam_plugin.stages.changes.refuse_changes`), or a stage
+        InputError: settings or data have changed (see :func:`~pmam_plugin.stages.settings.refuse_changes`), or a stage
             cannot work with these data.
     """
     if not overwrite:
@@ -55,10 +55,10 @@ def run_stages(stages: Sequence[Any], context: RunContext, overwrite: bool = Fal
             chain, test = _digest(chain, result.token), result.test_token
         else:
             for waiting in [] if checked else [stage, *remaining]:
-                getattr(waiting, "check", lambda _: None)(context)
+                waiting.check(context)
             checked = True
             described = settings[stage.name]
-            chain = _digest(chain, described, *([test] if getattr(stage, "reports", False) else []))
+            chain = _digest(chain, described, *([test] if stage.reports else []))
             record = _skip_take_over_or_run(stage, context, chain, settings, remaining, overwrite)
         context.artifacts |= {name: context.folder / path for name, path in record.artifacts.items()}
         context.records.append(record)

@@ -32,13 +32,13 @@ from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models import (
     SEDT,
     SPSEDT,
+    AttentionHead,
     AudioTagger,
     Backbone,
     FrameDetector,
     MaskedModel,
     PatchSampler,
 )
-from pmam_plugin.models.attention_head import AttentionHead
 from pmam_plugin.nn.context import RecurrentContext
 from pmam_plugin.nn.ema import EMATeacher
 from pmam_plugin.nn.heads import PredictionHead

@@ -27,7 +27,7 @@ def test_batch_norm_is_measured_on_clean_clips_before_a_validation():
     strong, weak = torch.zeros(500, 1), torch.zeros(1)
     brain = object.__new__(MeanTeacherBrain)
     brain.student, brain.teacher, brain.device = Student(), None, torch.device("cpu")
-    brain.recalibrate, brain.plan = 24, SimpleNamespace(batch={"strong": 8})
+    brain.recalibrate, brain.plan = 24, SimpleNamespace(batch_clips=8)
     brain._training_clips = [
         Item(str(index), wave, 500.0, strong, weak, False, False, 0, 1) for index, wave in enumerate(waves)
     ]

@@ -27,7 +27,7 @@ def sets(grad=False):
         draw(2, CLIPS, QUERIES, CLASSES + 1), draw(2, CLIPS, QUERIES, 2), draw(CLIPS, CLASSES), span_seconds=0.8
     )
     frames = torch.zeros(CLIPS, FRAMES, CLASSES)
-    return SetDetection(frames, frames[:, 0], output=output, span_frames=SPAN)
+    return SetDetection(frames, frames[:, 0], output=output, candidates=frames, span_frames=SPAN)
 
 
 def set_state(grad=False):

@@ -8,7 +8,7 @@ import pytest
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import evaluate_scores, psd_roc, tune_segments, tune_thresholds
-from pmam_plugin.evaluation.metrics import aligned
+from pmam_plugin.evaluation.alignment import aligned
 from pmam_plugin.evaluation.segments import segment_figures, segments_of
 from pmam_plugin.evaluation.tuning import GRID
 from tests.evaluation.examples import LABELS, events_table, ground_truth_lists, random_set, scores_table

@@ -45,7 +45,7 @@ def test_windows_hold_the_samples_their_frames_stand_for(grid, samples, piece):
 def test_every_frame_comes_out_once_and_scores_that_agree_are_kept(grid, samples, piece):
     """A model whose score of a frame depends on the frame alone is joined without any trace of the windows."""
     _, windows = cut(grid, samples, piece)
-    joiner = Joiner(grid)
+    joiner = Joiner(classes=1)
     rows = [joiner.add(w, np.arange(w.first_frame, w.end_frame, dtype=np.float32)[:, None]) for w in windows]
     joined = np.concatenate(rows)[:, 0]
     # The last frames are those of the last whole clip: less than a frame and the clip's remainder may be missing.
@@ -89,7 +89,7 @@ def test_neighbours_fade_into_each_other():
     """Two windows that disagree give a ramp, not a step."""
     grid = Grid(20, 20, 1.0, 20)
     _, windows = cut(grid, 30, 30)
-    joiner = Joiner(grid)
+    joiner = Joiner(classes=1)
     joined = np.concatenate([joiner.add(w, np.full((w.frames, 1), float(i))) for i, w in enumerate(windows)])[:, 0]
     assert (joined[:10] == 0).all()
     assert (np.diff(joined[10:20]) > 0).all()
@@ -100,4 +100,4 @@ def test_neighbours_fade_into_each_other():
 def test_a_frame_heard_once_comes_out_exactly():
     _, (window,) = cut(ODD, 900, 900)
     scores = np.random.default_rng(0).random((window.frames, 4), dtype=np.float32)
-    np.testing.assert_array_equal(Joiner(ODD).add(window, scores), scores)
+    np.testing.assert_array_equal(Joiner(classes=4).add(window, scores), scores)

@@ -5,7 +5,7 @@ from safetensors.torch import load_file
 
 from pmam_plugin.encoders.atst_sed import ATSTSEDEncoder, dcase_cnn
 from pmam_plugin.features import ATSTMel, CRNNMel, FrontEnds
-from pmam_plugin.models.attention_head import AttentionHead
+from pmam_plugin.models import AttentionHead
 from pmam_plugin.models.backbone import Backbone
 from pmam_plugin.models.detector import FrameDetector
 from pmam_plugin.nn.context import RecurrentContext

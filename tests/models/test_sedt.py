@@ -154,7 +154,8 @@ def perfect_detection(model: SEDT, tables: list[pd.DataFrame], queries: int = 8)
             boxes[0, clip, query] = edge_boxes(edges).float()
     output = SetOutput(logits, boxes, tags, span_seconds=model.clip_seconds)
     candidates = fuse_tags(output.probabilities(), output.tags())
-    return SetDetection(torch.zeros(0), tags.sigmoid(), tags.sigmoid(), output=output, candidates=candidates)
+    tags = tags.sigmoid()
+    return SetDetection(torch.zeros(0), tags, tags, output=output, candidates=candidates, span_frames=0.0)
 
 
 def ground_truth(clips: int) -> list[pd.DataFrame]:

@@ -10,8 +10,7 @@ from hypothesis import given, settings, strategies as st
 from safetensors import safe_open
 
 from pmam_plugin.checkpoints.foreign import DESED_LABELS
-from pmam_plugin.models.set_events import decode_events
-from pmam_plugin.models.set_scores import dense_scores, disjoint_boxes, fuse_tags, score_rows
+from pmam_plugin.models.set_scores import decode_events, dense_scores, disjoint_boxes, fuse_tags, score_rows
 from tests.support import shared
 
 LABELS = ("a", "b")

@@ -11,7 +11,7 @@ from speechbrain.utils.run_opts import RunOptions
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.stages import RunContext, run_stages
-from pmam_plugin.stages.context import StageResult
+from pmam_plugin.stages.context import Stage, StageResult
 from recipes.DESED import train as recipe
 from tests.recipes.tiny import arguments, run_recipe
 from tests.support import ROOT
@@ -42,10 +42,10 @@ def test_a_bound_that_would_reverse_or_stop_all_updates_is_refused(bound):
         chosen(f"--max_grad_norm={bound}")
 
 
-class Noting:
+class Noting(Stage):
     """A stage that counts its runs."""
 
-    always, name, folder = False, "noting", "noting"
+    name, folder = "noting", "noting"
 
     def __init__(self):
         self.runs = 0
@@ -57,7 +57,7 @@ class Noting:
 
 @pytest.mark.parametrize("option", ["max_grad_norm", "grad_accumulation_factor", "optimizer_step_limit"])
 def test_an_option_that_changes_updates_runs_the_stages_again(tmp_path, monkeypatch, option):
-    monkeypatch.setattr("pmam_plugin.stages.changes.describe", lambda stage: stage.name)
+    monkeypatch.setattr("pmam_plugin.stages.settings.describe", lambda stage: stage.name)
     stage = Noting()
     for options, runs in (({}, 1), ({"noprogressbar": True}, 1), ({option: 2}, 2), ({option: 2}, 2), ({option: 3}, 3)):
         run_stages([stage], RunContext(tmp_path, 1, options), overwrite=True)

@@ -11,7 +11,6 @@ from pmam_plugin.evaluation.psds import PSDROC
 from pmam_plugin.explorer import Excerpt, PrototypeIteration, PrototypeReport, write_prototype_report
 from pmam_plugin.explorer.statistics import discriminant_map, principal_map
 from pmam_plugin.report import (
-    ClipExample,
     DetectedRecording,
     StageRecord,
     TrainingReport,
@@ -86,7 +85,8 @@ def training_report(clips: int = 6, seconds: float = 4.0) -> TrainingReport:
         metrics={"test": {"student": figures(0.3), "teacher": figures(0.4)}, "selected": "teacher"},
         psd_roc={"PSDS1": roc([0.0, 1.0, 20.0], [0.0, 0.1, 0.5]), "PSDS2": roc([0.0], [0.0])},
         clips=[
-            ClipExample(f"clip{i}", wave(seconds), RATE, truth, scores(seconds=seconds), EVENTS) for i in range(clips)
+            DetectedRecording(f"clip{i}", (wave(seconds), RATE), EVENTS, scores(seconds=seconds), truth=truth)
+            for i in range(clips)
         ],
         provenance={"seed": 1},
     )

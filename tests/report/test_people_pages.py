@@ -33,7 +33,7 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table["Dog"] = np.where((table.onset >= 0.5) & (table.onset < 3.0), 0.3, 0.05)
     detected = samples.EVENTS[samples.EVENTS.event_label == "Cat"].assign(filename="clip0")
     report = samples.training_report(clips=1)
-    clip = replace(report.clips[0], scores=table, detected=detected, truth=truth, thresholds=0.5)
+    clip = replace(report.clips[0], scores=table, events=detected, truth=truth, thresholds=0.5)
     mistakes = find_mistakes(detected, truth, LABELS)
     points = [
         {"share": share, "event_f1_macro": share / 2, "events": dict.fromkeys(LABELS, 3), "event_f1": {"Cat": share}}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pmam_plugin.report.media import SAMPLE_RATE
-from pmam_plugin.report.recording import lane_top, recording_data, score_curve
+from pmam_plugin.report.recording import DetectedRecording, lane_top, recording_data, score_curve
 
 
 def table(values: np.ndarray, rate: float, duration: float, label: str = "Cat") -> pd.DataFrame:
@@ -69,7 +69,7 @@ def test_a_threshold_may_be_one_for_all_classes_or_one_for_each() -> None:
     source = (np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
     nothing = pd.DataFrame(columns=["onset", "offset", "event_label"])
     for thresholds, expected in ((0.3, [0.3, 0.3]), ({"Cat": 0.2}, [0.2, None]), (None, [None, None])):
-        data = recording_data("a", source, ["Cat", "Dog"], nothing, thresholds=thresholds)
+        data = recording_data(DetectedRecording("a", source, nothing, labels=["Cat", "Dog"], thresholds=thresholds))
         assert [lane["threshold"] for lane in data["lanes"]] == expected
 
 
@@ -79,7 +79,7 @@ def test_lanes_hold_their_own_events_inside_the_recording() -> None:
         columns=["onset", "offset", "event_label", "score"],
     )
     source = (np.zeros(SAMPLE_RATE * 2, np.float32), SAMPLE_RATE)
-    data = recording_data("a", source, ["Cat", "Dog"], events)
+    data = recording_data(DetectedRecording("a", source, events, labels=["Cat", "Dog"]))
     cat, dog = data["lanes"]
     assert cat["detected"] == [[0.0, 0.3, 0.6], [0.5, 2.0, 0.7]]
     assert dog["detected"] == []
@@ -91,6 +91,6 @@ def test_a_clip_annotated_as_empty_is_not_the_same_as_one_without_annotation() -
     nothing = pd.DataFrame({"filename": ["a"], "onset": [np.nan], "offset": [np.nan], "event_label": [None]})
     source = (np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
     detected = pd.DataFrame(columns=["onset", "offset", "event_label"])
-    data = recording_data("a", source, ["Cat"], detected, truth=nothing)
+    data = recording_data(DetectedRecording("a", source, detected, labels=["Cat"], truth=nothing))
     assert data["annotated"]
     assert data["lanes"][0]["truth"] == []

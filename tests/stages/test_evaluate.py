@@ -114,7 +114,7 @@ def test_a_models_own_events_are_scored_by_the_published_protocol(monkeypatch, t
         output = SetOutput(probabilities.log()[None], boxes[None], tags.logit(), span_seconds=4.0)
         candidates = fuse_tags(probabilities[..., :3], tags)
         frames = torch.zeros(count, model.output_frames(64000), 3)
-        return SetDetection(frames, tags, tags, None, output=output, candidates=candidates)
+        return SetDetection(frames, tags, tags, None, output=output, candidates=candidates, span_frames=0.0)
 
     monkeypatch.setattr(model, "forward", forward)
     events = pd.DataFrame(

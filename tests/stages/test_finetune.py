@@ -17,8 +17,7 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.features import FrontEnds, LogMel
 from pmam_plugin.inference import Scoring
 from pmam_plugin.losses.set_criterion import SetCriterion
-from pmam_plugin.models import Backbone, FrameDetector, Predictor, Projector
-from pmam_plugin.models.attention_head import AttentionHead
+from pmam_plugin.models import AttentionHead, Backbone, FrameDetector, Predictor, Projector
 from pmam_plugin.nn.context import IdentityContext
 from pmam_plugin.nn.ema import EMATeacher
 from pmam_plugin.stages import (

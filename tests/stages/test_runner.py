@@ -8,10 +8,9 @@ import pytest
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import write_json
-from pmam_plugin.stages.context import RunContext, StageResult
-from pmam_plugin.stages.description import describe
-from pmam_plugin.stages.prepare import without
+from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.runner import run_stages
+from pmam_plugin.stages.settings import describe, without
 
 
 class Killed(Exception):
@@ -19,10 +18,9 @@ class Killed(Exception):
 
 
 @configurable
-class Count:
+class Count(Stage):
     """Writes how often it ran; may die half-way."""
 
-    always = False
     runs: ClassVar[dict[str, int]] = {}
 
     def __init__(self, name: str, value: int = 0) -> None:
