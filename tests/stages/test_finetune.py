@@ -31,6 +31,7 @@ from pmam_plugin.stages import (
     run_stages,
     summary_table,
 )
+from pmam_plugin.stages.context import Stage
 from tests.data.corpus import tiny_corpus
 from tests.sedt_models import tiny_sedt
 
@@ -192,10 +193,10 @@ def test_what_cannot_be_learned_from_the_data_is_refused_at_once(tmp_path):
             run_on(corpus, tmp_path / "two", before, stages)
 
 
-class Never:
+class Never(Stage):
     """A stage that takes long."""
 
-    always, name, folder = False, "never", "never"
+    name, folder = "never", "never"
     _arguments: ClassVar[dict[str, str]] = {}
 
     def run(self, context, folder):
