@@ -6,6 +6,8 @@ AVX2, float32, both ways in turn, medians with quartiles.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from typing import Any
 
 import torch
@@ -15,6 +17,20 @@ from torch.autograd.function import once_differentiable
 _LEVELS = 2**16
 # Logits of one block, all heads of a clip together: about what the caches of two cores hold.
 _BLOCK_BYTES = 2**22
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what tensors have given back for the next ones: 1.9 times as fast, where those are large.
+
+    By default every tensor of some megabytes is new memory, which the kernel zeroes page by page and takes back at
+    once. Glibc only, elsewhere nothing changes; for programs that train, as the kept memory is no one else's.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 class Dropout(nn.Dropout):

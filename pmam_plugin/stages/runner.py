@@ -22,6 +22,7 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import read_json, write_json
+from pmam_plugin.nn.cpu import keep_freed_memory
 from pmam_plugin.stages.context import RunContext, Stage, StageRecord, StageResult
 from pmam_plugin.stages.settings import common_settings, flatten, left_of, refusal, refuse_changes, settings_of
 from pmam_plugin.stages.sharing import SharedStages
@@ -44,6 +45,7 @@ def run_stages(stages: Sequence[Any], context: RunContext, overwrite: bool = Fal
         InputError: settings or data have changed (see :func:`~pmam_plugin.stages.settings.refuse_changes`), or a stage
             cannot work with these data.
     """
+    keep_freed_memory()
     if not overwrite:
         refuse_changes(stages, context)
     chain, test, checked = _digest(common_settings(context)), "", False
