@@ -12,10 +12,10 @@ if sys.argv[1] == "keep":
     keep_freed_memory()
 torch.set_num_threads(1)
 for _ in range(10):
-    torch.ones(2**22)
+    torch.ones(2**24)
 begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
-    torch.ones(2**22)
+    torch.ones(2**24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begin)
 """
 
