@@ -4,9 +4,12 @@ import os
 
 import lazy_loader
 
-# Read once, when torch is first imported. By default OpenMP's waiting threads spin, and a second process on the same
-# cores slows training tenfold and more (benchmarks/busy.py); asleep they cost it what sharing costs.
+# Read once, when torch is first imported. By default OpenMP's waiting threads spin for milliseconds, and a second
+# process on the same cores slows training fivefold and more (benchmarks/busy.py); asleep at once they cost it what
+# sharing costs, but waking them makes training on small tensors a third slower. So they spin for microseconds first.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if os.environ["OMP_WAIT_POLICY"].lower() == "passive":
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __version__ = "0.1.0"
 

@@ -75,7 +75,7 @@ import os, runpy, sys
 class Watch:
     def find_spec(self, name, path=None, target=None):
         if name == "torch":
-            print("torch is imported with", os.environ.get("OMP_WAIT_POLICY"))
+            print("torch is imported with", os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT"))
             sys.meta_path.remove(self)
 sys.meta_path.insert(0, Watch())
 sys.argv = sys.argv[1:]
@@ -84,9 +84,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.mark.parametrize("script", ["recipes/DESED/train.py", "pmam_plugin/upstream/__main__.py"])
-def test_waiting_threads_are_told_to_sleep_before_torch_is_imported(script, monkeypatch):
+def test_waiting_threads_are_told_to_sleep_soon_before_torch_is_imported(script, monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     done = subprocess.run(
         [sys.executable, "-c", WATCH, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert "torch is imported with passive" in done.stdout, done.stderr[-2000:]
+    assert "torch is imported with passive 1000" in done.stdout, done.stderr[-2000:]
