@@ -95,8 +95,8 @@ def sized(free: float, update: float, epoch: float, epochs: int, steps: int, wor
     """The largest training that fits into ``free`` seconds, at most the one that is planned.
 
     With pre-training: two rounds of it, about a fine-tuning together; two fine-tunings, of which the better is kept;
-    two more for the learning curve. Without: one and two. What there is no time for is left out, first pre-training,
-    then the learning curve, then updates.
+    one more for the learning curve, whose further points take what is left in the end. Without: one and one. What there
+    is no time for is left out, first pre-training, then the learning curve, then updates.
 
     Args:
         free: s.
@@ -106,7 +106,7 @@ def sized(free: float, update: float, epoch: float, epochs: int, steps: int, wor
         worth: whether pre-training is worth a try.
     """
     planned = epochs * steps
-    for pretrained, runs in ((True, 5), (False, 3), (False, 1)):
+    for pretrained, runs in ((True, 4), (False, 2), (False, 1)):
         if pretrained and not worth:
             continue
         for fewer in sorted({epochs, max(1, epochs // 2), min(epochs, _FEWEST_EPOCHS)}, reverse=True):
@@ -179,7 +179,7 @@ def train_annotated(
     tell(f"sound encoded: {duration_text(clock.used)} of {duration_text(clock.total)} used")
     run.size(clock, tell)
     run.through("evaluate")
-    tell(f"trained and measured: {duration_text(clock.used)} used")
+    tell(f"trained and measured: {duration_text(clock.used)} used{run.start()}")
     run.size_curve(clock, tell)
     run.through("report")
     sentence = run_verdict(run.context)
@@ -294,6 +294,16 @@ class _Run:
         else:
             self.skip(_CURVE)
             tell("learning curve: no time for it")
+
+    def start(self) -> str:
+        """Which start was kept, where there were two."""
+        notes = next(record.notes for record in self.context.records if record.stage == "finetune")
+        if "start" not in notes:
+            return ""
+        scores = (notes[f"selection_{name}"] for name in ("pretrained", "not_pretrained"))
+        with_it, without_it = (f"{score:.2f}" for score in scores)
+        kept = "kept" if notes["start"] == "pretrained" else "left"
+        return f"; pre-training {kept}: on the selection recordings {with_it} with it, {without_it} without"
 
     def skip(self, *stages: str) -> None:
         """Leave stages out."""

@@ -1,6 +1,7 @@
 """`pmam train`: a folder of generated sounds with Audacity tracks becomes a detector, a report and a sentence."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,7 @@ def test_a_folder_becomes_a_model_a_report_and_a_sentence(tmp_path):
     assert "6 labelled recordings" in text
     assert "learning from 4 recordings and 3 without labels" in text
     assert "PMAM pre-training tried" in text
+    assert re.search(r"; pre-training (kept|left): on the selection recordings 0\.\d\d with it, 0\.\d\d without", text)
     assert load_model(tmp_path / "out" / "model").model.labels == ("Beep", "Hiss")
     assert "On 1 recording it has not heard before" in (tmp_path / "out" / "report.html").read_text()
     stages = json.loads((tmp_path / "out" / "metrics.json").read_text())["stages"]
@@ -106,10 +108,10 @@ def test_what_there_is_no_time_for_is_left_out_in_order():
     def tried(free, worth=True):
         return sized(free, update=0.1, epoch=1.0, epochs=12, steps=50, worth=worth)
 
-    assert tried(1000) == Size(12, 50, True, True, minutes=1000 / 5 / 60)
-    assert tried(1000, worth=False) == Size(12, 50, False, True, minutes=1000 / 3 / 60)
-    assert tried(150) == Size(12, 15, True, True, minutes=0.5)  # five trainings: 12 s for epochs, 18 s for updates
-    assert tried(60) == Size(6, 23, False, True, minutes=60 / 3 / 60)
+    assert tried(1000) == Size(12, 50, True, True, minutes=1000 / 4 / 60)
+    assert tried(1000, worth=False) == Size(12, 50, False, True, minutes=1000 / 2 / 60)
+    assert tried(150) == Size(12, 21, True, True, minutes=0.625)  # four trainings: 12 s for epochs, 25 s for updates
+    assert tried(60) == Size(12, 15, False, True, minutes=0.5)
     assert tried(17) == Size(4, 32, False, True, minutes=17 / 60)
     assert (tried(3).fits, tried(3).steps) == (False, 1)
 
