@@ -66,7 +66,7 @@ def test_a_class_is_judged_on_the_corpora_alone_that_annotate_it():
     asked = {clip: table[["onset", "offset", *known[clip]]] for clip, table in scores.items()}
     tags = {clip: [1.0, 1.0, 1.0] for clip in scores}  # also where nobody asked
     mixed = evaluate_scores(asked, events[heard], seconds, LABELS, clip_scores=tags, bootstrap=20)
-    thresholds = tune_thresholds(asked, events[heard], seconds, LABELS)
+    thresholds = tune_thresholds(asked, events[heard], seconds, LABELS, prior_events=0)
     boxes = tune_segments(asked, events[heard], seconds, LABELS, GRID[:6])
     for label, clips in (("Cat", range(4)), ("Speech", range(4, 8)), ("Dog", range(8))):
         names = {f"clip{number}" for number in clips}
@@ -77,7 +77,7 @@ def test_a_class_is_judged_on_the_corpora_alone_that_annotate_it():
             {name: seconds[name] for name in names},
         )
         alone = evaluate_scores(*ours, clip_scores={name: [1.0] for name in names}, bootstrap=0)
-        assert thresholds[label] == tune_thresholds(*ours, [label])[label]
+        assert thresholds[label] == tune_thresholds(*ours, [label], prior_events=0)[label]
         assert boxes.filter_seconds[label] == tune_segments(*ours, grid=GRID[:6]).filter_seconds[label]
         for key, value in alone["per_class"][label].items():
             if key != "psds2":  # other classes cross
