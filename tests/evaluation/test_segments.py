@@ -67,7 +67,7 @@ def test_a_class_is_judged_on_the_corpora_alone_that_annotate_it():
     tags = {clip: [1.0, 1.0, 1.0] for clip in scores}  # also where nobody asked
     mixed = evaluate_scores(asked, events[heard], seconds, LABELS, clip_scores=tags, bootstrap=20)
     thresholds = tune_thresholds(asked, events[heard], seconds, LABELS, prior_events=0)
-    boxes = tune_segments(asked, events[heard], seconds, LABELS, GRID[:6])
+    boxes = tune_segments(asked, events[heard], seconds, LABELS, GRID[:6], prior_events=0)
     for label, clips in (("Cat", range(4)), ("Speech", range(4, 8)), ("Dog", range(8))):
         names = {f"clip{number}" for number in clips}
         own = heard & events["filename"].isin({f"{name}.wav" for name in names})
@@ -78,7 +78,7 @@ def test_a_class_is_judged_on_the_corpora_alone_that_annotate_it():
         )
         alone = evaluate_scores(*ours, clip_scores={name: [1.0] for name in names}, bootstrap=0)
         assert thresholds[label] == tune_thresholds(*ours, [label], prior_events=0)[label]
-        assert boxes.filter_seconds[label] == tune_segments(*ours, grid=GRID[:6]).filter_seconds[label]
+        assert boxes.filter_seconds[label] == tune_segments(*ours, grid=GRID[:6], prior_events=0).filter_seconds[label]
         for key, value in alone["per_class"][label].items():
             if key != "psds2":  # other classes cross
                 assert mixed["per_class"][label][key] == pytest.approx(value, abs=1e-9), (label, key)

@@ -212,7 +212,7 @@ def test_a_setting_that_means_nothing_is_refused(arguments, said):
 
 def test_tuning_is_never_worse_than_any_setting_of_the_grid_on_its_own_set():
     scores, events, durations = random_set(4, clips=12, frames=100)
-    tuned = tune_segments(scores, events, durations)
+    tuned = tune_segments(scores, events, durations, prior_events=0)
 
     def areas(boxes):
         tables = {clip: boxes(table) for clip, table in scores.items()}
@@ -223,6 +223,19 @@ def test_tuning_is_never_worse_than_any_setting_of_the_grid_on_its_own_set():
     others = np.array([areas(SoundEventBoxes(*setting)) for setting in GRID])
     np.testing.assert_allclose(best, others.max(axis=0), atol=1e-9)
     assert (best > others.min(axis=0)).any()
+
+
+def test_where_a_class_has_few_events_the_setting_is_the_best_of_all():
+    scores, events, durations = random_set(4, clips=12, frames=100)
+    tables = {setting: {clip: SoundEventBoxes(*setting)(table) for clip, table in scores.items()} for setting in GRID}
+    means = [evaluate_scores(tables[one], events, durations, bootstrap=0)["psds1_mean"] for one in GRID]
+    best = GRID[int(np.argmax(means))]
+    tuned = tune_segments(scores, events, durations, prior_events=1e6)
+    assert set(tuned.filter_seconds.values()) == {best[0]}
+    assert set(tuned.absolute_threshold.values()) == {best[1]}
+    assert set(tuned.relative_threshold.values()) == {best[2]}
+    alone = tune_segments(scores, events, durations, prior_events=0)
+    assert alone != tuned
 
 
 def test_a_class_without_ground_truth_keeps_the_defaults():
