@@ -1,4 +1,4 @@
-"""Choose bounding-box settings and detection thresholds on a selection set, class by class."""
+"""Choose bounding-box settings and detection thresholds on a selection set, for each class and with all in view."""
 
 from __future__ import annotations
 
