@@ -20,6 +20,8 @@ FIGURES = {
     "segment_f1_optimal": "segment F1, best thresholds",
 }
 """What figures are called, in the order in which they are shown."""
+SEGMENT_SCORES = frozenset({"mpauc", "segment_f1_optimal"})
+"""Those that take longer to count than all the rest."""
 CLASS_FIGURES = {
     "psds1": "PSDS1",
     "psds2": "PSDS2",

@@ -8,6 +8,7 @@ All take tables (:mod:`pmam_plugin.tables.scores`) and return plain numbers in [
 * ``mpauc``: area under the ROC of 1 s segments up to a false positive rate of 0.1, mean over classes;
   ``segment_f1_optimal``: segment F1, macro, each class at the threshold that is best for it on these very clips;
 * ``<key>_ci``: ``[low, high]``, the central 95 % of the same figure over bootstrap resamples;
+* ``<key>_draws``, where asked for: the figure of every resample, ``(bootstrap,)``;
 * ``per_class``: per class ``events`` (their number), ``psds1, psds2, event_f1, event_precision, event_recall,
   segment_f1, clip_f1, pauc, segment_f1_optimal``, None for a class without ground truth, which no average includes.
 
@@ -59,6 +60,7 @@ def evaluate_scores(
     seed: int = 0,
     progress: Progress | None = None,
     segment_scores: bool = True,
+    draws: bool = False,
 ) -> dict[str, Any]:
     """All figures of a system that gives scores.
 
@@ -75,6 +77,7 @@ def evaluate_scores(
         seed: of the resamples.
         progress: a progress hook.
         segment_scores: ``mpauc`` and ``segment_f1_optimal`` too, which take longer than all the rest.
+        draws: the figures of every resample too. Two systems scored on the same clips with one seed see the same ones.
 
     Raises:
         InputError: a clip without scores or without a duration, an unknown class, a malformed table, no ground truth.
@@ -93,7 +96,7 @@ def evaluate_scores(
         _add_segment_figures(results, segments_of(tables, united), united, weights)
     for key, changes in psds.score_changes(tables, united, tuple(SCENARIOS), progress).items():
         _add_psds(results, key, changes, united, weights, progress)
-    return _ordered(results)
+    return _ordered(results, draws)
 
 
 def evaluate_events(
@@ -191,9 +194,9 @@ def _add_psds(
         if progress is not None:
             hook = lambda done: progress(f"{key}: bootstrap", done, len(weights))  # noqa: E731
         areas, means = psds.resampled_areas(changes, united, scenario, weights, hook)
-        results[f"{key}_ci"] = _interval(areas)
+        _add_interval(results, key, areas)
         if key == "psds1":
-            results["psds1_mean_ci"] = _interval(means)
+            _add_interval(results, "psds1_mean", means)
 
 
 def _add_segment_figures(
@@ -207,7 +210,7 @@ def _add_segment_figures(
             results["per_class"][label][class_key] = value
         results[key] = float(whole[place].mean())
         if len(weights):
-            results[f"{key}_ci"] = _interval(means[place])
+            _add_interval(results, key, means[place])
 
 
 def _f1(
@@ -229,7 +232,7 @@ def _f1(
         for average in averages:
             results[f"{kind}_f1_{average}"] = float(getattr(whole, average))
             if len(weights):
-                results[f"{kind}_f1_{average}_ci"] = _interval(getattr(drawn, average))
+                _add_interval(results, f"{kind}_f1_{average}", getattr(drawn, average))
         measures = ("f1", "precision", "recall") if kind == "event" else ("f1",)
         for measure in measures:
             for label, value in zip(reference.labels, getattr(whole, measure)):
@@ -242,9 +245,11 @@ def _empty_classes(reference: Reference) -> dict[str, dict[str, Any]]:
     return {label: {"events": int(count)} for label, count in zip(reference.labels, reference.counts.sum(axis=0))}
 
 
-def _ordered(results: dict[str, Any]) -> dict[str, Any]:
+def _ordered(results: dict[str, Any], draws: bool = False) -> dict[str, Any]:
     """Averages first, classes last, every class with the same keys (None where there is no ground truth)."""
     classes = results.pop("per_class")
+    if not draws:
+        results = {key: value for key, value in results.items() if not key.endswith("_draws")}
     measures = list(dict.fromkeys(key for values in classes.values() for key in values))
     results["per_class"] = {label: {key: values.get(key) for key in measures} for label, values in classes.items()}
     return results
@@ -255,10 +260,11 @@ def _resamples(clips: int, resamples: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(clips, np.full(clips, 1.0 / clips), size=resamples)
 
 
-def _interval(values: np.ndarray) -> list[float]:
+def _add_interval(results: dict[str, Any], key: str, values: np.ndarray) -> None:
     tail = 100 * (1 - CONFIDENCE) / 2
     # NaN: a resample without any event, in which nothing can be measured.
-    return [float(bound) for bound in np.nanpercentile(values, (tail, 100 - tail))]
+    results[f"{key}_ci"] = [float(bound) for bound in np.nanpercentile(values, (tail, 100 - tail))]
+    results[f"{key}_draws"] = values
 
 
 def _labels(labels: Sequence[str] | None, *tables: pd.DataFrame) -> tuple[str, ...]:

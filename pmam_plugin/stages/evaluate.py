@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from safetensors.torch import load_file
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
@@ -20,6 +21,7 @@ from pmam_plugin.config import configurable, rebuilt
 from pmam_plugin.data import Prepared
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import evaluate_events, evaluate_scores, tune_segments, tune_thresholds, write_scores
+from pmam_plugin.evaluation.figures import SEGMENT_SCORES
 from pmam_plugin.files import write_json
 from pmam_plugin.hub import model_card
 from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
@@ -55,20 +57,48 @@ GROUPS = {"filters": "test", "segments": "segments"}
 """Post-processing -> where metrics.json has its figures on the test set."""
 
 
-def best_of(selection: Mapping[str, Mapping[str, float]]) -> tuple[str, str]:
-    """Candidate and post-processing of the highest selection score; of equals the filters, then the teacher."""
-    pairs = [(name, processing) for name, scores in selection.items() for processing in scores]
-    return max(pairs, key=lambda pair: (selection[pair[0]][pair[1]], pair[1] == "filters", pair[0]))
+Choice = tuple[str, str]
+"""Candidate and post-processing."""
+
+SELECTION_RESAMPLES = 200
+"""Bootstrap resamples of the selection clips, by which candidates are told apart."""
+
+
+def best_of(scores: Mapping[Choice, float], draws: Mapping[Choice, np.ndarray]) -> tuple[Choice, dict[Choice, float]]:
+    """The least fitted of what no clip set of this size can tell from the best (the one-standard-error rule).
+
+    Filters were not fitted to the selection set and boxes were; the teacher is an average of students. So filters go
+    before boxes, then the teacher before the student, unless what comes later is better by more than one standard error
+    of the difference: its standard deviation over resamples of the clips, in which both are scored on the same draws.
+
+    Args:
+        scores: on the selection set.
+        draws: the same score in every resample, ``(resamples,)``; NaN where nothing can be measured.
+
+    Returns:
+        The choice, and of every candidate the standard error of its difference from the best.
+    """
+    best = max(scores, key=lambda choice: (scores[choice], *_preferred(choice)))
+    gaps = {choice: draws[best] - draws[choice] for choice in scores}
+    errors = {choice: float(np.nanstd(gap)) if np.isfinite(gap).any() else 0.0 for choice, gap in gaps.items()}
+    near = [choice for choice in scores if scores[best] - scores[choice] <= errors[choice]]
+    return max(near, key=_preferred), errors
+
+
+def _preferred(choice: Choice) -> tuple[bool, str]:
+    return choice[1] == "filters", choice[0]
 
 
 @configurable
 class Evaluate(Stage):
     """Score student and teacher on the test set and write what the run is for.
 
-    Boxes and thresholds are tuned on the selection set. Whatever scores best there, student or teacher, with filters or
-    with bounding boxes, becomes the model of the run. Writes ``metrics.json`` (figures on the test set: ``test`` with
-    filters, ``segments`` with boxes, ``events`` of the model's own list; the deciding scores: ``selection``; the
-    choice: ``selected``, ``selected_processing``), ``scores/`` and ``model/`` in the output folder.
+    Boxes and thresholds are tuned on the selection set. What scores best there, student or teacher, with filters or
+    with bounding boxes, becomes the model of the run, but for differences that so few clips cannot tell from none
+    (:func:`best_of`). Writes ``metrics.json`` (figures on the test set: ``test`` with filters, ``segments`` with boxes,
+    ``events`` of the model's own list; the deciding scores: ``selection``, and ``selection_error``, the standard errors
+    of their differences from the best; the choice: ``selected``, ``selected_processing``), ``scores/`` and ``model/``
+    in the output folder.
 
     Data without a test set give a model without figures. Without a selection set nothing is tuned, and the model is the
     teacher, if there is one.
@@ -132,15 +162,13 @@ class Evaluate(Stage):
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
         candidates = self._candidates(context)
-        result, tried = self._try(context, candidates, self.bootstrap)
+        result, tried, choice = self._try(context, candidates, self.bootstrap)
         names = ("metrics.json", "model", *(["scores"] if context.data.has_events("test") else []))
         notes = {}
         if if_main_process():
-            # Without anything to choose on, the teacher's average is the safer of the two.
-            chosen = best_of(result["selection"]) if result["selection"] else (max(candidates), "filters")
-            notes = {"selected": chosen[0], "selected_processing": chosen[1]}
-            rule, test = tried[chosen]
-            self._write(context, candidates[chosen[0]], test, rule, {**result, **notes})
+            notes = {"selected": choice[0], "selected_processing": choice[1]}
+            rule, test = tried[choice]
+            self._write(context, candidates[choice[0]], test, rule, {**result, **notes})
         ddp_barrier()
         return StageResult({name: context.folder / name for name in names}, notes)
 
@@ -149,22 +177,23 @@ class Evaluate(Stage):
 
         Empty without anything to choose on or to measure, and in processes but the first.
         """
-        result, _ = self._try(context, self._candidates(context), bootstrap=0)
+        result, _, (name, processing) = self._try(context, self._candidates(context), bootstrap=0)
         if not (result["selection"] and result["test"]):
             return {}
-        name, processing = best_of(result["selection"])
         figures: dict[str, Any] = result[GROUPS[processing]][name]
         return figures
 
     def _try(
         self, context: RunContext, candidates: Mapping[str, SoundEventModel], bootstrap: int
-    ) -> tuple[dict[str, Any], dict[tuple[str, str], tuple[PostProcessing, Scored]]]:
-        """Figures of every candidate under every post-processing, as in metrics.json, with the rules and scores."""
+    ) -> tuple[dict[str, Any], dict[Choice, tuple[PostProcessing, Scored]], Choice]:
+        """Figures of every candidate under every post-processing, as in metrics.json; rules and scores; the choice."""
         chosen_on, reported = context.data.has_events("selection"), context.data.has_events("test")
-        result: dict[str, Any] = {"test": {}, "segments": {}, "selection": {}}
+        result: dict[str, Any] = {"test": {}, "segments": {}, "selection": {}, "selection_error": {}}
         if self.events == "model":
             result["events"] = {}
-        tried: dict[tuple[str, str], tuple[PostProcessing, Scored]] = {}
+        tried: dict[Choice, tuple[PostProcessing, Scored]] = {}
+        decisive: dict[Choice, float] = {}
+        draws: dict[Choice, np.ndarray] = {}
         for name, model in candidates.items():
             selection = self._score(context, model, "selection") if chosen_on else {}
             test = self._score(context, model, "test") if reported else {}
@@ -178,15 +207,25 @@ class Evaluate(Stage):
                 rule = self._with_thresholds(context, untuned, selection)
                 tried[name, processing] = rule, test
                 if chosen_on:
-                    quick = self._metrics(context, selection, rule, clip_threshold, "selection", 0)
-                    decisive = [quick[metric] for metric in self.selection_metrics]
-                    result["selection"].setdefault(name, {})[processing] = sum(decisive) / len(decisive)
+                    found = self._metrics(context, selection, rule, clip_threshold, "selection", SELECTION_RESAMPLES)
+                    score, drawn = (
+                        np.mean([found[f"{metric}{of}"] for metric in self.selection_metrics], axis=0)
+                        for of in ("", "_draws")
+                    )
+                    decisive[name, processing], draws[name, processing] = float(score), drawn
+                    result["selection"].setdefault(name, {})[processing] = float(score)
                 if reported:
                     figures = self._metrics(context, test, rule, clip_threshold, "test", bootstrap)
                     result[GROUPS[processing]][name] = figures
             if reported and self.events == "model":
                 result["events"][name] = self._own_events(context, test)
-        return result, tried
+        # Without anything to choose on, the teacher's average is the safer of the two.
+        choice = max(candidates), "filters"
+        if decisive:
+            choice, errors = best_of(decisive, draws)
+            for (name, processing), error in errors.items():
+                result["selection_error"].setdefault(name, {})[processing] = error
+        return result, tried, choice
 
     def _candidates(self, context: RunContext) -> dict[str, SoundEventModel]:
         models: dict[str, SoundEventModel] = {}
@@ -224,6 +263,7 @@ class Evaluate(Stage):
         subset: str,
         bootstrap: int,
     ) -> dict[str, Any]:
+        decides = subset == "selection"
         return evaluate_scores(
             processed(scored, postprocessing, context.data),
             *self._truth(context, subset),
@@ -232,6 +272,8 @@ class Evaluate(Stage):
             clip_threshold=clip_threshold,
             bootstrap=bootstrap,
             seed=context.seed,
+            segment_scores=not decides or not SEGMENT_SCORES.isdisjoint(self.selection_metrics),
+            draws=decides,
         )
 
     def _own_events(self, context: RunContext, scored: Scored) -> dict[str, Any]:

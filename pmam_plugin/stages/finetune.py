@@ -23,6 +23,7 @@ from pmam_plugin.config import configurable
 from pmam_plugin.encoders import Windows
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import evaluate_scores
+from pmam_plugin.evaluation.figures import SEGMENT_SCORES
 from pmam_plugin.inference.scoring import Scoring
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
@@ -147,7 +148,7 @@ class FineTune(Stage):
                 known,
                 labels,
                 bootstrap=0,
-                segment_scores=not {"mpauc", "segment_f1_optimal"}.isdisjoint(self.selection_metrics),
+                segment_scores=not SEGMENT_SCORES.isdisjoint(self.selection_metrics),
             )
             chosen = [float(result[metric]) for metric in self.selection_metrics]
             shown = dict.fromkeys(("psds1_mean", "psds1", "psds2", "event_f1_macro", *self.selection_metrics))

@@ -82,10 +82,31 @@ def test_the_model_folder_carries_what_scores_best_on_selection(monkeypatch, tmp
         assert found.onset.tolist() == pytest.approx(events.onset.tolist())
 
 
-def test_of_equals_the_simpler_filters_and_the_teacher_are_taken():
-    student, teacher = {"filters": 0.5, "segments": 0.5}, {"filters": 0.5}
-    assert best_of({"student": student, "teacher": teacher}) == ("teacher", "filters")
-    assert best_of({"student": {"filters": 0.1, "segments": 0.6}, "teacher": teacher}) == ("student", "segments")
+TEACHER, BOXES = ("teacher", "filters"), ("student", "segments")
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "spread", "chosen"),
+    [
+        (0.5, 0.5, 0.0, TEACHER),  # equal
+        (0.6, 0.5, 0.0, BOXES),  # better in every resample
+        (0.6, 0.5, 0.2, TEACHER),  # better, but by less than what other clips would change
+        (0.6, 0.5, 0.02, BOXES),
+    ],
+)
+def test_the_least_fitted_is_taken_unless_another_is_better_beyond_chance(student, teacher, spread, chosen):
+    random = np.random.default_rng(0)
+    clips = random.normal(0, 0.3, 200)  # hard and easy resamples, for both alike: they tell nothing apart
+    draws = {TEACHER: teacher + clips, BOXES: student + clips + random.normal(0, spread, 200)}
+    choice, errors = best_of({TEACHER: teacher, BOXES: student}, draws)
+    assert choice == chosen
+    other = BOXES if student == teacher else TEACHER
+    assert errors[other] == pytest.approx(spread, rel=0.15, abs=1e-9)
+
+
+def test_resamples_in_which_nothing_can_be_measured_decide_nothing():
+    nothing = np.full(3, np.nan)
+    assert best_of({TEACHER: 0.5, BOXES: 0.6}, {TEACHER: nothing, BOXES: nothing})[0] == BOXES
 
 
 # Class probability of a query, tag of its class, centre and length in a clip of 4 s: what the published protocol and
