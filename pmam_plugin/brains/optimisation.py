@@ -35,12 +35,14 @@ class ParameterGroup:
             and mask tokens, position and embedding tables, queries. They are points in a space, and pulling them to
             its origin is no regularisation. (The PMAM and SEDT references decay everything.)
         name: how reports call the group.
+        thaw: they learn even if the model was built with them frozen (:class:`pmam_plugin.encoders.FrozenEncoder`).
     """
 
     pattern: str
     learning_rate: float
     weight_decay: float = 1e-4
     name: str = ""
+    thaw: bool = False
 
 
 def layerwise_groups(
@@ -75,7 +77,7 @@ def layerwise_groups(
 def build_groups(
     modules: Iterable[tuple[str, nn.Module]], groups: Sequence[ParameterGroup | Sequence[ParameterGroup]]
 ) -> list[dict[str, Any]]:
-    """Optimiser groups for the parameters of ``modules``; freezes what has rate 0 or was frozen before.
+    """Optimiser groups for the parameters of ``modules``; freezes what has rate 0 or was frozen before, unless thawed.
 
     Args:
         modules: named modules; a parameter's name is ``<module>.<path>``.
@@ -100,8 +102,8 @@ def build_groups(
             if rule is None:
                 raise ValueError(f"no parameter group matches {path}; end the list with pattern ''")
             used.add(rule)
-            if rules[rule].learning_rate == 0:
-                parameter.requires_grad_(False)
+            if rules[rule].learning_rate == 0 or rules[rule].thaw:
+                parameter.requires_grad_(rules[rule].learning_rate != 0)
             if parameter.requires_grad:
                 chosen.setdefault((rule, multiplies and parameter.dim() > 1), []).append(parameter)
     unused = [group.pattern for index, group in enumerate(rules) if index not in used and group.pattern]

@@ -17,8 +17,9 @@ STORED = "embeddings"
 
 @configurable
 class FrozenEncoder(FrameEncoder):
-    """``GELU(W (x - mean) / std)`` of another encoder's frames ``x``, which never learns.
+    """``GELU(W (x - mean) / std)`` of another encoder's frames ``x``, which learns only where a stage thaws it.
 
+    A stage thaws by its parameter groups (:class:`pmam_plugin.brains.ParameterGroup`), and reads sound.
     Mean and deviation are measured on the training clips (:class:`pmam_plugin.stages.Embed`), which also stores ``x``.
     Layers for ``embed``: the encoder's, and ``frozen``, the standardised ``x``, which alone is there when stored.
 
@@ -42,6 +43,11 @@ class FrozenEncoder(FrameEncoder):
         self.input_dropout, self.dropout = Dropout(input_dropout), Dropout(dropout)
         self.projection = nn.Linear(encoder.dim, dim)
 
+    @property
+    def learns(self) -> bool:
+        """Whether anything of the encoder is thawed, so that what was stored of it no longer holds."""
+        return any(parameter.requires_grad for parameter in self.encoder.parameters())
+
     def train(self, mode: bool = True) -> FrozenEncoder:
         """Set the mode; what is frozen stays in evaluation mode."""
         super().train(mode)
@@ -60,7 +66,7 @@ class FrozenEncoder(FrameEncoder):
         """
         inner = [name for name in wanted.embed if name != "frozen"]
         if STORED not in features:
-            with torch.no_grad():
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.learns):
                 output = self.encoder(features, windows=wanted.windows, embed=inner, tokens=False)
             frames, embeddings = output.frames, dict(output.embeddings)
         elif inner or wanted.windows is not None:

@@ -28,7 +28,7 @@ class EncodedWindows:
         """What ``model`` is given for windows ``(batch, samples)``: stored embeddings where its encoder is frozen, else
         the output of its front ends."""
         frozen = next((part for part in model.modules() if isinstance(part, FrozenEncoder)), None)
-        if frozen is None:
+        if frozen is None or frozen.learns:
             return model.frontend(waves)
         weights = _digest(*frozen.encoder.state_dict().values())
         keys = [hashlib.blake2b(_digest(wave), key=weights, digest_size=16).digest() for wave in waves]

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from safetensors.torch import load_file
 from speechbrain.utils.distributed import ddp_barrier
+from torch import Tensor
 
 from pmam_plugin.brains.mean_teacher import MeanTeacherBrain
 from pmam_plugin.brains.objectives import Objective
@@ -97,9 +99,12 @@ class FineTune(Stage):
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
         run = context.stage_run(self.name, self.plan, folder)
-        student = copy.deepcopy(self.model)
+        student, stored = copy.deepcopy(self.model), self.views.domain == "embeddings"
         if "student" in context.artifacts:
-            student.load_state_dict(load_file(context.artifacts["student"]))
+            state = load_file(context.artifacts["student"])
+            if stored and _thawed(state, load_file(context.artifacts["backbone"])):
+                raise ValueError(f"{self.name}: the encoder has learned since its embeddings were stored; read sound")
+            student.load_state_dict(state)
         elif "backbone" in context.artifacts:
             student.load_pretrained(load_file(context.artifacts["backbone"]))
         teacher = self._teacher(context, student)
@@ -118,7 +123,7 @@ class FineTune(Stage):
         )
         if "heads" in context.artifacts:
             brain.load_heads(load_file(context.artifacts["heads"]))
-        stored, selects = self.views.domain == "embeddings", context.data.has_events("selection")
+        selects = context.data.has_events("selection")
         brain.train(
             training_batches(context, student, self.plan, self.name, stored),
             validation_batches(context, student, self.plan.batch_clips) if selects else None,
@@ -166,6 +171,12 @@ class FineTune(Stage):
             artifacts["heads"] = hand_on(folder / "heads.safetensors", heads)
         notes = {"updates": brain.optimizer_step, "selection": dict(brain.best.scores)}
         return StageResult(artifacts, notes, brain.history.curves)
+
+
+def _thawed(student: Mapping[str, Tensor], embedded: Mapping[str, Tensor]) -> bool:
+    """Whether a student's frozen encoder is no longer that of the backbone whose embeddings were stored."""
+    frozen = [name for name in embedded if name.startswith("encoder.encoder.")]
+    return any(not torch.equal(student[f"backbone.{name}"], embedded[name]) for name in frozen)
 
 
 @configurable

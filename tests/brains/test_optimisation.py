@@ -47,6 +47,21 @@ def test_parameters_frozen_before_stay_frozen():
     assert id(model["head"].weight) not in {id(p) for group in groups for p in group["params"]}
 
 
+def test_what_was_frozen_before_learns_where_a_group_thaws_it():
+    model = small_model().requires_grad_(False)
+    groups = build_groups(
+        [("model", model)],
+        [
+            ParameterGroup("blocks.2", 1e-4, thaw=True),
+            ParameterGroup("blocks.1", 0.0, thaw=True),
+            ParameterGroup("", 1.0),
+        ],
+    )
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert learning == {"blocks.2.weight", "blocks.2.bias"}
+    assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in model["blocks"][2].parameters()}
+
+
 @pytest.mark.parametrize(
     ("groups", "message"),
     [

@@ -145,6 +145,32 @@ def test_a_frozen_encoder_stays_at_rest_and_the_rest_learns():
     assert encoder.projection.weight.grad is not None
 
 
+def test_what_a_stage_thaws_learns_from_sound_and_what_was_stored_no_longer_holds(prepared, tmp_path):
+    context, detector = prepared
+    run = RunContext(tmp_path, 3, {"device": "cpu"}, prepared=context.prepared, artifacts=dict(context.artifacts))
+    thaw = ParameterGroup(r"blocks\.0\.", 1e-3, thaw=True)
+    stage = finetune(detector, "features")
+    stage.plan = TrainingPlan(1, {"strong": 2, "weak": 2}, [thaw, ParameterGroup("", 1e-2)], steps_per_epoch=3)
+    run.artifacts.update(stage.run(run, tmp_path / "thawed").artifacts)
+    before, after = (load_file(run.artifacts[name]) for name in ("backbone", "student"))
+    changed = {name for name, value in before.items() if not torch.equal(value, after[f"backbone.{name}"])}
+    encoder = {name for name in changed if name.startswith("encoder.encoder.")}
+    assert encoder
+    assert all(".blocks.0." in name for name in encoder)
+    assert "encoder.projection.weight" in changed
+    with pytest.raises(ValueError, match="has learned since its embeddings were stored"):
+        finetune(detector, "embeddings").run(run, tmp_path / "stored")
+
+
+def test_windows_of_a_thawed_encoder_are_encoded_each_time():
+    encoder = FrozenEncoder(PatchEncoder(dim=16, depth=1, heads=2), 8)
+    model = FrameDetector(
+        Backbone(FrontEnds(mel=LogMel(n_mels=64)), encoder, IdentityContext(8)), LinearSoftmaxHead(8, 2), ("a", "b")
+    )
+    encoder.encoder.requires_grad_(True)
+    assert set(EncodedWindows().features(model, torch.randn(1, 16_000))) == {"mel"}
+
+
 def test_a_window_that_is_scored_again_is_not_encoded_again_and_its_scores_are_the_same():
     torch.manual_seed(0)
     encoder = FrozenEncoder(PatchEncoder(dim=16, depth=1, heads=2), 8, input_dropout=0.0, dropout=0.0)
