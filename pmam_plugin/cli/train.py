@@ -24,7 +24,8 @@ def train(
     encoder: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|FOLDER", help="yamnet.h5, or a model that holds a YAMNet; the package's own without it."
+            metavar="FILE|FOLDER",
+            help="Whose encoder to start from: yamnet.h5 or a model folder; the package's own without it.",
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(metavar="cpu|cuda|...", help="Where to compute.")] = None,

@@ -18,11 +18,14 @@ from typing import Any
 import torch
 
 from pmam_plugin.brains.plan import TrainingPlan
+from pmam_plugin.checkpoints.encoder import encoder_of
+from pmam_plugin.checkpoints.hub_folder import model_folder
 from pmam_plugin.checkpoints.yamnet import load_yamnet
 from pmam_plugin.config import rebuilt
 from pmam_plugin.data.annotated import LaidOut, lay_out
 from pmam_plugin.data.survey import Survey, describe_survey, survey_folder
 from pmam_plugin.encoders.frozen import FrozenEncoder
+from pmam_plugin.encoders.yamnet import YAMNetFrames
 from pmam_plugin.errors import InputError, told
 from pmam_plugin.files import write_text
 from pmam_plugin.inference.encoded import EncodedWindows
@@ -151,7 +154,7 @@ def train_annotated(
         out: where everything goes; a folder of an earlier call is gone on with.
         unlabelled: a folder of further recordings.
         minutes: that all of it may take.
-        encoder: a YAMNet's file or model folder; None takes the package's.
+        encoder: a YAMNet's file, or a model folder, whose encoder of frames is taken; None takes the package's YAMNet.
         device: where to compute.
         seed: of everything random, and of which recordings are held out.
         changes: keys of ``annotated.yaml`` to set, beside those that are sized here.
@@ -162,10 +165,9 @@ def train_annotated(
         InputError: data that cannot be trained on, an encoder that is none, or a time that is too short.
     """
     clock = _Clock(minutes)
-    run = _Run(out, encoder, device, seed, dict(changes or {}), quiet)
-    sketch = run.sketch()
-    load_yamnet(sketch["encoder"].encoder, sketch["encoder_checkpoint"])  # what is none is refused at once
-    survey = survey_folder(folder, 1.0 / sketch["encoder"].frame_rate, logger.info)
+    run = _Run(out, device, seed, dict(changes or {}), quiet)
+    run.start_from(encoder)
+    survey = survey_folder(folder, 1.0 / run.sketch()["encoder"].frame_rate, logger.info)
     for line in describe_survey(survey):
         tell(line)
     more = None
@@ -211,19 +213,29 @@ def _laid_out(survey: Survey, more: Survey | None, run: _Run, clock: _Clock, tel
 class _Run:
     """The experiment as it stands, and how far it has been run."""
 
-    def __init__(
-        self, folder: Path, encoder: str | None, device: str | None, seed: int, changes: dict[str, Any], quiet: bool
-    ) -> None:
+    def __init__(self, folder: Path, device: str | None, seed: int, changes: dict[str, Any], quiet: bool) -> None:
         self.folder, self.seed, self.quiet, self.device = folder, seed, quiet, device
         self.file = experiment_file(_EXPERIMENT)
         self.base = read_experiment(self.file)
         self.settings: dict[str, Any] = {"seed": seed, "output_folder": str(folder.resolve()), **changes}
-        if encoder is not None:
-            self.settings["encoder_checkpoint"] = encoder
         self.encoded = EncodedWindows()
         self.minutes: float | None = None
         self.starts = 1  # of the fine-tuning: with pre-training and without, or one
         self.context: RunContext
+
+    def start_from(self, encoder: str | None) -> None:
+        """Take another encoder than the package's YAMNet; what is none is refused at once."""
+        if encoder is not None:
+            self.settings["encoder_checkpoint"] = encoder
+            if model_folder(encoder).is_dir() and not isinstance(found := encoder_of(encoder), YAMNetFrames):
+                part = experiment_file("parts/encoder.yaml")
+                self.base = lay_over(self.base, part.read_text(encoding="utf-8"), str(part))
+                # As far up as layer_10 of YAMNet's 14, which knows most of the labels.
+                layers = found.layers or ("frozen",)
+                self.settings["first_layer"] = layers[round(len(layers) * 10 / 14) - 1]
+                return
+        sketch = self.sketch()
+        load_yamnet(sketch["encoder"].encoder, sketch["encoder_checkpoint"])
 
     def sketch(self) -> dict[str, Any]:
         """The experiment built for a single class, before there are data: to know the model's grid and speed."""

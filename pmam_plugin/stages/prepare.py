@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pmam_plugin.brains.records import save_tensors
 from pmam_plugin.checkpoints.atst import load_atst_frame
 from pmam_plugin.checkpoints.beats import load_beats
+from pmam_plugin.checkpoints.encoder import load_encoder
 from pmam_plugin.checkpoints.passt import load_passt
 from pmam_plugin.checkpoints.pretrained_sed import load_pretrained_sed
 from pmam_plugin.checkpoints.sedt import load_sp_sedt
@@ -24,6 +25,7 @@ from pmam_plugin.config import configurable
 from pmam_plugin.data import prepare
 from pmam_plugin.data.manifest import TRAINING_SUBSETS
 from pmam_plugin.encoders import ATSTFrame, BEATsEncoder, FrameMobileNetEncoder, FramePaSSTEncoder, PaSSTEncoder
+from pmam_plugin.encoders.frozen import FrozenEncoder
 from pmam_plugin.encoders.yamnet import YAMNetFrames
 from pmam_plugin.features import FrontEnds, SEDTMel
 from pmam_plugin.nn.query_decoder import SetNetwork
@@ -41,6 +43,7 @@ LOADERS: dict[str, tuple[type | tuple[type, ...], Any]] = {
     "imagenet": (SpectrogramResNet, SpectrogramResNet.load_imagenet),
     "sp-sedt": (SetNetwork, load_sp_sedt),
     "yamnet": (YAMNetFrames, load_yamnet),
+    "folder": (FrozenEncoder, load_encoder),
 }
 
 
@@ -155,8 +158,8 @@ class LoadWeights(Stage):
     Args:
         backbone: the model, or the part of one, that holds what the weights fit.
         checkpoint: the downloaded file; None lets ``imagenet`` be downloaded by timm.
-        kind: ``passt``, ``atst-frame``, ``beats``, ``pretrained-sed``, ``yamnet`` (encoders), ``imagenet`` (a ResNet)
-            or ``sp-sedt`` (a set network).
+        kind: ``passt``, ``atst-frame``, ``beats``, ``pretrained-sed``, ``yamnet`` (encoders), ``folder`` (a frozen
+            encoder, from the model folder that holds it), ``imagenet`` (a ResNet) or ``sp-sedt`` (a set network).
     """
 
     name, folder = "load_weights", "stages/load_weights"

@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from pmam_plugin.checkpoints import load_model, save_model
 from pmam_plugin.data import load_prepared
+from pmam_plugin.encoders.beats import BEATsEncoder
 from pmam_plugin.errors import InputError
+from pmam_plugin.features import KaldiMel
 from pmam_plugin.stages.annotated import Size, sized, train_annotated
 from pmam_plugin.stages.experiment import read_experiment
 from recipes.DESED import train as recipe
+from tests.sedt_models import tiny_sedt
 from tests.support import ROOT
-from tests.tiny_models import tiny_detector
 
 RATE = 16_000
 TINY = {
@@ -45,9 +48,11 @@ def beeps(folder, count, seed, labelled=True):
     return folder
 
 
-def test_another_encoder_than_a_yamnet_is_refused_before_anything_is_looked_at(tmp_path):
-    save_model(tmp_path / "other", tiny_detector())
-    with pytest.raises(InputError, match=r"other: is a model without a YAMNet, .* such as beats.yaml"):
+def test_a_model_without_an_encoder_of_frames_is_refused_before_anything_is_looked_at(tmp_path):
+    save_model(tmp_path / "other", tiny_sedt())
+    with pytest.raises(
+        InputError, match="other: SEDT has no encoder of frames to start from; give a detector of frames"
+    ):
         train_annotated(tmp_path / "nowhere", tmp_path / "out", encoder=str(tmp_path / "other"))
 
 
@@ -85,15 +90,27 @@ def test_a_folder_becomes_a_model_a_report_and_a_sentence(tmp_path):
     assert [name for name, skipped in records.items() if not skipped] == ["prepare"]
 
 
-def test_without_more_sound_there_is_no_pre_training(tmp_path):
+def test_an_imported_encoder_is_a_start_and_without_more_sound_there_is_no_pre_training(tmp_path):
     told: list[str] = []
-    folder = beeps(tmp_path / "in", 6, 1)
-    changes = {**TINY, "batch": {"strong": 4}}
-    done = train_annotated(folder, tmp_path / "out", minutes=30, device="cpu", changes=changes, tell=told.append)
+    start = BEATsEncoder(depth=1, dim=16, heads=2, patch_dim=8, position_kernel=8, position_groups=2)
+    save_model(tmp_path / "start", start)
+    done = train_annotated(
+        beeps(tmp_path / "in", 6, 1),
+        tmp_path / "out",
+        minutes=30,
+        encoder=str(tmp_path / "start"),
+        device="cpu",
+        changes={**TINY, "batch": {"strong": 4}},
+        tell=told.append,
+    )
     assert "PMAM pre-training not tried (too little sound without labels)" in "\n".join(told)
     assert done.verdict.startswith("On 1 recording it has not heard before (")
     stages = json.loads((tmp_path / "out" / "metrics.json").read_text())["stages"]
     assert list(stages) == ["prepare", "load_weights", "embed", "finetune"]
+    trained = load_model(tmp_path / "out" / "model").model.backbone
+    assert [type(part) for part in trained.frontend.named().values()] == [KaldiMel]
+    for name, value in trained.encoder.encoder.state_dict().items():
+        torch.testing.assert_close(value, start.state_dict()[name], rtol=1e-3, atol=1e-3)  # stored as float16
 
 
 def recipe_records(file):
