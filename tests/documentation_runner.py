@@ -159,7 +159,7 @@ class Page:
 
 def first_stage(folder: Path, out: Path, unlabelled: Path | None, *rest: Any, **options: Any) -> annotated.Trained:
     """What ``pmam train`` does before anything is trained."""
-    run = annotated._Run(out, None, "cpu", 1, {}, True)
+    run = annotated._Run(out, "cpu", 1, {}, True)
     survey = annotated.survey_folder(folder, 0.08)
     more = None if unlabelled is None else annotated.survey_folder(unlabelled, 0.08, unlabelled=True)
     laid = annotated.lay_out(survey, out / "corpus", more)

@@ -33,6 +33,9 @@ class Stored(Protocol):
     def __getitem__(self, clip: str) -> np.ndarray:
         """Float32 ``(frames, dim)``."""
 
+    def __contains__(self, clip: str) -> bool:
+        """Whether the clip has been stored."""
+
 
 class ClipDataset(Dataset[Item]):
     """Waveforms with whatever labels are known.
@@ -48,6 +51,8 @@ class ClipDataset(Dataset[Item]):
         cache: folder for decoded waveforms (int16, 32 KB per second at 16 kHz); None decodes every time.
         cache_gigabytes: what that folder may grow to.
         embeddings: ``(frames, dim)`` of every clip, read in place of its sound.
+        copies: embeddings of altered copies of some subsets' clips, a copy each: further items, numbered behind the
+            clips of their subset, with id and labels of the clip.
         whole: do not cut recordings that are longer; labels still end where the encoder's grid does.
         annotated: of several corpora, the classes that each annotates (:attr:`~pmam_plugin.data.Prepared.annotated`).
 
@@ -65,6 +70,7 @@ class ClipDataset(Dataset[Item]):
         whole: bool = False,
         cache_gigabytes: float = DEFAULT_GIGABYTES,
         embeddings: Stored | None = None,
+        copies: Sequence[Stored] = (),
         annotated: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         unknown = [name for name in manifests if name not in SUBSETS]
@@ -78,9 +84,12 @@ class ClipDataset(Dataset[Item]):
         self._target_bytes = 0
         self.indices: dict[str, range] = {}
         self._clips = 0
+        self._copies: dict[str, list[Stored]] = {}
         for name, manifest in manifests.items():
-            self.indices[name] = range(self._clips, self._clips + len(manifest))
-            self._clips += len(manifest)
+            self._copies[name] = [store for store in copies if len(manifest) and manifest.clips[0].id in store]
+            items = len(manifest) * (1 + len(self._copies[name]))
+            self.indices[name] = range(self._clips, self._clips + items)
+            self._clips += items
         if cache is not None:
             self._cache = WaveformCache(cache, sample_rate, self.samples, cache_gigabytes)
         self._embeddings = embeddings
@@ -101,9 +110,12 @@ class ClipDataset(Dataset[Item]):
             InputError: its audio is missing or broken, or it bears a label the encoder does not know.
         """
         subset = next(name for name, numbers in self.indices.items() if index in numbers)
-        clip = self.clips(subset)[index - self.indices[subset].start]
-        wave = self._wave(clip) if self._embeddings is None else torch.zeros(self.samples)
-        strong, weak = self._labels(index, clip)
+        clips, first = self.clips(subset), self.indices[subset].start
+        copy, number = divmod(index - first, len(clips))
+        clip = clips[number]
+        stored = self._copies[subset][copy - 1] if copy else self._embeddings
+        wave = self._wave(clip) if stored is None else torch.zeros(self.samples)
+        strong, weak = self._labels(first + number, clip)
         return Item(
             id=clip.id,
             wave=fit_length(wave, max(self.samples, wave.shape[0]) if self.whole else self.samples),
@@ -114,12 +126,12 @@ class ClipDataset(Dataset[Item]):
             has_weak=clip.labels is not None,
             group=SUBSETS.index(subset),
             sample_rate=self.sample_rate,
-            embeddings=None if self._embeddings is None else torch.from_numpy(self._embeddings[clip.id]).T,
+            embeddings=None if stored is None else torch.from_numpy(stored[clip.id]).T,
             annotated=self._annotated[clip.id.partition("/")[0]] if self._annotated else None,
         )
 
     def clips(self, subset: str) -> Sequence[Clip]:
-        """The clips of a subset in the order of :attr:`indices`."""
+        """The clips of a subset in the order of :attr:`indices`, without copies."""
         return self._manifests[subset].clips
 
     def _wave(self, clip: Clip) -> Tensor:
@@ -161,7 +173,7 @@ class ClipDataset(Dataset[Item]):
                 "%d of %d recordings have a lower sample rate (such as %d Hz) than the model's %d Hz: "
                 "they are resampled, but the band above %d Hz stays empty",
                 sum(low.values()),
-                len(self),
+                sum(rates.values()),
                 next(iter(low)),
                 self.sample_rate,
                 next(iter(low)) // 2,

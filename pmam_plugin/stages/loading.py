@@ -35,7 +35,12 @@ class OnGrid(Protocol):
 
 
 def clip_dataset(
-    context: RunContext, model: OnGrid, subsets: Sequence[str], whole: bool = False, stored: bool = False
+    context: RunContext,
+    model: OnGrid,
+    subsets: Sequence[str],
+    whole: bool = False,
+    stored: bool = False,
+    copies: bool = False,
 ) -> ClipDataset:
     """Clips of those of ``subsets`` that the data have, labelled on the grid of ``model``.
 
@@ -45,6 +50,7 @@ def clip_dataset(
         subsets: names.
         whole: recordings longer than a training clip come in full.
         stored: with the embeddings that :class:`~pmam_plugin.stages.Embed` stored instead of the sound.
+        copies: with those of altered copies too, where it stored some.
     """
     data = context.data
     if stored and "embeddings" not in context.artifacts:
@@ -62,8 +68,14 @@ def clip_dataset(
         whole=whole,
         cache_gigabytes=context.cache_gigabytes,
         embeddings=ArrayStore.open(context.artifacts["embeddings"]) if stored else None,
+        copies=_copies(context) if stored and copies else (),
         annotated=data.annotated,
     )
+
+
+def _copies(context: RunContext) -> list[ArrayStore]:
+    folder = context.artifacts.get("altered")
+    return [] if folder is None else [ArrayStore.open(store) for store in sorted(folder.iterdir())]
 
 
 def check_batch(context: RunContext, plan: TrainingPlan, name: str) -> list[str]:
@@ -103,7 +115,7 @@ def training_batches(context: RunContext, model: OnGrid, plan: TrainingPlan, nam
             _span(clips, world * passes),
         )
     return training_loader(
-        clip_dataset(context, model, list(present), stored=stored),
+        clip_dataset(context, model, list(present), stored=stored, copies=True),
         present,
         fold_seed(context.seed, name, "order") % 2**31,
         plan.steps_per_epoch,

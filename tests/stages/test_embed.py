@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pmam_plugin.augment import FrameShift, Mixup
+from pmam_plugin.augment import FilterAugment, FrameShift, Mixup
 from pmam_plugin.brains import ParameterGroup, Supervised, TrainingPlan, Views
 from pmam_plugin.data import class_list
 from pmam_plugin.encoders import FrozenEncoder, PatchEncoder
@@ -17,7 +17,7 @@ from pmam_plugin.models import Backbone, FrameDetector, LinearSoftmaxHead
 from pmam_plugin.nn.context import IdentityContext, RecurrentContext
 from pmam_plugin.prototypes import ArrayStore, GaussianMixture
 from pmam_plugin.stages import Embed, EStep, FineTune, Prepare, RunContext, run_stages
-from pmam_plugin.stages.loading import clip_batches
+from pmam_plugin.stages.loading import clip_batches, clip_dataset
 from tests.recipes.tiny import tiny_corpus
 
 
@@ -143,6 +143,37 @@ def test_a_frozen_encoder_stays_at_rest_and_the_rest_learns():
     encoder({"mel": torch.randn(2, 64, 100)}).frames.sum().backward()
     assert all(parameter.grad is None for parameter in encoder.encoder.parameters())
     assert encoder.projection.weight.grad is not None
+
+
+def test_training_draws_from_clips_and_altered_copies_alike(prepared, tmp_path):
+    """A copy is its clip heard through another filter: other embeddings, the same labels, the same whenever made."""
+    context, detector = prepared
+    backbone = detector.backbone
+
+    def copied(folder, batch_clips):
+        run = RunContext(folder, 3, {"device": "cpu", "noprogressbar": True}, prepared=context.prepared)
+        louder = FilterAugment(6.0, units_per_decibel=0.23)
+        stage = Embed(backbone, batch_clips=batch_clips, augmentation=louder, copies=2, copied=["strong"])
+        run.artifacts.update(stage.run(run, folder).artifacts)
+        return run
+
+    run, again = copied(tmp_path / "one", 8), copied(tmp_path / "two", 3)
+    dataset = clip_dataset(run, backbone, ["strong", "weak"], stored=True, copies=True)
+    strong, weak = (dataset.indices[name] for name in ("strong", "weak"))
+    clips = len(context.data.manifests["strong"])
+    assert (len(strong), len(weak)) == (3 * clips, len(context.data.manifests["weak"]))
+    other = clip_dataset(again, backbone, ["strong", "weak"], stored=True, copies=True)
+    for number in range(clips):
+        heard = [dataset[number + copy * clips] for copy in range(3)]
+        assert {item.id for item in heard} == {dataset.clips("strong")[number].id}
+        assert all(torch.equal(item.strong, heard[0].strong) for item in heard)
+        assert len({item.embeddings.numpy().tobytes() for item in heard}) == 3
+        torch.testing.assert_close(other[number + clips].embeddings, heard[1].embeddings, rtol=2e-3, atol=2e-3)
+    assert dataset[weak[0]].id == dataset.clips("weak")[0].id
+    plain = clip_dataset(run, backbone, ["strong"], stored=True)  # what is scored is never altered
+    assert len(plain) == clips
+    with pytest.raises(ValueError, match="copies need an augmentation"):
+        Embed(backbone, copies=1)
 
 
 def test_what_a_stage_thaws_learns_from_sound_and_what_was_stored_no_longer_holds(prepared, tmp_path):
