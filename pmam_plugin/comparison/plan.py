@@ -15,6 +15,7 @@ from pmam_plugin.errors import InputError
 
 METRICS = ("psds1_mean", "psds1", "psds2", "event_f1_macro", "segment_f1_macro", "clip_f1_macro")
 _FILE_KEYS = ("title", "hparams", "overrides", "control", "seeds", "metrics", "rows")
+_TAG = re.compile(r"!(new|name|apply|ref)\b")
 _ROW_KEYS = ("name", "hparams", "overrides", "skip_stages", "against", "candidate")
 
 
@@ -150,6 +151,11 @@ def _row(path: Path, content: Mapping[str, Any], entry: Mapping[str, Any], overr
     default = [] if control in (None, entry["name"]) else [control]
     skipped = entry.get("skip_stages")
     merged = {**content.get("overrides", {}), **entry.get("overrides", {}), **overrides}
+    lost = next((key for key, value in merged.items() if not isinstance(value, str) and _TAG.search(str(value))), None)
+    if lost is not None:
+        raise InputError(
+            f"{path}: row {entry['name']!r}: a tag within {lost!r} would stay text; give all of {lost!r} as one string"
+        )
     return Row(
         entry["name"],
         hparams,

@@ -195,6 +195,10 @@ def test_older_runs_call_the_test_set_validation(bench: Bench) -> None:
         ({"rows": [*COMPARISON["rows"], {"name": "Weak", "hparams": "x.yaml"}]}, "same name"),
         ({"rows": [{"name": "weak", "hparams": "x.yaml", "seed": 1}]}, "row 'weak' has no use for 'seed'"),
         ({"rows": [{"name": "weak"}]}, "row 'weak' names no experiment"),
+        (
+            {"rows": [{"name": "weak", "hparams": "x.yaml", "overrides": {"a": {"b": "!new:c.D"}}}]},
+            "within 'a' would stay",
+        ),
         ({"rows": "weak"}, "needs a title and rows"),
     ],
 )
