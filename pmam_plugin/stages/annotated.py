@@ -191,7 +191,8 @@ def train_annotated(
 def _laid_out(survey: Survey, more: Survey | None, run: _Run, clock: _Clock, tell: Tell) -> LaidOut:
     """The corpus, no larger than what can be encoded in its share of the time."""
     capacity = _ENCODING * clock.total * run.encoding_speed()
-    labelled = survey.seconds(survey.labelled) * (0.65 + 0.35 * _HEARD_TWICE)
+    versions = 1 + int(run.sketch()["copies"])
+    labelled = survey.seconds(survey.labelled) * (0.65 * versions + 0.35 * _HEARD_TWICE)
     share = min(1.0, 0.8 * capacity / labelled) if labelled else 1.0
     room = max(0.0, capacity - labelled * share)
     laid = lay_out(survey, run.folder / "corpus", more, share=share, unlabelled_seconds=room, seed=run.seed)
