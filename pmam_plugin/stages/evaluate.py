@@ -65,11 +65,10 @@ SELECTION_RESAMPLES = 200
 
 
 def best_of(scores: Mapping[Choice, float], draws: Mapping[Choice, np.ndarray]) -> tuple[Choice, dict[Choice, float]]:
-    """The least fitted of what no clip set of this size can tell from the best (the one-standard-error rule).
+    """The best on the selection set; boxes, which were fitted to it, only where that is more than chance.
 
-    Filters were not fitted to the selection set and boxes were; the teacher is an average of students. So filters go
-    before boxes, then the teacher before the student, unless what comes later is better by more than one standard error
-    of the difference: its standard deviation over resamples of the clips, in which both are scored on the same draws.
+    Boxes have to be better than the best with filters by more than one standard error of the difference: its standard
+    deviation over resamples of the clips, in which both are scored on the same draws. Of equals the teacher is taken.
 
     Args:
         scores: on the selection set.
@@ -78,15 +77,12 @@ def best_of(scores: Mapping[Choice, float], draws: Mapping[Choice, np.ndarray]) 
     Returns:
         The choice, and of every candidate the standard error of its difference from the best.
     """
-    best = max(scores, key=lambda choice: (scores[choice], *_preferred(choice)))
+    best = max(scores, key=lambda choice: (scores[choice], choice[1] == "filters", choice[0]))
     gaps = {choice: draws[best] - draws[choice] for choice in scores}
     errors = {choice: float(np.nanstd(gap)) if np.isfinite(gap).any() else 0.0 for choice, gap in gaps.items()}
-    near = [choice for choice in scores if scores[best] - scores[choice] <= errors[choice]]
-    return max(near, key=_preferred), errors
-
-
-def _preferred(choice: Choice) -> tuple[bool, str]:
-    return choice[1] == "filters", choice[0]
+    filters = [choice for choice in scores if choice[1] == "filters"]
+    filtered = max(filters, key=lambda choice: (scores[choice], choice[0]))
+    return (filtered if scores[best] - scores[filtered] <= errors[filtered] else best), errors
 
 
 @configurable
@@ -94,11 +90,10 @@ class Evaluate(Stage):
     """Score student and teacher on the test set and write what the run is for.
 
     Boxes and thresholds are tuned on the selection set. What scores best there, student or teacher, with filters or
-    with bounding boxes, becomes the model of the run, but for differences that so few clips cannot tell from none
-    (:func:`best_of`). Writes ``metrics.json`` (figures on the test set: ``test`` with filters, ``segments`` with boxes,
-    ``events`` of the model's own list; the deciding scores: ``selection``, and ``selection_error``, the standard errors
-    of their differences from the best; the choice: ``selected``, ``selected_processing``), ``scores/`` and ``model/``
-    in the output folder.
+    (where that is more than chance: :func:`best_of`) with bounding boxes, becomes the model of the run. Writes
+    ``metrics.json`` (figures on the test set: ``test`` with filters, ``segments`` with boxes, ``events`` of the model's
+    own list; the deciding scores: ``selection``, and ``selection_error``, the standard errors of their differences from
+    the best; the choice: ``selected``, ``selected_processing``), ``scores/`` and ``model/`` in the output folder.
 
     Data without a test set give a model without figures. Without a selection set nothing is tuned, and the model is the
     teacher, if there is one.

@@ -94,7 +94,7 @@ TEACHER, BOXES = ("teacher", "filters"), ("student", "segments")
         (0.6, 0.5, 0.02, BOXES),
     ],
 )
-def test_the_least_fitted_is_taken_unless_another_is_better_beyond_chance(student, teacher, spread, chosen):
+def test_boxes_are_taken_where_they_are_better_beyond_chance(student, teacher, spread, chosen):
     random = np.random.default_rng(0)
     clips = random.normal(0, 0.3, 200)  # hard and easy resamples, for both alike: they tell nothing apart
     draws = {TEACHER: teacher + clips, BOXES: student + clips + random.normal(0, spread, 200)}
@@ -102,6 +102,15 @@ def test_the_least_fitted_is_taken_unless_another_is_better_beyond_chance(studen
     assert choice == chosen
     other = BOXES if student == teacher else TEACHER
     assert errors[other] == pytest.approx(spread, rel=0.15, abs=1e-9)
+
+
+def test_between_student_and_teacher_the_better_is_taken_however_close():
+    """A teacher that lags behind in a short training is no safer than its student."""
+    random = np.random.default_rng(0)
+    student = ("student", "filters")
+    draws = {TEACHER: random.normal(0.5, 0.1, 200), student: random.normal(0.51, 0.1, 200)}
+    assert best_of({TEACHER: 0.5, student: 0.51}, draws)[0] == student
+    assert best_of({TEACHER: 0.5, student: 0.5}, draws)[0] == TEACHER
 
 
 def test_resamples_in_which_nothing_can_be_measured_decide_nothing():
