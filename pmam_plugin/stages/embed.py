@@ -38,11 +38,10 @@ class Embed(Stage):
     Args:
         model: holds one :class:`~pmam_plugin.encoders.FrozenEncoder`.
         subsets: whose clips are stored, the selection clips besides.
-        fitted: subsets that mean and deviation are measured on.
+        fitted: subsets that mean and deviation are measured on, and whose clips get copies.
         batch_clips: clips encoded at a time.
         augmentation: what a copy's features go through, drawn by the seed, the clip and the number of the copy.
-        copies: of every clip of ``copied``.
-        copied: subsets that get copies.
+        copies: of every clip of ``fitted``.
 
     Raises:
         ValueError: copies without an augmentation, which would be the same clip again.
@@ -58,12 +57,11 @@ class Embed(Stage):
         batch_clips: int = 8,
         augmentation: Augmentation | None = None,
         copies: int = 0,
-        copied: Sequence[str] = ("strong", "synthetic", "weak"),
     ) -> None:
         if copies and augmentation is None:
             raise ValueError("copies need an augmentation that alters them")
         self.model, self.subsets, self.fitted, self.batch_clips = model, tuple(subsets), tuple(fitted), batch_clips
-        self.augmentation, self.copies, self.copied = augmentation, copies, tuple(copied)
+        self.augmentation, self.copies = augmentation, copies
 
     def check(self, context: RunContext) -> None:
         """See :class:`pmam_plugin.stages.context.Stage`."""
@@ -83,7 +81,7 @@ class Embed(Stage):
         store = self._embed(context, model, frozen, folder / "store", [*self.subsets, "selection"])
         altered = folder / "altered"
         for copy in range(1, self.copies + 1):
-            self._embed(context, model, frozen, altered / f"{copy:03d}", self.copied, copy)
+            self._embed(context, model, frozen, altered / f"{copy:03d}", self.fitted, copy)
         # Channels stand where mel bands do; one that hardly ever moves must not become loud.
         fitted = (torch.as_tensor(store[clip]).T[None] for clip in context.data.seconds_by_clip(self.fitted))
         mean, std = band_statistics(fitted)

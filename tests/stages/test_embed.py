@@ -153,7 +153,7 @@ def test_training_draws_from_clips_and_altered_copies_alike(prepared, tmp_path):
     def copied(folder, batch_clips):
         run = RunContext(folder, 3, {"device": "cpu", "noprogressbar": True}, prepared=context.prepared)
         louder = FilterAugment(6.0, units_per_decibel=0.23)
-        stage = Embed(backbone, batch_clips=batch_clips, augmentation=louder, copies=2, copied=["strong"])
+        stage = Embed(backbone, batch_clips=batch_clips, augmentation=louder, copies=2, fitted=["strong"])
         run.artifacts.update(stage.run(run, folder).artifacts)
         return run
 
