@@ -104,6 +104,7 @@ class Evaluate(Stage):
         segments: try change-detection bounding boxes in place of the filters, tuned per class on the selection set.
         thresholds: ``fixed`` (those of ``postprocessing``; 0.5 for the clip F1), or ``tuned`` per class on the
             selection set: event F1 decides for events, clip F1 for clips.
+        beta: of the F score by which event thresholds are tuned; below one, fewer false alarms for more misses.
         batch_clips: clips scored at a time.
         bootstrap: resamples of the test clips behind the 95 % intervals.
         selection_metrics: their mean on the selection set decides.
@@ -129,6 +130,7 @@ class Evaluate(Stage):
         half: bool = False,
         provenance: Mapping[str, Any] | None = None,
         events: Literal["scores", "model"] = "scores",
+        beta: float = 1.0,
     ) -> None:
         if events not in ("scores", "model"):
             raise ValueError(f"events come from scores or model, not {events!r}")
@@ -137,7 +139,7 @@ class Evaluate(Stage):
         self.model, self.scoring, self.segments, self.events = model, scoring, segments, events
         if thresholds not in ("fixed", "tuned"):
             raise ValueError(f"thresholds are fixed or tuned, not {thresholds!r}")
-        self.thresholds = thresholds
+        self.thresholds, self.beta = thresholds, beta
         self.batch_clips, self.bootstrap, self.half = batch_clips, bootstrap, half
         self.selection_metrics = tuple(selection_metrics)
         self.provenance = dict(provenance or {})
@@ -288,7 +290,8 @@ class Evaluate(Stage):
         if self.thresholds == "fixed" or not selection:
             return postprocessing
         tables = processed(selection, postprocessing, context.data)
-        return rebuilt(postprocessing, threshold=tune_thresholds(tables, *self._truth(context, "selection")))
+        tuned = tune_thresholds(tables, *self._truth(context, "selection"), beta=self.beta)
+        return rebuilt(postprocessing, threshold=tuned)
 
     def _clip_threshold(self, context: RunContext, selection: Scored) -> PerClass:
         if self.thresholds == "fixed" or not selection:
