@@ -75,6 +75,12 @@ def test_in_a_quiet_room_it_hears_nothing():
         (3e-3 * np.sin(2 * np.pi * 50 * time) + 3e-4 * random.standard_normal(160_000)).astype(np.float32),
     ]
     assert detector.detect_batch(rooms, 16_000).empty
+    # Real rooms: clips that no training heard, household ambience without an annotated event.
+    data = shared("realmini")
+    truth = pd.read_csv(data / "metadata/validation/validation.tsv", sep="\t")
+    quiet = sorted(set(truth.filename) - set(truth.dropna().filename))
+    assert len(quiet) == 5
+    assert detector.detect_batch([data / "audio/validation/validation" / clip for clip in quiet]).empty
 
 
 def test_its_card_says_plainly_what_it_is():
