@@ -21,11 +21,12 @@ export OMP_WAIT_POLICY := passive
 
 install: $(STAMP)
 
-# pip brings uv, uv the rest: hard links from its cache, well under a minute.
+# pip brings uv, uv the rest: hard links from its cache. Modules are compiled here, as pip does it: where Python may not
+# write beside its modules (PYTHONDONTWRITEBYTECODE), every process would compile torch's anew, over a second each time.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 # The same pins but for torch and what belongs to it.
@@ -33,7 +34,7 @@ $(STAMP211): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV211)
 	$(VENV211)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	grep -vE '^(torch|torchaudio|torchvision|triton|nvidia-[a-z0-9-]+)==' constraints.txt > $(VENV211)/constraints.txt
-	VIRTUAL_ENV=$(CURDIR)/$(VENV211) $(VENV211)/bin/uv pip install --quiet --constraint $(VENV211)/constraints.txt \
+	VIRTUAL_ENV=$(CURDIR)/$(VENV211) $(VENV211)/bin/uv pip install --quiet --compile-bytecode --constraint $(VENV211)/constraints.txt \
 		--editable '.[dev]' 'torch==2.11.*' 'torchaudio==2.11.*'
 	touch $@
 
