@@ -79,6 +79,8 @@ class SEDT(SoundEventModel):
         ValueError: an unknown tagger, or denoising without anchors.
     """
 
+    pretrained_name = "pretrained"
+
     def __init__(
         self,
         frontend: FrontEnds,
