@@ -116,7 +116,7 @@ def test_a_few_steps_on_one_batch_lower_every_loss() -> None:
 
 
 def test_a_batch_of_one_trains() -> None:
-    # Defect D21 of the reference: its squeeze() makes the tags one-dimensional.
+    # The reference's squeeze() takes the only clip's axis from the tags.
     model = tiny_sedt().train()
     output = model({"mel": features()["mel"][:1]}).output
     losses = SetCriterion()(output, EventTargets.from_events([([1], [[0.5, 0.5]])], 3))

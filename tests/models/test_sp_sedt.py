@@ -93,7 +93,7 @@ def test_targets_are_the_patches_that_were_cut() -> None:
 
 
 def test_patches_come_from_sound_not_from_padding() -> None:
-    # Defect D11 of the reference.
+    # The reference draws patches within the sound but cuts them from the padded clip, at other places.
     pretext = tiny_pretext().eval()
     padding = torch.zeros(2, 199, dtype=torch.bool)
     padding[1, 40:] = True
