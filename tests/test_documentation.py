@@ -7,6 +7,7 @@ in published layouts, and a small Hub on the loopback device. Every page gets a 
 
 from __future__ import annotations
 
+import ast
 import itertools
 import os
 import re
@@ -217,6 +218,23 @@ def test_every_name_is_defined_where_the_page_of_methods_says():
                 assert re.search(rf"^(class|def) {name}\b", source, re.M), f"{name} is not in {path}"
                 checked += 1
     assert checked > 40
+
+
+def test_the_table_of_rooms_has_the_order_of_the_contract():
+    [layers] = re.findall(r"^layers = (\[.*?^\])", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
+    contract = [layer.split(" | ") for layer in reversed(ast.literal_eval(layers))]
+    rows = re.findall(r"^\| (`[^|]*`) \|", TEXTS["docs/architecture.md"], re.M)
+    assert [re.findall(r"`(\w+)`", row) for row in rows] == contract
+
+
+def test_every_hop_of_the_walks_is_where_they_say_and_counted():
+    walks = re.findall(r"^## [^\n]*: (\d+) hops\n(.*?)(?=^## |\Z)", TEXTS["docs/architecture.md"], re.M | re.S)
+    assert len(walks) == 2
+    for count, walk in walks:
+        hops = re.findall(r"^\d+\. `(\w+)` in `(pmam_plugin/[\w/]+\.py)`", walk, re.M)
+        assert len(hops) == int(count)
+        for name, path in hops:
+            assert re.search(rf"^(class|def) {name}\b", (ROOT / path).read_text(), re.M), f"{name} is not in {path}"
 
 
 @pytest.mark.parametrize("page", TEXTS | OTHERS)

@@ -18,12 +18,12 @@ from pmam_plugin.brains.parts import WHOLE, Division, Rows
 from pmam_plugin.brains.plan import StageRun
 from pmam_plugin.data import Batch
 from pmam_plugin.losses.event_targets import EventTotal
-from pmam_plugin.losses.intervals import box_edges, interval_iou
 from pmam_plugin.losses.semi_supervised import masked_mean
 from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models import SPSEDT, AudioTagger
 from pmam_plugin.models.sedt import feature_frames
 from pmam_plugin.models.sp_sedt import PretextOutput
+from pmam_plugin.nn.intervals import box_edges, interval_iou
 
 
 @dataclass

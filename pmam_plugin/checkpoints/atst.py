@@ -21,8 +21,9 @@ from pmam_plugin.checkpoints.foreign import (
     tensors_in,
     under,
 )
-from pmam_plugin.config import from_config
+from pmam_plugin.config import from_config, to_config
 from pmam_plugin.encoders.atst import ATSTFrame
+from pmam_plugin.encoders.atst_sed import dcase_cnn
 from pmam_plugin.errors import InputError
 
 # Where each layout keeps the encoder, in the order in which they are told apart: a later prefix begins an earlier one.
@@ -46,8 +47,6 @@ _SED_RENAMES = (
     (r"dense\.(.+)", r"head.classifier.\1"),
     (r"dense_softmax\.(.+)", r"head.attention.\1"),
 )
-# The seven stages of the DCASE baseline's CNN, as its checkpoints have them.
-_CNN = {"channels": [16, 32, 64, 128, 128, 128, 128], "pooling": [[2, 2], [2, 2], *([[1, 2]] * 5)]}
 
 
 def load_atst_frame(encoder: ATSTFrame, source: str | os.PathLike[str]) -> ImportReport:
@@ -160,7 +159,7 @@ def _sed_config(
             "frontend": {"type": "FrontEnds", "crnn": {"type": "CRNNMel"}, "atst": {"type": "ATSTMel"}},
             "encoder": {
                 "type": "ATSTSEDEncoder",
-                "cnn": {"type": "CNNEncoder", "feature": "crnn", "feature_rate": 62.5, **_CNN},
+                "cnn": to_config(dcase_cnn()),
                 "atst": {"type": "ATSTFrame", **atst},
                 "dim": width,
             },

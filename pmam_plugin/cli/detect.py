@@ -23,8 +23,9 @@ from pmam_plugin.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pmam_plugin.inference import Progress, Result, SoundEventDetector
+    from pmam_plugin.inference import Result, SoundEventDetector
     from pmam_plugin.postprocessing import EventRows
+    from pmam_plugin.progress import Progress
 
 COLUMNS = ["filename", "onset", "offset", "event_label", "score"]
 BUILTIN_NOTICE = "no --model given: using the built-in model, which knows %s; pmam info says how sure it is of each"

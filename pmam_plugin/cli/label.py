@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -95,7 +94,7 @@ def suggest(
     check_writable(out / "ranking.tsv")
     detector = SoundEventDetector.from_pretrained(model, device=device)
     with counted() as show:
-        passages = suggest_passages(detector, list(files), minutes, seconds, progress=partial(show, "listening"))
+        passages = suggest_passages(detector, list(files), minutes, seconds, progress=show)
     rows = [
         (files[passage.filename], passage.onset, passage.offset, f"{rank} {passage.label}?", passage.uncertainty)
         for rank, passage in enumerate(passages, 1)

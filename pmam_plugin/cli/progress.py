@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from pmam_plugin import progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -22,12 +24,12 @@ def bars() -> Iterator[Progress]:
 
 
 @contextlib.contextmanager
-def counted() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each kind of work: called with what is being done, how much of it is done, and of how much."""
+def counted() -> Iterator[progress.Progress]:
+    """A bar for each kind of work."""
     with bars() as shown:
         tasks: dict[str, TaskID] = {}
 
-        def show(what: str, done: int, of: int) -> None:
+        def show(what: str, done: float, of: float) -> None:
             if what not in tasks:
                 tasks[what] = shown.add_task(what, total=of)
             shown.update(tasks[what], completed=done)

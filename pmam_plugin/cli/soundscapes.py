@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +39,6 @@ def soundscapes(
             seed,
             seconds,
             sample_rate,
-            progress=partial(show, "soundscapes"),
+            progress=show,
         )
     typer.echo(f"{folder}: {done['written']} clips written, {done['kept']} were there already")

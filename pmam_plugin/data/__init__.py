@@ -1,4 +1,4 @@
-"""Data: preparing corpora, manifests and batches."""
+"""From a corpus in any layout to batches: survey, manifests, the cache of decoded sound, datasets and samplers."""
 
 from pmam_plugin.data.batch import Batch, Item, collate
 from pmam_plugin.data.cache import WaveformCache

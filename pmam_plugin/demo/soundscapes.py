@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
@@ -26,12 +26,10 @@ from pmam_plugin.demo.sounds import SOUNDS
 from pmam_plugin.demo.synthesis import Array, Random, between, equaliser, faded, filtered, in_room, rms
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path, read_json, write_json, write_text
+from pmam_plugin.progress import Progress
 from pmam_plugin.tables.events import EVENT_COLUMNS, write_events, write_weak
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-"""Called with the number of clips that are finished, and of all."""
 
 # Raise when the same seed gives other sounds than before.
 _VERSION = 1
@@ -153,7 +151,7 @@ def build_corpus(
             annotations[name] = events
             done["written" if new else "kept"] += 1
             if progress is not None:
-                progress(sum(done.values()), sum(sizes.values()))
+                progress("soundscapes", sum(done.values()), sum(sizes.values()))
         _write_tables(root / "metadata", _PLACES[subset], subset, annotations, seconds)
     write_json(root / "corpus.json", {**settings, "complete": True})
     shutil.rmtree(root / ".labels", ignore_errors=True)

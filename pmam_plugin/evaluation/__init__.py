@@ -1,4 +1,7 @@
-"""From scores to figures: tables, PSDS and F1 scores with confidence intervals."""
+"""From scores and events to figures: PSDS and F1 scores with confidence intervals, and every mistake by itself.
+
+Filters and thresholds are tuned here for the same figures.
+"""
 
 from pmam_plugin.evaluation.figures import read_metrics
 from pmam_plugin.evaluation.metrics import evaluate_events, evaluate_operating_points, evaluate_scores

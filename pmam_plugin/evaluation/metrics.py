@@ -39,8 +39,8 @@ from pmam_plugin.evaluation.psds import SCENARIOS
 from pmam_plugin.evaluation.reference import EventArray, Reference, event_array
 from pmam_plugin.evaluation.segments import Segments, segment_figures, segments_of
 from pmam_plugin.postprocessing.per_class import PerClass, per_class
+from pmam_plugin.progress import Progress
 from pmam_plugin.tables import warn_of_look_alikes
-from pmam_plugin.tables.scores import Progress
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from pmam_plugin.evaluation.psds import SCENARIOS, psd_roc_of
 from pmam_plugin.evaluation.reference import Reference
 from pmam_plugin.postprocessing.boxes import Boxes, SoundEventBoxes, candidates, merge
 from pmam_plugin.postprocessing.rows import ScoreRows
-from pmam_plugin.tables.scores import Progress
+from pmam_plugin.progress import Progress
 
 _LOG = logging.getLogger(__name__)
 _LEAST = 1e-6  # a threshold of zero or one has no logit

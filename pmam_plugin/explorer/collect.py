@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,12 @@ from pmam_plugin.explorer.statistics import (
 )
 from pmam_plugin.files import read_json
 from pmam_plugin.labels import LabelEncoder
+from pmam_plugin.progress import Progress
 from pmam_plugin.prototypes import ArrayStore, GaussianMixture, PrototypeSet
 from pmam_plugin.report.media import SAMPLE_RATE
 from pmam_plugin.report.spectrogram import log_mel
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and out of how much."""
 
 _EXCERPTS = 8
 _TYPICAL_SECONDS = 0.5  # stretch that a prototype should fill to be typical

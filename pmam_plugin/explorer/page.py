@@ -13,10 +13,10 @@ import numpy as np
 from pmam_plugin.explorer.statistics import (
     NO_EVENT,
     MeansMap,
-    normalised_mutual_information,
     purity,
     telling_labels,
 )
+from pmam_plugin.prototypes.agreement import normalised_mutual_information
 from pmam_plugin.report.media import SAMPLE_RATE, bytes_of, encode_audio, png
 from pmam_plugin.report.page import asset, details, escape, facts_table, section, write_page
 from pmam_plugin.report.spectrogram import log_mel, picture

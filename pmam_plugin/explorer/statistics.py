@@ -6,10 +6,12 @@ Everything works on soft posteriors ``(frames, K)`` whose rows sum to one; hard 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import entr
+
+from pmam_plugin.prototypes.agreement import co_occurrence
 
 NO_EVENT = "no event"
 """Name of the column of frames without any labelled event."""
@@ -81,7 +83,7 @@ class PrototypeCounts:
         if not len(posteriors):
             return
         gamma = np.asarray(posteriors, dtype=np.float64)
-        entropy = posterior_entropy(gamma)
+        entropy = entr(gamma).sum(axis=1)
         most = np.log(gamma.shape[1]) or 1.0
         place = np.minimum((entropy / most * len(self.entropies)).astype(int), len(self.entropies) - 1)
         self.entropies += np.bincount(place, minlength=len(self.entropies))
@@ -99,47 +101,6 @@ class PrototypeCounts:
     def mean_duration(self) -> np.ndarray:
         """Frames a prototype lasts on average once it has begun, ``(K,)``: the run length, for hard assignments."""
         return self.mass / np.maximum(self.starts, 1e-12)
-
-
-def posterior_entropy(posteriors: np.ndarray) -> np.ndarray:
-    """Entropy of every frame's posterior in nats, ``(frames, K) -> (frames,)``; never negative."""
-    gamma = np.clip(posteriors, 1e-12, 1.0)
-    return np.maximum(-(gamma * np.log(gamma)).sum(axis=1), 0.0)
-
-
-def co_occurrence(posteriors: np.ndarray, activity: np.ndarray) -> np.ndarray:
-    """Posterior mass shared between prototypes and labels.
-
-    A frame with several events is split evenly among them, one without any counts for the extra last column: every
-    frame weighs one.
-
-    Args:
-        posteriors: ``(frames, K)``.
-        activity: 0 or 1, ``(frames, classes)``.
-
-    Returns:
-        ``(K, classes + 1)``.
-    """
-    active = np.concatenate([activity, (activity.sum(axis=1) == 0)[:, None]], axis=1).astype(np.float64)
-    return posteriors.T @ (active / active.sum(axis=1, keepdims=True))
-
-
-def normalised_mutual_information(joint: np.ndarray) -> float:
-    """Mutual information of rows and columns over the mean of their entropies (scikit-learn's default), in [0, 1].
-
-    Args:
-        joint: masses, ``(prototypes, labels)``; zero rows and columns do no harm.
-    """
-    total = joint.sum()
-    if total <= 0:
-        return 0.0
-    p = joint / total
-    rows, columns = p.sum(axis=1), p.sum(axis=0)
-    independent = rows[:, None] * columns[None]
-    shared = p > 0
-    information = float((p[shared] * np.log(p[shared] / independent[shared])).sum())
-    mean_entropy = (_entropy(rows) + _entropy(columns)) / 2
-    return float(np.clip(information / mean_entropy, 0.0, 1.0)) if mean_entropy > 1e-12 else 0.0
 
 
 def purity(joint: np.ndarray) -> float:
@@ -242,9 +203,3 @@ def _project(means: np.ndarray, covariances: np.ndarray | None, weights: np.ndar
     basis = space @ plane
     shapes = None if covariances is None else np.einsum("dp,kde,eq->kpq", basis, covariances, basis)
     return MeansMap(moved @ plane, shapes, explained)
-
-
-def _entropy(shares: Sequence[float] | np.ndarray) -> float:
-    p = np.asarray(shares)
-    p = p[p > 0]
-    return float(-(p * np.log(p)).sum())

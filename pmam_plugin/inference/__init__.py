@@ -1,4 +1,7 @@
-"""From recordings to events: the detector, streams, recordings of any length, event files, export."""
+"""From recordings to events: one way to scores, in windows, which the detector, streams and validation all take.
+
+Besides, export as ONNX, and the choice of passages that are worth labelling next.
+"""
 
 from pmam_plugin.inference.detector import Progress, Result, SoundEventDetector
 from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from pmam_plugin.inference.scoring import Scorer, Scoring, table_of
 from pmam_plugin.models.base import SoundEventModel
 from pmam_plugin.nn.precision import choose_precision
 from pmam_plugin.postprocessing import EventRows, PostProcessing, ScoreRows
+from pmam_plugin.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Audio = str | os.PathLike[str] | np.ndarray | Tensor
-Progress = Callable[[str, float, float], None]
-"""Called with a recording's name, the seconds done and the seconds in all."""
 
 
 @dataclass
@@ -286,7 +285,7 @@ class SoundEventDetector:
             recordings: files or samples.
             sample_rate: of samples, Hz.
             threshold: see :meth:`detect`.
-            progress: called while a recording is being read.
+            progress: called while a recording is being read, with its name and seconds.
 
         Yields:
             One result per recording, in order.

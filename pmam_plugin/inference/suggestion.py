@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ from pmam_plugin.inference.detector import SoundEventDetector
 from pmam_plugin.inference.long_audio import Cutter, Grid, Window
 from pmam_plugin.inference.scoring import Scorer
 from pmam_plugin.postprocessing.per_class import per_class
+from pmam_plugin.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def suggest_passages(
     seconds: float = 5.0,
     prototypes: int = 30,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Passage]:
     """Rank passages for annotation, best first.
 
@@ -75,7 +76,7 @@ def suggest_passages(
         seconds: length of a passage.
         prototypes: components of the mixture; fewer where there are few frames.
         seed: of the mixture's start.
-        progress: called with the recordings done, and all.
+        progress: is told of every recording that has been heard.
 
     Raises:
         InputError: no recordings, none that can be read, or settings that choose nothing. One that cannot be read is
@@ -99,7 +100,7 @@ def suggest_passages(
         found += [passage for passage, _ in heard]
         embeddings += [frames for _, frames in heard]
         if progress is not None:
-            progress(done, len(recordings))
+            progress("listening", done, len(recordings))
     profiles = _profiles(embeddings, prototypes, seed)
     return _chosen(found, profiles, minutes * 60)
 

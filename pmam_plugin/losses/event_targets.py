@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from pmam_plugin.losses.intervals import edge_boxes
+from pmam_plugin.nn.intervals import edge_boxes
 
 PADDING = -1  # label of a slot without an event
 

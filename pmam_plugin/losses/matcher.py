@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pmam_plugin.config import configurable
 from pmam_plugin.losses.event_targets import PADDING, EventTargets
-from pmam_plugin.losses.intervals import box_edges, interval_iou
+from pmam_plugin.nn.intervals import box_edges, interval_iou
 from pmam_plugin.nn.set_output import SetOutput
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from pmam_plugin.config import configurable
 from pmam_plugin.losses.event_targets import PADDING, EventTargets, EventTotal
-from pmam_plugin.losses.intervals import box_edges, interval_iou
 from pmam_plugin.losses.matcher import HungarianMatcher, Match, OneToManyMatcher
+from pmam_plugin.nn.intervals import box_edges, interval_iou
 from pmam_plugin.nn.set_output import SetOutput
 
 

@@ -38,6 +38,8 @@ class Backbone(nn.Module):
         context: frames to frames with a view of the whole clip.
     """
 
+    pretrained_name = "backbone"
+
     def __init__(self, frontend: FrontEnds, encoder: FrameEncoder, context: Context) -> None:
         super().__init__()
         self.frontend, self.encoder, self.context = frontend, encoder, context

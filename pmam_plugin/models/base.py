@@ -46,6 +46,7 @@ class SoundEventModel(nn.Module):
         frame_rate: frames per second of ``Detection.frames``.
         clip_seconds: the clip length it was trained with, s.
         frontend: waveform ``(batch, samples)`` -> features, name -> ``(batch, mel, frames)``.
+        pretrained_name: of :meth:`pretrained_state` in the folder of a run.
     """
 
     labels: tuple[str, ...]
@@ -53,6 +54,7 @@ class SoundEventModel(nn.Module):
     frame_rate: float
     clip_seconds: float
     frontend: FrontEnds
+    pretrained_name: str
 
     def forward(self, features: Mapping[str, Tensor], padding: Tensor | None = None, **options: Any) -> Detection:
         """Detect sound events.

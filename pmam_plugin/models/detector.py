@@ -105,6 +105,8 @@ class FrameDetector(SoundEventModel):
         clip_seconds: length of the clips it is trained with, s.
     """
 
+    pretrained_name = Backbone.pretrained_name
+
     def __init__(self, backbone: Backbone, head: nn.Module, labels: Sequence[str], clip_seconds: float = 10.0) -> None:
         super().__init__()
         self.has_tags = getattr(head, "tagger", None) is not None

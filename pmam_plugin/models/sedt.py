@@ -15,10 +15,10 @@ from pmam_plugin.config import configurable
 from pmam_plugin.encoders.frozen import STORED
 from pmam_plugin.features import FrontEnds
 from pmam_plugin.losses.event_targets import EventTargets
-from pmam_plugin.losses.intervals import box_edges
 from pmam_plugin.models.base import Detection, SoundEventModel
 from pmam_plugin.models.set_scores import decode_events, dense_scores, fuse_tags, score_rows
 from pmam_plugin.nn.interpolate import interpolate_frames
+from pmam_plugin.nn.intervals import box_edges
 from pmam_plugin.nn.pooling import linear_softmax_pool
 from pmam_plugin.nn.query_decoder import SetNetwork
 from pmam_plugin.nn.set_output import SetOutput
@@ -78,6 +78,8 @@ class SEDT(SoundEventModel):
     Raises:
         ValueError: an unknown tagger, or denoising without anchors.
     """
+
+    pretrained_name = "pretrained"
 
     def __init__(
         self,

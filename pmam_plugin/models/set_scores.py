@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pmam_plugin.losses.intervals import box_edges
+from pmam_plugin.nn.intervals import box_edges
 from pmam_plugin.postprocessing.rows import ScoreRows
 
 if TYPE_CHECKING:

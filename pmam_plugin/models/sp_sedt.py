@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from pmam_plugin.config import configurable
 from pmam_plugin.features import FrontEnds
 from pmam_plugin.losses.event_targets import EventTargets
-from pmam_plugin.losses.intervals import edge_boxes
 from pmam_plugin.models.sedt import backbone_map, feature_frames, regrid_padding
+from pmam_plugin.nn.intervals import edge_boxes
 from pmam_plugin.nn.query_decoder import SetNetwork
 from pmam_plugin.nn.resnet import pooled_features
 from pmam_plugin.nn.set_output import SetOutput

@@ -1,4 +1,4 @@
-"""Prototypes: the E-step of PMAM, from frame embeddings to soft pseudo-labels on disk."""
+"""Prototypes: the E-step of PMAM, from frame embeddings to soft pseudo-labels on disk; how they agree with labels."""
 
 from pmam_plugin.prototypes.first_embeddings import first_embeddings
 from pmam_plugin.prototypes.frames import draw_frames

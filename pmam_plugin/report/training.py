@@ -22,7 +22,7 @@ _SCRIPTS = ("charts.js", "player.js", "mistakes.js", "training.js")
 
 
 @dataclass
-class StageRecord:
+class StageSummary:
     """What a stage of the run reported.
 
     Attributes:
@@ -63,7 +63,7 @@ class TrainingReport:
     title: str
     summary: str = ""
     configuration: str = ""
-    stages: Sequence[StageRecord] = ()
+    stages: Sequence[StageSummary] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
     psd_roc: Mapping[str, PSDROC] = field(default_factory=dict)
     clips: Sequence[DetectedRecording] = ()
@@ -242,12 +242,12 @@ def _classes(figures: Mapping[str, Any]) -> str:
     return section("classes", "Classes", f'{choice}<div id="class-bars"></div>')
 
 
-def _learning(stages: Sequence[StageRecord]) -> list[Mapping[str, Any]]:
+def _learning(stages: Sequence[StageSummary]) -> list[Mapping[str, Any]]:
     """The points of the learning curve, if the run measured one."""
     return next((list(stage.notes["points"]) for stage in stages if stage.notes.get("points")), [])
 
 
-def _labels(stages: Sequence[StageRecord]) -> str:
+def _labels(stages: Sequence[StageSummary]) -> str:
     if not _learning(stages):
         return ""
     lead = (
@@ -264,7 +264,7 @@ def _clips(clips: Sequence[DetectedRecording]) -> str:
     return section("clips", "Clips of the test set", hosts, lead)
 
 
-def _prototypes(stages: Sequence[StageRecord]) -> str:
+def _prototypes(stages: Sequence[StageSummary]) -> str:
     cards = []
     for index, stage in enumerate(stages):
         if _usage(stage):
@@ -280,12 +280,12 @@ def _prototypes(stages: Sequence[StageRecord]) -> str:
     return section("prototypes", "Prototypes", f'<div class="two">{"".join(cards)}</div>', lead)
 
 
-def _usage(stage: StageRecord) -> list[float] | None:
+def _usage(stage: StageSummary) -> list[float] | None:
     """Share of the frames that every prototype takes, if the stage was an E-step."""
     return list(stage.notes.get("weights", ())) or None
 
 
-def _stages(stages: Sequence[StageRecord]) -> str:
+def _stages(stages: Sequence[StageSummary]) -> str:
     if not stages:
         return ""
     total = sum(stage.seconds for stage in stages) or 1.0
@@ -310,7 +310,7 @@ def _stages(stages: Sequence[StageRecord]) -> str:
     return timeline + (section("curves", "Curves", curves) if curves else "")
 
 
-def _facts(stage: StageRecord) -> str:
+def _facts(stage: StageSummary) -> str:
     """What a stage has noted, but for lists and tables; empty for nothing."""
     items = "".join(
         f"<span>{escape(key.replace('_', ' '))} <b>{escape(number(value))}</b></span>"

@@ -1,4 +1,4 @@
-"""The steps of an experiment, each run once: prepare, pre-train (with E-steps), fine-tune, evaluate, report."""
+"""The steps of an experiment, each run once: prepare, embed, pre-train (with E-steps), fine-tune, evaluate, report."""
 
 from pmam_plugin.stages.context import RunContext, StageResult
 from pmam_plugin.stages.embed import Embed

@@ -13,7 +13,6 @@ from torch import Tensor
 from pmam_plugin import processes
 from pmam_plugin.augment import Augmentation, Features
 from pmam_plugin.brains.plan import fold_seed
-from pmam_plugin.brains.records import hand_on
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.frozen import FrozenEncoder
 from pmam_plugin.errors import InputError
@@ -21,7 +20,7 @@ from pmam_plugin.features.banks import band_statistics
 from pmam_plugin.prototypes import ArrayStore
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.loading import clip_batches
-from pmam_plugin.stages.prepare import Pretrainable, copy_with_artifact
+from pmam_plugin.stages.prepare import Pretrainable, copy_with_artifact, hand_on_model
 
 _LEAST_DEVIATION = 1e-3
 
@@ -86,10 +85,9 @@ class Embed(Stage):
         fitted = (torch.as_tensor(store[clip]).T[None] for clip in context.data.seconds_by_clip(self.fitted))
         mean, std = band_statistics(fitted)
         frozen.mean, frozen.std = mean.to(context.device), std.clamp_min(_LEAST_DEVIATION).to(context.device)
-        path = hand_on(folder / "backbone.safetensors", model.pretrained_state())
+        artifacts = {**hand_on_model(model, folder), "embeddings": folder / "store"}
         gigabytes = (folder / "store" / "rows.bin").stat().st_size / 1e9
         notes = {"clips": len(store), "width": store.width, "gigabytes": round(gigabytes, 3)}
-        artifacts = {"backbone": path, "embeddings": folder / "store"}
         return StageResult(artifacts | ({"altered": altered} if self.copies else {}), notes)
 
     @torch.inference_mode()

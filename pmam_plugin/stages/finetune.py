@@ -31,6 +31,7 @@ from pmam_plugin.models import SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.loading import check_batch, training_batches, validation_batches
+from pmam_plugin.stages.prepare import copy_with_artifact
 
 logger = logging.getLogger(__name__)
 
@@ -99,14 +100,12 @@ class FineTune(Stage):
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
         run = context.stage_run(self.name, self.plan, folder)
-        student, stored = copy.deepcopy(self.model), self.views.domain == "embeddings"
+        student, stored = copy_with_artifact(self.model, context), self.views.domain == "embeddings"
         if "student" in context.artifacts:
             state = load_file(context.artifacts["student"])
-            if stored and _thawed(state, load_file(context.artifacts["backbone"])):
+            if stored and _thawed(state, student.pretrained_state()):
                 raise ValueError(f"{self.name}: the encoder has learned since its embeddings were stored; read sound")
             student.load_state_dict(state)
-        elif "backbone" in context.artifacts:
-            student.load_pretrained(load_file(context.artifacts["backbone"]))
         teacher = self._teacher(context, student)
         brain = MeanTeacherBrain(
             student,
@@ -200,20 +199,21 @@ class BestStart(Stage):
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
         pretrained = any(record.stage.startswith("pretrain") for record in context.records)
+        artifact = self.finetune.model.pretrained_name
         before = [
-            context.folder / record.artifacts["backbone"]
+            context.folder / record.artifacts[artifact]
             for record in context.records
-            if "backbone" in record.artifacts and not record.stage.startswith("pretrain")
+            if artifact in record.artifacts and not record.stage.startswith("pretrain")
         ]
         if not pretrained or not before:
             return self.finetune.run(context, folder)
         results: dict[str, StageResult] = {}
-        starts = {"pretrained": context.artifacts["backbone"], "not_pretrained": before[-1]}
-        for name, backbone in starts.items():
+        starts = {"pretrained": context.artifacts[artifact], "not_pretrained": before[-1]}
+        for name, start in starts.items():
             place = folder / name
             place.mkdir(parents=True, exist_ok=True)
             results[name] = self.finetune.run(
-                replace(context, artifacts={**context.artifacts, "backbone": backbone}, records=[]), place
+                replace(context, artifacts={**context.artifacts, artifact: start}, records=[]), place
             )
         scores = {name: max(result.notes["selection"].values()) for name, result in results.items()}
         best = max(scores, key=lambda name: scores[name])
@@ -224,4 +224,4 @@ class BestStart(Stage):
             "start": best.replace("_", " "),
             **{f"selection_{name}": v for name, v in scores.items()},
         }
-        return StageResult({**chosen.artifacts, "backbone": starts[best]}, notes, chosen.curves)
+        return StageResult({**chosen.artifacts, artifact: starts[best]}, notes, chosen.curves)

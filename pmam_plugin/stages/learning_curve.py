@@ -45,7 +45,8 @@ class LearningCurve(Stage):
         """See :class:`pmam_plugin.stages.context.Stage`."""
         points = []
         for share in self.shares:
-            artifacts = {name: path for name, path in context.artifacts.items() if name in ("backbone", "embeddings")}
+            kept = (self.finetune.model.pretrained_name, "embeddings")
+            artifacts = {name: path for name, path in context.artifacts.items() if name in kept}
             fewer = replace(
                 context,
                 artifacts=artifacts,

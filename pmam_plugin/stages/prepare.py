@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from safetensors.torch import load_file
-from speechbrain.utils.distributed import ddp_barrier, if_main_process, run_on_main
+from speechbrain.utils.distributed import if_main_process, run_on_main
 from torch import Tensor, nn
 
-from pmam_plugin.brains.records import save_tensors
+from pmam_plugin.brains.records import hand_on
 from pmam_plugin.checkpoints.atst import load_atst_frame
 from pmam_plugin.checkpoints.beats import load_beats
 from pmam_plugin.checkpoints.encoder import load_encoder
@@ -27,7 +27,9 @@ from pmam_plugin.data.manifest import TRAINING_SUBSETS
 from pmam_plugin.encoders import ATSTFrame, BEATsEncoder, FrameMobileNetEncoder, FramePaSSTEncoder, PaSSTEncoder
 from pmam_plugin.encoders.frozen import FrozenEncoder
 from pmam_plugin.encoders.yamnet import YAMNetFrames
+from pmam_plugin.errors import InputError
 from pmam_plugin.features import FrontEnds, SEDTMel
+from pmam_plugin.models import SEDT, Backbone
 from pmam_plugin.nn.query_decoder import SetNetwork
 from pmam_plugin.nn.resnet import SpectrogramResNet
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
@@ -48,10 +50,15 @@ LOADERS: dict[str, tuple[type | tuple[type, ...], Any]] = {
 
 
 class Pretrainable(OnGrid, Protocol):
-    """A model, or the part of one, that stages before fine-tuning fill and hand on as the artifact ``backbone``.
+    """A model, or the part of one, that stages before fine-tuning fill and hand on.
 
     :class:`~pmam_plugin.models.Backbone` and every :class:`~pmam_plugin.models.SoundEventModel` are.
+
+    Attributes:
+        pretrained_name: of the artifact.
     """
+
+    pretrained_name: str
 
     @property
     def frontend(self) -> FrontEnds:
@@ -74,16 +81,31 @@ def copy_with_artifact(model: M, context: RunContext, before: re.Pattern[str] | 
         model: is not changed.
         context: of the run.
         before: what the first stage of such a name, and all after it, have left is passed over.
+
+    Raises:
+        InputError: they have left the weights of another kind of model.
     """
     model = copy.deepcopy(model)
-    path = context.artifacts.get("backbone")
+    name = model.pretrained_name
+    path = context.artifacts.get(name)
+    if path is None and context.artifacts.keys() & {Backbone.pretrained_name, SEDT.pretrained_name}:
+        raise InputError(
+            f"{context.folder}: earlier stages have left weights of another model than {type(model).__name__}; give "
+            "all stages the same one, and another output_folder"
+        )
     if before is not None:
         earlier = itertools.takewhile(lambda record: not before.fullmatch(record.stage), context.records)
-        left = [context.folder / record.artifacts["backbone"] for record in earlier if "backbone" in record.artifacts]
+        left = [context.folder / record.artifacts[name] for record in earlier if name in record.artifacts]
         path = left[-1] if left else None
     if path is not None:
         model.load_pretrained(load_file(path))
     return model
+
+
+def hand_on_model(model: Pretrainable, folder: Path) -> dict[str, Path]:
+    """Write what later stages start from, and return it as an artifact."""
+    name = model.pretrained_name
+    return {name: hand_on(folder / f"{name}.safetensors", model.pretrained_state())}
 
 
 @configurable
@@ -134,17 +156,14 @@ class MeasureBands(Stage):
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
-        path = folder / "backbone.safetensors"
+        model = copy_with_artifact(self.model, context)
+        fitted = [part for part in model.frontend.named().values() if isinstance(part, SEDTMel)]
+        if not fitted:
+            raise ValueError("the model has no front end that standardises; leave this stage out")
         if if_main_process():
-            model = copy_with_artifact(self.model, context)
-            fitted = [part for part in model.frontend.named().values() if isinstance(part, SEDTMel)]
-            if not fitted:
-                raise ValueError("the model has no front end that standardises; leave this stage out")
             for part in fitted:
                 part.fit(self._waves(context))
-            save_tensors(path, model.pretrained_state())
-        ddp_barrier()
-        return StageResult({"backbone": path})
+        return StageResult(hand_on_model(model, folder))
 
     def _waves(self, context: RunContext) -> Iterator[Tensor]:
         for batch in clip_batches(context, self.model, self.subsets, batch_clips=16):
@@ -177,10 +196,6 @@ class LoadWeights(Stage):
         if part is None:
             names = [kind.__name__ for kind in (fitting if isinstance(fitting, tuple) else (fitting,))]
             raise ValueError(f"the model holds no {' or '.join(names)} that {self.kind} weights would fit")
-        path, report = folder / "backbone.safetensors", ""
-        if if_main_process():
-            report = str(load(part, self.checkpoint) or "")
-            save_tensors(path, backbone.pretrained_state())
-        ddp_barrier()
+        report = str(load(part, self.checkpoint) or "") if if_main_process() else ""
         name = "" if self.checkpoint is None else Path(self.checkpoint).name
-        return StageResult({"backbone": path}, {"checkpoint": name, "report": report})
+        return StageResult(hand_on_model(backbone, folder), {"checkpoint": name, "report": report})

@@ -38,7 +38,7 @@ from pmam_plugin.nn.masking import BlockMasking, NoMasking
 from pmam_plugin.prototypes import ArrayStore, PrototypeSet
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.loading import check_batch, training_batches, validation_batches
-from pmam_plugin.stages.prepare import Pretrainable, copy_with_artifact
+from pmam_plugin.stages.prepare import Pretrainable, copy_with_artifact, hand_on_model
 
 _ITERATION = re.compile(r"pretrain_\d+")
 
@@ -211,7 +211,7 @@ class PretrainATSTFrame(Pretraining):
         trained = model.teacher.encoder.state_dict()
         encoder.load_state_dict(trained)
         artifacts = {
-            "backbone": hand_on(folder / "backbone.safetensors", backbone.state_dict()),
+            **hand_on_model(backbone, folder),
             "atst_frame": hand_on(folder / "atst_frame.safetensors", trained),
         }
         return StageResult(artifacts, notes, brain.history.curves)
@@ -258,8 +258,7 @@ class PretrainTagger(Pretraining):
         tagger = AudioTagger(model.frontend, model.network.backbone, model.labels, self.hidden, self.pooling)
         brain = TaggerBrain(tagger, self.augmentation, run)
         notes = self._train(context, brain, model, "mean_average_precision")
-        path = hand_on(folder / "backbone.safetensors", model.pretrained_state())
-        return StageResult({"backbone": path}, notes, brain.history.curves)
+        return StageResult(hand_on_model(model, folder), notes, brain.history.curves)
 
 
 @configurable
@@ -302,5 +301,4 @@ class PretrainPatches(Pretraining):
         pretext = SPSEDT(model.frontend, model.network, clip_seconds=model.clip_seconds, **self.pretext)
         brain = PatchBrain(pretext, self.criterion, self.augmentation, run)
         notes = self._train(context, brain, model, "patch_iou")
-        path = hand_on(folder / "backbone.safetensors", model.pretrained_state())
-        return StageResult({"backbone": path}, notes, brain.history.curves)
+        return StageResult(hand_on_model(model, folder), notes, brain.history.curves)

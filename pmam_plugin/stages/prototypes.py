@@ -21,10 +21,10 @@ from pmam_plugin.brains.plan import fold_seed
 from pmam_plugin.config import configurable
 from pmam_plugin.data import Batch
 from pmam_plugin.encoders import Columns, FrozenEncoder, Windows
-from pmam_plugin.explorer.statistics import co_occurrence, normalised_mutual_information
 from pmam_plugin.labels import LabelEncoder
 from pmam_plugin.models import Backbone
 from pmam_plugin.prototypes import ArrayStore, Projection, PrototypeSet, draw_frames, first_embeddings
+from pmam_plugin.prototypes.agreement import co_occurrence, normalised_mutual_information
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.prepare import copy_with_artifact

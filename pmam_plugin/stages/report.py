@@ -21,7 +21,7 @@ from pmam_plugin.models import SoundEventModel
 from pmam_plugin.postprocessing.per_class import PerClass
 from pmam_plugin.report.media import SAMPLE_RATE
 from pmam_plugin.report.recording import DetectedRecording
-from pmam_plugin.report.training import StageRecord, TrainingReport, write_training_report
+from pmam_plugin.report.training import StageSummary, TrainingReport, write_training_report
 from pmam_plugin.report.verdict import verdict
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.evaluate import GROUPS
@@ -58,7 +58,7 @@ class Report(Stage):
                 title=self.title,
                 configuration=settings.read_text(encoding="utf-8") if settings.exists() else "",
                 stages=[
-                    StageRecord(record.stage, record.seconds, record.skipped, record.curves, record.notes)
+                    StageSummary(record.stage, record.seconds, record.skipped, record.curves, record.notes)
                     for record in context.records
                 ],
                 metrics=read_metrics(context.artifacts["metrics.json"]),

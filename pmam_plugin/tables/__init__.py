@@ -1,4 +1,4 @@
-"""Text tables, read exactly or refused: one reader for training and evaluation."""
+"""Events and scores in text tables and annotation files: read exactly or refused, by one reader for all; written."""
 
 import lazy_loader
 

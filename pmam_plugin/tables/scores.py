@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from unicodedata import normalize
@@ -17,13 +17,11 @@ from numpy.typing import ArrayLike
 from pmam_plugin.audio.names import files_below, is_hidden, relative_path
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
+from pmam_plugin.progress import Progress
 from pmam_plugin.tables.events import read_events
 from pmam_plugin.tables.reading import cells_of, parse_number, text_lines
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
-"""A progress hook: called with what is being done, how much of it is done, and of how much."""
 
 # Times written with a few digits do not add up exactly, s.
 _TOLERANCE = 1e-6

@@ -6,10 +6,10 @@ import torch
 from pmam_plugin.brains import SetLoss
 from pmam_plugin.brains.sedt import patch_overlap
 from pmam_plugin.losses.event_targets import EventTargets
-from pmam_plugin.losses.intervals import edge_boxes
 from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models import SetDetection
 from pmam_plugin.models.sp_sedt import PretextOutput, _patch_targets
+from pmam_plugin.nn.intervals import edge_boxes
 from pmam_plugin.nn.set_output import SetOutput
 from tests.brains.test_objectives import CLASSES, CLIPS, FRAMES, state
 

@@ -67,7 +67,7 @@ def test_a_corpus_is_written_in_the_layout_that_is_prepared(tmp_path):
     calls = []
     done = build_corpus(tmp_path / "c", TINY, seed=1, seconds=2.0, progress=lambda *state: calls.append(state))
     assert done == {"written": 10, "kept": 0}
-    assert calls[-1] == (10, 10)
+    assert calls[-1] == ("soundscapes", 10, 10)
     data = prepare(tmp_path / "c", tmp_path / "out", clip_seconds=2.0)
     assert data.counts == {"strong": 3, "weak": 2, "unlabelled": 2, "selection": 1, "test": 2}
     assert data.report["selection"] == "synthetic_validation"
@@ -89,7 +89,7 @@ def test_an_interrupted_build_goes_on_and_ends_as_an_unbroken_one(tmp_path):
     class Killed(Exception):
         pass
 
-    def stop(finished, total):
+    def stop(what, finished, total):
         if finished == 4:
             raise Killed
 

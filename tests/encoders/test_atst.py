@@ -21,7 +21,7 @@ def mel(frames: int, batch: int = 2) -> dict[str, torch.Tensor]:
 
 
 def published_tensors(depth: int = 12) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the base encoder's published tensors (spec section 7)."""
+    """Names and shapes of the base encoder's published tensors."""
     shapes: dict[str, tuple[int, ...]] = {
         "mask_embed": (1, 1, 768),
         "pos_embed": (1, 251, 768),

@@ -106,7 +106,7 @@ def test_any_fault_costs_something(seed: int) -> None:
 
 
 def test_a_batch_without_events_has_a_finite_loss_and_gradients_for_every_head() -> None:
-    # Defect D3: the published normaliser divides by zero here.
+    # The published normaliser divides by zero here.
     targets = EventTargets.from_events([([], []), None], 3, tags=[None, [1]])
     for normalise_by in ("weights", "matches"):
         logits = torch.randn(2, 2, 4, 4, requires_grad=True)
@@ -134,7 +134,7 @@ def test_clips_without_labels_change_nothing() -> None:
 
 
 def test_shares_follow_the_matched_event_not_the_query_order() -> None:
-    # Defect D2 of the reference. Query 0 lies on event 1, query 1 on event 0.
+    # The reference takes the shares in the order of the queries. Query 0 lies on event 1, query 1 on event 0.
     boxes = torch.tensor([[0.7, 0.2], [0.3, 0.2]]) + 0.01
     targets = EventTargets.from_events([([0, 0], [[0.3, 0.2], [0.7, 0.2]])], 1, weights=[[0.9, 0.1]])
     boxes[0] += 0.02

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from pmam_plugin.losses.event_targets import EventTargets
-from pmam_plugin.losses.intervals import box_edges, interval_iou
 from pmam_plugin.losses.matcher import HungarianMatcher, Match, OneToManyMatcher
+from pmam_plugin.nn.intervals import box_edges, interval_iou
 from pmam_plugin.nn.set_output import SetOutput
 
 

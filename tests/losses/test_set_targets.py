@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from pmam_plugin.labels import LabelEncoder
 from pmam_plugin.losses.event_targets import PADDING, EventTargets
-from pmam_plugin.losses.intervals import box_edges
+from pmam_plugin.nn.intervals import box_edges
 
 
 @given(st.data())

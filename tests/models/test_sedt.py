@@ -7,11 +7,11 @@ import torch
 
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.losses.event_targets import EventTargets
-from pmam_plugin.losses.intervals import edge_boxes
 from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models.base import Detection
 from pmam_plugin.models.sedt import SEDT, SetDetection, regrid_padding
 from pmam_plugin.models.set_scores import fuse_tags
+from pmam_plugin.nn.intervals import edge_boxes
 from pmam_plugin.nn.set_output import SetOutput
 from tests.sedt_models import LABELS, some_targets, tiny_network, tiny_sedt
 
@@ -116,7 +116,7 @@ def test_a_few_steps_on_one_batch_lower_every_loss() -> None:
 
 
 def test_a_batch_of_one_trains() -> None:
-    # Defect D21 of the reference: its squeeze() makes the tags one-dimensional.
+    # The reference's squeeze() takes the only clip's axis from the tags.
     model = tiny_sedt().train()
     output = model({"mel": features()["mel"][:1]}).output
     losses = SetCriterion()(output, EventTargets.from_events([([1], [[0.5, 0.5]])], 3))

@@ -16,9 +16,9 @@ from pmam_plugin.data import Batch
 from pmam_plugin.evaluation import evaluate_scores
 from pmam_plugin.features import FrontEnds, SEDTMel
 from pmam_plugin.losses.event_targets import EventTargets
-from pmam_plugin.losses.intervals import box_edges, edge_boxes
 from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models.sedt import SEDT
+from pmam_plugin.nn.intervals import box_edges, edge_boxes
 from pmam_plugin.nn.query_decoder import EdgePointer, Memory, SetNetwork
 from pmam_plugin.nn.resnet import SpectrogramResNet
 from pmam_plugin.nn.set_transformer import sine_positions

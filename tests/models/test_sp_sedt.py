@@ -6,11 +6,11 @@ from hypothesis import given, settings, strategies as st
 from scipy.stats import kstest, truncnorm
 
 from pmam_plugin.config import from_config, to_config
-from pmam_plugin.losses.intervals import box_edges
 from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models.sedt import pretrained_part
 from pmam_plugin.models.sedt_tagging import AudioTagger
 from pmam_plugin.models.sp_sedt import PatchSampler, crop_patches, pool_patches
+from pmam_plugin.nn.intervals import box_edges
 from pmam_plugin.nn.resnet import SpectrogramResNet
 from tests.sedt_models import LABELS, tiny_pretext, tiny_sedt
 
@@ -93,7 +93,7 @@ def test_targets_are_the_patches_that_were_cut() -> None:
 
 
 def test_patches_come_from_sound_not_from_padding() -> None:
-    # Defect D11 of the reference.
+    # The reference draws patches within the sound but cuts them from the padded clip, at other places.
     pretext = tiny_pretext().eval()
     padding = torch.zeros(2, 199, dtype=torch.bool)
     padding[1, 40:] = True

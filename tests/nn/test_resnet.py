@@ -12,7 +12,7 @@ from pmam_plugin.nn.resnet import SpectrogramResNet, pooled_features
 
 @pytest.mark.parametrize(("name", "channels"), [("resnet18", 512), ("resnet50", 2048)])
 def test_the_channel_count_is_the_resnets_own(name: str, channels: int) -> None:
-    # Defect D22 of the reference: it is always 2048 there.
+    # The reference takes 2048 for every ResNet.
     backbone = SpectrogramResNet(name).eval()
     with torch.no_grad():
         maps = backbone(torch.randn(1, 64, 40))

@@ -10,7 +10,7 @@ from pmam_plugin.postprocessing import PostProcessing, SoundEventBoxes
 from tests.evaluation.examples import scores_table
 from tests.support import shared
 
-# Frames of the reference's filters in units of 10 s / 156 (its spec, section 10).
+# Frames of the reference's median filter for each class; 156 frames are 10 s.
 REFERENCE_FILTERS = (5, 20, 5, 5, 5, 20, 20, 20, 5, 20)
 
 

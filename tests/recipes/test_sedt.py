@@ -76,7 +76,7 @@ def test_sp_sedt_leaves_figures_and_a_detector_of_any_length(whole, corpus):
 
 def test_each_stage_trains_its_part_and_hands_it_on(whole):
     measured, tagged, patched = (
-        load_file(whole / "stages" / stage / "backbone.safetensors")
+        load_file(whole / "stages" / stage / "pretrained.safetensors")
         for stage in ("measure_bands", "pretrain_tagger", "pretrain_patches")
     )
     tuned = load_file(whole / "stages/finetune_1/best_student.safetensors")
@@ -137,9 +137,9 @@ def test_the_published_size_starts_from_imagenet_and_updates_in_every_stage(corp
     states = [
         load_file(tmp_path / "run/stages" / name)
         for name in (
-            "load_weights/backbone.safetensors",
-            "pretrain_tagger/backbone.safetensors",
-            "pretrain_patches/backbone.safetensors",
+            "load_weights/pretrained.safetensors",
+            "pretrain_tagger/pretrained.safetensors",
+            "pretrain_patches/pretrained.safetensors",
             "finetune_1/best_student.safetensors",
         )
     ]

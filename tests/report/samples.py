@@ -12,7 +12,7 @@ from pmam_plugin.explorer import Excerpt, PrototypeIteration, PrototypeReport, w
 from pmam_plugin.explorer.statistics import discriminant_map, principal_map
 from pmam_plugin.report import (
     DetectedRecording,
-    StageRecord,
+    StageSummary,
     TrainingReport,
     write_detection_report,
     write_training_report,
@@ -73,14 +73,14 @@ def training_report(clips: int = 6, seconds: float = 4.0) -> TrainingReport:
         title="A run",
         configuration="seed: 1  # fixed\nmodel: !new:a.B\n    classes: !ref <labels>\n",
         stages=[
-            StageRecord("prepare", 1.5, notes={"clips": 12}),
-            StageRecord("estep_1", 4.0, notes={"prototypes": 3, "mean_entropy": 0.2, "weights": [0.5, 0.3, 0.2]}),
-            StageRecord(
+            StageSummary("prepare", 1.5, notes={"clips": 12}),
+            StageSummary("estep_1", 4.0, notes={"prototypes": 3, "mean_entropy": 0.2, "weights": [0.5, 0.3, 0.2]}),
+            StageSummary(
                 "pretrain_1",
                 60.0,
                 curves={"train_loss": curve, "validation_loss": curve[::4], "student_psds1": [[7, 0.25]]},
             ),
-            StageRecord("finetune_1", 120.0, skipped=True, curves={"consistency": [[1, float("nan")], [2, 0.5]]}),
+            StageSummary("finetune_1", 120.0, skipped=True, curves={"consistency": [[1, float("nan")], [2, 0.5]]}),
         ],
         metrics={"test": {"student": figures(0.3), "teacher": figures(0.4)}, "selected": "teacher"},
         psd_roc={"PSDS1": roc([0.0, 1.0, 20.0], [0.0, 0.1, 0.5]), "PSDS2": roc([0.0], [0.0])},

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from pmam_plugin.evaluation.mistakes import find_mistakes, operating_curves
-from pmam_plugin.report import DetectedRecording, StageRecord, write_detection_report, write_training_report
+from pmam_plugin.report import DetectedRecording, StageSummary, write_detection_report, write_training_report
 from tests.report import samples
 from tests.report.test_browser import quiet
 from tests.support_browser import Browser
@@ -45,7 +45,7 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
         replace(
             report,
             summary="On 1 recording it has not heard before <all is well>.",
-            stages=[*report.stages, StageRecord("learning_curve", 3.0, notes={"points": points})],
+            stages=[*report.stages, StageSummary("learning_curve", 3.0, notes={"points": points})],
             clips=[clip],
             mistakes=mistakes,
             mistake_examples=[(mistake, clip) for mistake in mistakes.found],

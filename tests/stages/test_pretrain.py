@@ -8,8 +8,11 @@ import torch
 
 from pmam_plugin.brains import ParameterGroup, TrainingPlan
 from pmam_plugin.brains.records import save_tensors
+from pmam_plugin.errors import InputError
 from pmam_plugin.losses.prototype import PrototypeBCE
 from pmam_plugin.stages import Pretrain, RunContext
+from pmam_plugin.stages.prepare import copy_with_artifact
+from tests.sedt_models import tiny_sedt
 from tests.tiny_models import tiny_detector
 
 PLAN = TrainingPlan(1, {"strong": 2}, [ParameterGroup("", 1e-3)])
@@ -51,3 +54,8 @@ def test_a_restarted_iteration_starts_where_the_first_did(tmp_path, before, rest
     built = stage._build(context, PROTOTYPES).backbone.state_dict()
     for name, value in given.state_dict().items():
         torch.testing.assert_close(built[name], value if expected is None else torch.full_like(value, expected))
+
+
+def test_weights_of_another_kind_of_model_are_refused(tmp_path):
+    with pytest.raises(InputError, match="another model than SEDT"):
+        copy_with_artifact(tiny_sedt(), run_so_far(tmp_path, ["load_weights"]))

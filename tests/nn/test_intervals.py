@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from hypothesis import given, strategies as st
 
-from pmam_plugin.losses.intervals import box_edges, edge_boxes, interval_iou
+from pmam_plugin.nn.intervals import box_edges, edge_boxes, interval_iou
 
 # Whole numbers, so that float rounding cannot make different intervals equal.
 intervals = st.tuples(st.integers(0, 500), st.integers(1, 500)).map(
