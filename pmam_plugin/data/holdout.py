@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from pmam_plugin.audio.names import clip_name
 from pmam_plugin.data.manifest import Clip
 
 # AudioSet's and so DESED's names: video, start and end in seconds ("Y00pbt6aJV8Y_350.000_360.000").
@@ -16,7 +17,7 @@ _EXCERPT = re.compile(r"^(?P<recording>.+)_\d+\.\d+_\d+\.\d+$")
 
 def excerpt_source(clip: Clip) -> str | None:
     """The recording of a clip named as in AudioSet; None for other names, which are unique in their folder only."""
-    match = _EXCERPT.match(clip.path.stem)
+    match = _EXCERPT.match(clip_name(clip.path.name))
     return match["recording"] if match else None
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from pmam_plugin.audio.names import clip_name
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
+from pmam_plugin.tables.annotations import Entry
 from pmam_plugin.tables.reading import Table, can_be_class, join_names, joins, split_names
 
 logger = logging.getLogger(__name__)
@@ -50,17 +51,15 @@ def read_events(path: str | PathLike[str], labels: Collection[str] | None = None
             label outside of [0, 1].
     """
     table = Table.read(path, EVENT_COLUMNS, optional=("score", "soft_label"))
-    _refuse_nameless(table)
     label = table.columns["event_label"]
     empty = [not any(cells) for cells in zip(label, table.columns["onset"], table.columns["offset"])]
     absent = [all(cell.lower() in _ABSENT for cell in cells) for cells in zip(label, table.columns["onset"])]
     table.refuse(absent, "onset", "is no time; leave all cells but the filename empty where a clip has no events")
     table.refuse_unclear_commas("onset", "offset")
     onset, offset = (table.numbers(column, unless=empty) for column in ("onset", "offset"))
-    table.refuse([not name and not free for name, free in zip(label, empty)], "event_label", "is empty; name the class")
-    table.refuse(onset < 0, "onset", "lies before the clip; write 0 or more")
-    table.refuse(offset < onset, "offset", "lies before the onset; exchange or correct them")
     label = [normalize("NFC", name) for name in label]
+    for line, name, begin, end, cell, free in zip(table.lines, table.columns["filename"], onset, offset, label, empty):
+        Entry(f"line {line}", name, begin, end, None if free else cell).check(path)
     names = [(name,) * bool(name) for name in label]
     _check_names(table, "event_label", names, labels, "is no known class", "write a row for each")
     events = pd.DataFrame({"filename": table.columns["filename"], "onset": onset, "offset": offset})

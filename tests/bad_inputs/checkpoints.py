@@ -254,6 +254,6 @@ IMPORTS = [
     ("yamnet", "yamnet.h5", keras(lambda file: file["layer5/depthwise_conv"].__delitem__("layer5/depthwise_conv/depthwise_kernel:0")), "{}/yamnet.h5: not a whole Keras weights file (...); download it again"),
     ("yamnet", "yamnet.h5", keras(lambda file: file.attrs.__setitem__("layer_names", [name for name in file.attrs["layer_names"] if "layer5" not in str(name)])), "{}/yamnet.h5: lacks layer5/depthwise_conv/depthwise_kernel of YAMNet; give the published yamnet.h5"),
     ("yamnet's classes", "yamnet.h5", keras(lambda file: os.remove(Path(file.filename).with_name("yamnet_class_map.csv"))), "{}/yamnet_class_map.csv: no such file; the names of the classes stand in it, download it to where yamnet.h5 is"),
-    ("yamnet's classes", "yamnet.h5", keras(lambda file: Path(file.filename).with_name("yamnet_class_map.csv").write_text("a,b\n1,2\n")), "{}/yamnet_class_map.csv: is no class map (index, mid, display_name); download it again"),
+    ("yamnet's classes", "yamnet.h5", keras(lambda file: Path(file.filename).with_name("yamnet_class_map.csv").write_text("a,b\n1,2\n")), "{}/yamnet_class_map.csv, line 1: the column 'index' is missing; the header must name index, display_name, and it names a,b"),
     ("yamnet of two classes", "yamnet.h5", keras(lambda file: None), "{}/yamnet.h5: 521 classes but 2 labels; name them all, in order"),
 ]
