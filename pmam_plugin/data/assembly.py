@@ -227,7 +227,7 @@ class Assembly:
             rows = annotation.dropna(subset="event_label")
             soft = rows["soft_label"] if "soft_label" in rows else np.ones(len(rows))
             found = map(Event, rows["onset"], rows["offset"], rows["event_label"], soft)
-            events = tuple(sorted((event for event in found if event.soft > 0), key=_by_time))
+            events = tuple(sorted(event for event in found if event.soft > 0))
             labels = _labels_of(events)
         elif source.kind == "weak":
             labels = tuple(sorted(set(annotation)))
@@ -313,8 +313,7 @@ def windows_of(clip: Clip, seconds: float) -> Iterator[Clip]:
         events = None
         if clip.events is not None:
             events = tuple(
-                replace(
-                    event,
+                event._replace(
                     onset=round(max(0.0, event.onset - begin), 6),
                     offset=round(min(end, event.offset) - begin, 6),
                 )
@@ -399,7 +398,3 @@ def _labels_of(events: Iterable[Event]) -> tuple[str, ...]:
 
 def _named(place: Place) -> str:
     return "/".join(filter(None, place))
-
-
-def _by_time(event: Event) -> tuple[float, float, str]:
-    return event.onset, event.offset, event.label

@@ -176,7 +176,7 @@ def _matched(
     for name, onset, offset, label in zip(rows["filename"], rows["onset"], rows["offset"], rows["event_label"]):
         if name in place:
             events[place[name]].append(Event(float(onset), float(offset), str(label)))
-    order = {name: tuple(sorted(found, key=lambda e: (e.onset, e.offset, e.label))) for name, found in events.items()}
+    order = {name: tuple(sorted(found)) for name, found in events.items()}
     return dict(sorted(order.items())), absent
 
 

@@ -109,7 +109,7 @@ def soundscape(rng: Random, seconds: float = 10.0, sample_rate: int = 16000) -> 
     mixture = filtered(mixture, equaliser(rng, sample_rate, 4.0))
     mixture *= 10 ** (between(rng, -32, -18) / 20) / rms(mixture)
     mixture *= min(1.0, _PEAK / float(np.abs(mixture).max()))
-    return mixture, tuple(sorted(events, key=lambda event: (event.onset, event.offset, event.label)))
+    return mixture, tuple(sorted(events))
 
 
 def build_corpus(

@@ -15,9 +15,9 @@ import pandas as pd
 
 from pmam_plugin.audio.names import clip_name
 from pmam_plugin.errors import InputError
-from pmam_plugin.files import atomic_path
+from pmam_plugin.files import write_text
 from pmam_plugin.tables.annotations import Entry
-from pmam_plugin.tables.reading import Table, can_be_class, join_names, joins, split_names
+from pmam_plugin.tables.reading import Table, can_be_class, join_names, joins, rows_text, split_names
 
 logger = logging.getLogger(__name__)
 
@@ -212,8 +212,8 @@ def write_events(path: str | PathLike[str], events: pd.DataFrame) -> None:
         InputError: the file cannot be written.
     """
     columns = [*EVENT_COLUMNS, *(name for name in ("score", "soft_label") if name in events)]
-    with atomic_path(path) as temporary:
-        events[columns].round(6).to_csv(temporary, sep="\t", index=False)
+    table = events[columns].round(6).astype(object)
+    write_text(path, rows_text([columns, *table.where(table.notna(), None).itertuples(index=False, name=None)]))
 
 
 def write_weak(path: str | PathLike[str], labels: Mapping[str, Collection[str]]) -> None:
@@ -226,11 +226,8 @@ def write_weak(path: str | PathLike[str], labels: Mapping[str, Collection[str]])
     Raises:
         InputError: the file cannot be written.
     """
-    table = pd.DataFrame(
-        {"filename": list(labels), "event_labels": [join_names(list(names)) for names in labels.values()]}
-    )
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False)
+    rows = ((name, join_names(list(names))) for name, names in labels.items())
+    write_text(path, rows_text([("filename", "event_labels"), *rows]))
 
 
 def _check_names(

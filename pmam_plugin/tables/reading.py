@@ -1,4 +1,4 @@
-"""The one reader of text tables: what it cannot read exactly it refuses, with file, line and cure.
+"""The one reader of text tables, which refuses what it cannot read exactly, with file, line and cure; and the writer.
 
 Tables are separated by tabs (DESED's form), semicolons or commas; the header decides, whose names may stand in any
 case and order, beside others. Quotation marks are read as CSV has them: around a whole field, doubled inside. A decimal
@@ -8,9 +8,11 @@ comma is a decimal point where commas do not separate and cannot count thousands
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import math
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -227,6 +229,13 @@ def join_names(names: Sequence[str]) -> str:
     """The field that :func:`split_names` reads."""
     doubled = ('"' + name.replace('"', '""') + '"' if re.search('[,"]', name) else name for name in names)
     return ",".join(doubled)
+
+
+def rows_text(rows: Iterable[Iterable[object]], separator: str = "\t") -> str:
+    """The text of a table whose rows these are, the header first; None is an empty cell."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=separator, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _separator(header: str, required: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -177,7 +177,7 @@ def _renamed(corpus: Corpus, classes: Mapping[str, str]) -> Corpus:
     def rename(recording: Recording) -> Recording:
         events, labels = recording.events, recording.labels
         if events is not None:
-            events = merge_events(replace(e, label=classes[e.label]) for e in events if e.label in classes)
+            events = merge_events(e._replace(label=classes[e.label]) for e in events if e.label in classes)
         if labels is not None:
             labels = tuple(sorted({classes[label] for label in labels if label in classes}))
         return Recording(recording.name, recording.path, events, labels)
@@ -230,9 +230,7 @@ def _write_table(path: Path, part: Part, recordings: Sequence[Recording]) -> Non
         write_weak(path, {recording.name: recording.labels or () for recording in recordings})
         return
     rows = [
-        (recording.name, *(astuple(event) if event else (None, None, None, None)))
-        for recording in recordings
-        for event in recording.events or (None,)
+        (recording.name, *(event or [None] * 4)) for recording in recordings for event in recording.events or (None,)
     ]
     table = pd.DataFrame(rows, columns=[*EVENT_COLUMNS, "soft_label"])
     hard = not (table["soft_label"] < 1).any()
