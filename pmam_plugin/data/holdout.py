@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -69,6 +70,13 @@ def split_clips(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Cl
         held.pop(names[-1])
     kept = [clip for clip in clips if recording_of(clip) not in held]
     return kept, [clip for clip in clips if recording_of(clip) in held]
+
+
+def forget_labels(clips: Mapping[str, Sequence[Clip]], subset: str, share: float, seed: int) -> dict[str, list[Clip]]:
+    """``subset`` with a share of its clips, about equal for every class, and ``unlabelled`` with the others as well."""
+    kept, rest = split_clips(clips[subset], 1 - share, seed)
+    plain = [replace(clip, events=None, labels=None) for clip in rest]
+    return {subset: kept, "unlabelled": [*clips.get("unlabelled", ()), *plain]}
 
 
 def _part(count: int, share: float) -> int:

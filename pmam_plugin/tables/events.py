@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import math
 import re
@@ -26,7 +27,8 @@ EVENT_COLUMNS = ("filename", "onset", "offset", "event_label")
 # What R, pandas and databases write where nothing is.
 _ABSENT = ("na", "nan", "n/a", "<na>", "none", "null")
 
-_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+# Letters of a name from which one of them may be a slip.
+_LONG = 4
 
 # An event without length happened all the same: it gets the shortest length that every measure can see, s.
 _MOMENT = 1e-3
@@ -182,23 +184,47 @@ def fit_events(
 
 
 def warn_of_look_alikes(labels: Iterable[str], name: str) -> None:
-    """Log classes whose names differ in nothing but case, spaces and what does not show, and count as two all the same,
-    and those that are others with a separator between.
+    """Log classes whose names look alike and count as two all the same, and those that are others with a separator
+    between.
 
     Args:
         labels: all of them.
         name: where they stand, for the log.
     """
-    known: dict[str, str] = {}
     classes = set(labels)
     for label in sorted(classes):
         if joins(label, classes, ";|,/+& "):
             logger.warning(
                 "%s: %r counts as a class of its own; label each class for itself if it means them", name, label
             )
-        other = known.setdefault(re.sub(r"[\s_-]+", "_", _UNSEEN.sub("", label.casefold())), label)
-        if other != label:
-            logger.warning("%s: %r and %r count as two classes; spell them alike if they are one", name, other, label)
+    for one, other in look_alikes(classes):
+        logger.warning("%s: %r and %r count as two classes; spell them alike if they are one", name, one, other)
+
+
+def look_alikes(labels: Iterable[str], slips: bool = False) -> list[tuple[str, str]]:
+    """Pairs of class names that differ in case, punctuation and what does not show only, or in a final s.
+
+    Args:
+        labels: all of them.
+        slips: also those that differ in one letter; numbers tell classes apart.
+    """
+    plain = {label: re.sub(r"[\W_]+", "", label.casefold()) for label in sorted(set(labels))}
+    return [
+        (one, other)
+        for (one, a), (other, b) in itertools.combinations(plain.items(), 2)
+        if a.rstrip("s") == b.rstrip("s") or (slips and _one_slip(*sorted((a, b), key=len)))
+    ]
+
+
+def _one_slip(short: str, long: str) -> bool:
+    """Whether a letter of a name that is long enough for it was added, changed, or exchanged with its neighbour."""
+    if len(short) < _LONG or len(long) > len(short) + 1 or re.findall(r"\d+", short) != re.findall(r"\d+", long):
+        return False
+    if len(long) == len(short):
+        places = [place for place, (a, b) in enumerate(zip(short, long)) if a != b]
+        swapped = len(places) == 2 and short[places[0] : places[1] + 1] == long[places[0] : places[1] + 1][::-1]
+        return len(places) == 1 or swapped
+    return any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
 
 
 def write_events(path: str | PathLike[str], events: pd.DataFrame) -> None:
