@@ -17,7 +17,7 @@ from pmam_plugin.config import from_config
 from pmam_plugin.encoders.yamnet import CHANNELS, STRIDES, YAMNetEncoder, YAMNetFrames
 from pmam_plugin.errors import InputError
 from pmam_plugin.tables import Table
-from pmam_plugin.weights import read_tensors, refuse_text
+from pmam_plugin.weights import read_tensors, refuse_others
 
 ADDRESS = "https://storage.googleapis.com/audioset/yamnet.h5"
 CLASS_MAP = "yamnet_class_map.csv"
@@ -117,7 +117,7 @@ def _read_keras(source: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise InputError("h5py is not installed; install it with pip install 'pmam-plugin[keras]'") from error
     if not Path(source).is_file():
         raise InputError(f"{source}: no such file; download it from {ADDRESS}")
-    refuse_text(source)
+    refuse_others(source)
     try:
         with h5py.File(source, "r") as file:
             root = file.get("model_weights", file)

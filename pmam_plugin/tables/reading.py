@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from pmam_plugin.errors import InputError
+from pmam_plugin.kinds import other_kind
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -35,15 +36,6 @@ _SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
-# What spreadsheets and others write where a text table is wanted, by its first bytes.
-_NO_TABLES = (
-    (b"PK\x03\x04", "is a spreadsheet or a zip archive; save the sheet as CSV or TSV in UTF-8"),
-    (b"\xd0\xcf\x11\xe0", "is a spreadsheet; save it as CSV or TSV in UTF-8"),
-    (b"\x1f\x8b", "is compressed with gzip; unpack it"),
-    *((start, "is a recording; name the file of its labels") for start in (b"RIFF", b"fLaC", b"OggS", b"ID3")),
-    (b"ooBinaryFile", "is a binary file of Praat; save it from Praat as a text file"),
-    (b"version https://git-lfs", "is a pointer of Git LFS, not the table; fetch it with git lfs pull"),
-)
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
@@ -183,9 +175,8 @@ def decoded(path: Path) -> str:
         raise InputError(f"{path}: no such file; check the path or restore the annotations") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from error
-    foreign = next((what for start, what in _NO_TABLES if data.startswith(start)), None)
-    if foreign:
-        raise InputError(f"{path}: {foreign}")
+    if foreign := other_kind(data[:64], "a table", "name the text file of the labels"):
+        raise InputError(f"{path}: is {foreign}")
     mark, encoding = next(((mark, name) for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), (b"", "utf-8"))
     data = data[len(mark) :]
     if not mark and b"\0" in data[:4000]:
