@@ -1,4 +1,9 @@
-"""The one exception type that means: the input is wrong, not the program."""
+"""What whoever calls is told: that the input is wrong, not the program, and how far work is."""
+
+from collections.abc import Callable
+
+Progress = Callable[[str, float, float], None]
+"""A hook: called with what is being done, how much of it is done, and of how much (files, clips or seconds)."""
 
 
 class InputError(ValueError):

@@ -1,12 +1,12 @@
-"""Event tables as frame arrays: one grid, one class list."""
+"""Events as frame arrays: one grid, one class list."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from pmam_plugin.errors import InputError
 
@@ -16,7 +16,7 @@ _BORDER_TOLERANCE = 1e-6
 
 
 class LabelEncoder:
-    """Put event tables in seconds on a frame grid.
+    """Put events in seconds on a frame grid.
 
     An event covers the frames from its onset frame up to, not including, its offset frame. The offset is rounded up;
     the onset is rounded to the nearest frame, ties to even (PMAM), or down (ATST-SED and the DCASE baseline). An event
@@ -57,25 +57,28 @@ class LabelEncoder:
         self.onset_rounding = onset_rounding
         self._index = {label: position for position, label in enumerate(self.labels)}
 
-    def encode_strong(self, events: pd.DataFrame) -> np.ndarray:
+    def encode_strong(self, events: Iterable[tuple[Any, ...]]) -> np.ndarray:
         """Activity of every class in every frame.
 
         Args:
-            events: table of one clip with the columns ``onset``, ``offset`` (s), ``event_label`` and perhaps
-                ``soft_label`` in [0, 1]; rows whose three cells are empty (a clip without events) count as none.
+            events: rows ``(onset, offset, label)`` of one clip, times in s, perhaps with a soft label in [0, 1] behind.
 
         Returns:
             float32 zeros and ones (or soft labels), ``(frames, classes)``.
 
         Raises:
-            InputError: a column is missing, a label unknown, a time missing, or an offset not after its onset.
+            InputError: an unknown label, or an offset not after its onset.
         """
-        onsets, offsets, classes, soft = self._columns(events)
         activity = np.zeros((self.frames, len(self.labels)), dtype=np.float32)
-        stops = np.ceil(offsets * self.frame_rate - _BORDER_TOLERANCE).astype(int)
-        starts = np.minimum(self._onset_frames(onsets), stops - 1).clip(min=0)
-        for start, stop, label, value in zip(starts, stops.clip(max=self.frames), classes, soft):
-            activity[start:stop, label] = np.maximum(activity[start:stop, label], value)
+        for onset, offset, label, *soft in events:
+            if not onset < offset:
+                raise InputError(
+                    f"an event of {label} runs from {onset} s to {offset} s; give an offset after the onset"
+                )
+            stop = max(math.ceil(offset * self.frame_rate - _BORDER_TOLERANCE), 0)
+            start = max(min(self._onset_frame(onset), stop - 1), 0)
+            active = activity[start:stop, self._class_of(label)]
+            np.maximum(active, soft[0] if soft else 1.0, out=active)
         return activity
 
     def encode_weak(self, labels: Iterable[str]) -> np.ndarray:
@@ -95,38 +98,12 @@ class LabelEncoder:
             presence[self._class_of(label)] = 1.0
         return presence
 
-    def _onset_frames(self, onsets: np.ndarray) -> np.ndarray:
-        positions = onsets * self.frame_rate
-        if self.onset_rounding == "floor":
-            return np.floor(positions + _BORDER_TOLERANCE).astype(int)
-        return np.round(positions).astype(int)
-
-    def _columns(self, events: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, list[int], np.ndarray]:
-        missing = [name for name in ("onset", "offset", "event_label") if name not in events]
-        if missing:
-            raise InputError(f"the event table lacks the column {missing[0]!r}; it has {list(events.columns)}")
-        try:
-            onsets = events["onset"].to_numpy(dtype=float)
-            offsets = events["offset"].to_numpy(dtype=float)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"the event table holds a time that is no number ({error}); give seconds") from error
-        labels = events["event_label"].tolist()
-        kept = [row for row, label in enumerate(labels) if not (_empty(label) and np.isnan(onsets[row]))]
-        for row in kept:
-            if not onsets[row] < offsets[row]:
-                raise InputError(
-                    f"row {row} of the event table ({labels[row]}) runs from {onsets[row]} s to {offsets[row]} s; "
-                    "give an offset after the onset"
-                )
-        soft = events["soft_label"].to_numpy(np.float32) if "soft_label" in events else np.ones(len(labels), np.float32)
-        return onsets[kept], offsets[kept], [self._class_of(labels[row]) for row in kept], soft[kept]
+    def _onset_frame(self, onset: float) -> int:
+        position = onset * self.frame_rate
+        return math.floor(position + _BORDER_TOLERANCE) if self.onset_rounding == "floor" else round(position)
 
     def _class_of(self, label: str) -> int:
         try:
             return self._index[label]
         except (KeyError, TypeError):
             raise InputError(f"unknown label {label!r}; the classes are {', '.join(self.labels)}") from None
-
-
-def _empty(label: object) -> bool:
-    return label is None or label == "" or (isinstance(label, float) and np.isnan(label))

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pmam_plugin.errors import InputError
+from pmam_plugin.files import ZIP, other_kind
 
 
 def read_tensors(
@@ -26,7 +27,7 @@ def read_tensors(
     """
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such file; {cure}")
-    refuse_text(path, cure)
+    refuse_others(path, cure)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
@@ -39,11 +40,11 @@ def read_tensors(
     return tensors
 
 
-def refuse_text(path: str | os.PathLike[str], cure: str = "download it again") -> None:
-    """Name a file for what it is if it is text in the place of weights.
+def refuse_others(path: str | os.PathLike[str], cure: str = "download it again") -> None:
+    """Name a file for what it is if it is no weights: text, an archive, a recording and the like.
 
     Raises:
-        InputError: a pointer of Git LFS, a web page, or other text.
+        InputError: it is one of these, empty, or cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -51,14 +52,14 @@ def refuse_text(path: str | os.PathLike[str], cure: str = "download it again") -
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith(b"version https://git-lfs"):
-        raise InputError(f"{path}: is a pointer of Git LFS, not the weights; fetch them with 'git lfs pull'")
+    if not head.startswith(ZIP) and (foreign := other_kind(head, "weights", "give another file")):
+        raise InputError(f"{path}: is {foreign}")
     if not head:
         raise InputError(f"{path}: the file is empty (0 bytes); {cure}")
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise InputError(f"{path}: is a web page, not weights; download the file itself, not the page about it")
-    if head.startswith((b"\x1f\x8b", b"BZh", b"7z\xbc\xaf", b"\xfd7zXZ")) or head[257:262] == b"ustar":
-        raise InputError(f"{path}: is an archive; unpack it and name the checkpoint inside")
+    if head[257:262] == b"ustar":
+        raise InputError(f"{path}: is an archive, not weights; unpack it")
     if len(head) > 1 and all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head):
         shown = head.decode("ascii").split("\n", 1)[0].strip()[:40]
         raise InputError(f"{path}: is a text file that begins with {shown!r}, not weights; {cure}")

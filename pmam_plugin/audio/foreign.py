@@ -6,21 +6,12 @@ import codecs
 from typing import BinaryIO
 
 from pmam_plugin.audio.layout import bytes_at
+from pmam_plugin.files import RECORDINGS, other_kind
 
 _CONVERT = "which cannot be decoded; convert it to wav or flac"
-_UNPACK = "an archive, not a recording; unpack it"
 
-# First bytes -> what it is.
+# First bytes -> what it is that holds sound, or notes.
 _BEGINNINGS = (
-    (b"version https://git-lfs", "a pointer of Git LFS, not the recording; fetch it with git lfs pull"),
-    (b"/annex/objects/", "a pointer of git-annex, not the recording; fetch it with git annex get"),
-    (b"\x00\x05\x16\x07", "a Mac's side file (AppleDouble), not the recording; read the file without ._"),
-    (b"PK\x03\x04", _UNPACK),
-    (b"\x1f\x8b", _UNPACK),
-    (b"BZh", _UNPACK),
-    (b"\xfd7zXZ", _UNPACK),
-    (b"7z\xbc\xaf", _UNPACK),
-    (b"Rar!", _UNPACK),
     (b"\x1aE\xdf\xa3", f"Matroska or WebM, {_CONVERT}"),
     (b"0&\xb2u", f"Windows Media, {_CONVERT}"),
     (b"#!AMR", f"AMR, {_CONVERT}"),
@@ -45,11 +36,7 @@ _BEGINNINGS = (
     (b"OFR ", f"OptimFROG, {_CONVERT}"),
     (b"MPCK", f"Musepack, {_CONVERT}"),
     (b"MP+", f"Musepack, {_CONVERT}"),
-    (b"SQLite format 3", "a database, such as a project of Audacity; export the recording from there"),
     (b"MThd", "MIDI, which holds notes and no sound; render it to wav or flac"),
-    (b"\x89PNG", "an image, not a recording; give an audio file"),
-    (b"\xff\xd8\xff", "an image, not a recording; give an audio file"),
-    (b"%PDF", "a PDF document, not a recording; give an audio file"),
 )
 _CODECS = {
     0x20: "Yamaha ADPCM",
@@ -78,7 +65,10 @@ def known_as(file: BinaryIO) -> str | None:
         return f"{'AVI video' if head[8:12] == b'AVI ' else 'QCP of a telephone'}, {_CONVERT}"
     if head[:1] == b"\x47" and head[188:189] == b"\x47":
         return f"MPEG video, {_CONVERT}"
-    return next((what for start, what in _BEGINNINGS if head.startswith(start)), None)
+    if head.startswith(tuple(RECORDINGS)):
+        return None
+    foreign = next((what for start, what in _BEGINNINGS if head.startswith(start)), None)
+    return foreign or other_kind(head, "a recording", "give an audio file")
 
 
 def appears_as(file: BinaryIO, size: int) -> str | None:

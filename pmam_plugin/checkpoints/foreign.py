@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, model_folder
 from pmam_plugin.errors import InputError
-from pmam_plugin.weights import read_tensors, refuse_text
+from pmam_plugin.weights import read_tensors, refuse_others
 
 # The classes of the published detectors, in output order.
 DESED_LABELS = (
@@ -160,7 +160,7 @@ def read_checkpoint(path: str | os.PathLike[str], origin: str = "") -> dict[str,
         raise InputError(f"{path}: is a folder; name the checkpoint file inside it")
     if not file.is_file():
         raise InputError(f"{path}: no such file; download {f'it from {origin}' if origin else 'the checkpoint'} first")
-    refuse_text(file)
+    refuse_others(file)
     with file.open("rb") as opened:
         head = opened.read(16)
     if file.suffix == ".safetensors" or (head[8:10] == b'{"' and head[6:8] == b"\0\0"):
@@ -183,10 +183,6 @@ def _other_kind(file: Path, head: bytes) -> str | None:
     """What holds weights but is no checkpoint of PyTorch, and the cure."""
     if head.startswith(b"\x89HDF"):
         return "an HDF5 file, as Keras writes them; of these only YAMNet's is read, with --kind yamnet"
-    if head.startswith(b"\x93NUMPY"):
-        return "an array of NumPy, not a checkpoint of PyTorch; give another file"
-    if head.startswith((b"RIFF", b"fLaC", b"OggS", b"ID3")):
-        return "a recording, not a checkpoint; give another file"
     if not any(head):
         return "nothing but zeros where it begins; download it again"
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,8 @@ from pmam_plugin.checkpoints.hub_folder import BUILTIN, WEIGHTS_NAME, fetch_mode
 from pmam_plugin.config import from_config
 from pmam_plugin.encoders.yamnet import CHANNELS, STRIDES, YAMNetEncoder, YAMNetFrames
 from pmam_plugin.errors import InputError
-from pmam_plugin.weights import read_tensors, refuse_text
+from pmam_plugin.tables import Table
+from pmam_plugin.weights import read_tensors, refuse_others
 
 ADDRESS = "https://storage.googleapis.com/audioset/yamnet.h5"
 CLASS_MAP = "yamnet_class_map.csv"
@@ -99,16 +99,14 @@ def class_names(path: Path) -> list[str]:
     Raises:
         InputError: there is no such file, or it is no class map.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = {int(row["index"]): row["display_name"] for row in csv.DictReader(file)}
-        return [rows[index] for index in range(len(rows))]
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise InputError(
             f"{path}: no such file; the names of the classes stand in it, download it to where yamnet.h5 is"
-        ) from error
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise InputError(f"{path}: is no class map (index, mid, display_name); download it again") from error
+        )
+    table = Table.read(path, ("index", "display_name"))
+    astray = [cell != str(place) for place, cell in enumerate(table.columns["index"])]
+    table.refuse(astray, "index", "is out of order; download the class map again")
+    return table.columns["display_name"]
 
 
 def _read_keras(source: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -119,7 +117,7 @@ def _read_keras(source: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise InputError("h5py is not installed; install it with pip install 'pmam-plugin[keras]'") from error
     if not Path(source).is_file():
         raise InputError(f"{source}: no such file; download it from {ADDRESS}")
-    refuse_text(source)
+    refuse_others(source)
     try:
         with h5py.File(source, "r") as file:
             root = file.get("model_weights", file)

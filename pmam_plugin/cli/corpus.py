@@ -88,17 +88,10 @@ def corpus(
 
 def _class_map(path: Path) -> dict[str, str]:
     from pmam_plugin.errors import InputError
+    from pmam_plugin.tables.reading import numbered_lines
 
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: cannot be read ({error}); write a line per class: old name, tab, new name"
-        ) from error
     mapped: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         old, _, new = (part.strip() for part in line.partition("\t"))
         if not (old and new) or "\t" in new:
             raise InputError(f"{path}, line {number}: {line!r} is not two names separated by a tab")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import glob
-import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,9 +21,9 @@ from pmam_plugin.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pmam_plugin.errors import Progress
     from pmam_plugin.inference import Result, SoundEventDetector
     from pmam_plugin.postprocessing import EventRows
-    from pmam_plugin.progress import Progress
 
 COLUMNS = ["filename", "onset", "offset", "event_label", "score"]
 BUILTIN_NOTICE = "no --model given: using the built-in model, which knows %s; pmam info says how sure it is of each"
@@ -263,13 +261,13 @@ class _Run:
         """All events as a tab-separated table, to the millisecond."""
         import numpy as np
 
-        text = io.StringIO()
-        writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-        writer.writerow(COLUMNS)
+        from pmam_plugin.tables.reading import rows_text
+
+        rows: list[Sequence[object]] = [COLUMNS]
         for name, found in self.events:
             onsets, offsets, scores = (np.round(x, 3).tolist() for x in (found.onset, found.offset, found.score))
-            writer.writerows(zip([name] * len(found), onsets, offsets, found.label, scores))
-        return text.getvalue()
+            rows += zip([name] * len(found), onsets, offsets, found.label, scores)
+        return rows_text(rows)
 
     def summarise(self, failed: bool = False) -> None:
         """One line on standard error, and one for each failure; exit status 1 if there was any, or ``failed``."""

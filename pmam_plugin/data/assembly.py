@@ -14,7 +14,7 @@ import pandas as pd
 
 from pmam_plugin.audio.names import clip_name, has_audio_ending, is_shard, plain_path, relative_path
 from pmam_plugin.audio.shards import AudioFile, Member, members
-from pmam_plugin.data.holdout import excerpt_source, split_clips
+from pmam_plugin.data.holdout import excerpt_source, forget_labels, split_clips
 from pmam_plugin.data.layout import Source
 from pmam_plugin.data.manifest import SUBSETS, TRAINING_SUBSETS, Clip, Event, Manifest, heard_events, unique_ids
 from pmam_plugin.data.recordings import Recording, Stamp, examine
@@ -106,7 +106,10 @@ class Assembly:
                 for clip in clips.get(role, ())
             ]
         for subset, share in sorted((labelled or {}).items()):
-            self._forget_labels(clips, subset, share, seed)
+            if subset in clips and share < 1:
+                count = len(clips[subset])
+                clips |= forget_labels(clips, subset, share, seed)
+                self.report.setdefault("labels_forgotten", {})[subset] = count - len(clips[subset])
         for subset, most in sorted((most_clips or {}).items()):
             self._limit(clips, subset, most, seed)
         # Test and selection clips keep their plain names: scores are compared with annotations by name.
@@ -227,7 +230,7 @@ class Assembly:
             rows = annotation.dropna(subset="event_label")
             soft = rows["soft_label"] if "soft_label" in rows else np.ones(len(rows))
             found = map(Event, rows["onset"], rows["offset"], rows["event_label"], soft)
-            events = tuple(sorted((event for event in found if event.soft > 0), key=_by_time))
+            events = tuple(sorted(event for event in found if event.soft > 0))
             labels = _labels_of(events)
         elif source.kind == "weak":
             labels = tuple(sorted(set(annotation)))
@@ -248,14 +251,6 @@ class Assembly:
     def _tolerated(self, clip: Clip) -> Clip:
         slightly_longer = self.clip_seconds < clip.seconds <= self.clip_seconds + _LENGTH_TOLERANCE_SECONDS
         return next(windows_of(clip, self.clip_seconds)) if slightly_longer else clip
-
-    def _forget_labels(self, clips: dict[str, list[Clip]], subset: str, share: float, seed: int) -> None:
-        """Make unlabelled clips of all but a share of a subset's, about equal in their shares of every class."""
-        if subset in clips and share < 1:
-            clips[subset], rest = split_clips(clips[subset], 1 - share, seed)
-            plain = [replace(clip, events=None, labels=None) for clip in rest]
-            clips["unlabelled"] = [*clips.get("unlabelled", []), *plain]
-            self.report.setdefault("labels_forgotten", {})[subset] = len(plain)
 
     def _limit(self, clips: dict[str, list[Clip]], subset: str, most: int, seed: int) -> None:
         """Keep some of a subset's clips, drawn at random, in their order."""
@@ -313,8 +308,7 @@ def windows_of(clip: Clip, seconds: float) -> Iterator[Clip]:
         events = None
         if clip.events is not None:
             events = tuple(
-                replace(
-                    event,
+                event._replace(
                     onset=round(max(0.0, event.onset - begin), 6),
                     offset=round(min(end, event.offset) - begin, 6),
                 )
@@ -399,7 +393,3 @@ def _labels_of(events: Iterable[Event]) -> tuple[str, ...]:
 
 def _named(place: Place) -> str:
     return "/".join(filter(None, place))
-
-
-def _by_time(event: Event) -> tuple[float, float, str]:
-    return event.onset, event.offset, event.label

@@ -9,7 +9,6 @@ from os import PathLike
 from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -150,11 +149,7 @@ class ClipDataset(Dataset[Item]):
             return torch.zeros(frames, classes), torch.from_numpy(weak)
         known = self._targets.get(index)
         if known is None:
-            table = pd.DataFrame(
-                [(event.onset, event.offset, event.label, event.soft) for event in clip.events],
-                columns=["onset", "offset", "event_label", "soft_label"],
-            )
-            strong = _encoded(clip, self.encoder.encode_strong, table)
+            strong = _encoded(clip, self.encoder.encode_strong, clip.events)
             if any(event.soft < 1 for event in clip.events):  # bits would not hold it
                 return torch.from_numpy(strong), torch.from_numpy(strong.max(axis=0))
             known = np.packbits(strong > 0), strong.shape

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from pmam_plugin.audio.names import clip_name
 from pmam_plugin.data.manifest import Clip
 
 # AudioSet's and so DESED's names: video, start and end in seconds ("Y00pbt6aJV8Y_350.000_360.000").
@@ -16,7 +18,7 @@ _EXCERPT = re.compile(r"^(?P<recording>.+)_\d+\.\d+_\d+\.\d+$")
 
 def excerpt_source(clip: Clip) -> str | None:
     """The recording of a clip named as in AudioSet; None for other names, which are unique in their folder only."""
-    match = _EXCERPT.match(clip.path.stem)
+    match = _EXCERPT.match(clip_name(clip.path.name))
     return match["recording"] if match else None
 
 
@@ -68,6 +70,13 @@ def split_clips(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Cl
         held.pop(names[-1])
     kept = [clip for clip in clips if recording_of(clip) not in held]
     return kept, [clip for clip in clips if recording_of(clip) in held]
+
+
+def forget_labels(clips: Mapping[str, Sequence[Clip]], subset: str, share: float, seed: int) -> dict[str, list[Clip]]:
+    """``subset`` with a share of its clips, about equal for every class, and ``unlabelled`` with the others as well."""
+    kept, rest = split_clips(clips[subset], 1 - share, seed)
+    plain = [replace(clip, events=None, labels=None) for clip in rest]
+    return {subset: kept, "unlabelled": [*clips.get("unlabelled", ()), *plain]}
 
 
 def _part(count: int, share: float) -> int:

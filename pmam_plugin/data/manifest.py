@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import pandas as pd
@@ -43,9 +43,8 @@ _HEAD, _TAIL = b"{\n", b"}\n"
 _LINES_AT_ONCE = 1000
 
 
-@dataclass(frozen=True)
-class Event:
-    """One annotated event.
+class Event(NamedTuple):
+    """One annotated event, a row that a :class:`~pmam_plugin.labels.LabelEncoder` takes.
 
     Attributes:
         onset: seconds from the start of its clip.
@@ -259,14 +258,14 @@ class Manifest:
 def merge_events(events: Iterable[Event]) -> tuple[Event, ...]:
     """Join events of one class, equally soft, that overlap or touch; sorted by onset."""
     merged: dict[tuple[str, float], list[Event]] = {}
-    for event in sorted(events, key=lambda event: (event.onset, event.offset)):
+    for event in sorted(events):
         of_class = merged.setdefault((event.label, event.soft), [])
         if of_class and event.onset <= of_class[-1].offset:
             last = of_class.pop()
-            event = replace(last, offset=max(last.offset, event.offset))
+            event = last._replace(offset=max(last.offset, event.offset))
         of_class.append(event)
     joined = (event for of_class in merged.values() for event in of_class)
-    return tuple(sorted(joined, key=lambda event: (event.onset, event.offset, event.label)))
+    return tuple(sorted(joined))
 
 
 def heard_events(events: Iterable[Event]) -> tuple[Event, ...]:
@@ -274,7 +273,7 @@ def heard_events(events: Iterable[Event]) -> tuple[Event, ...]:
     events = tuple(events)
     if all(event.soft == 1 for event in events):
         return events
-    return merge_events(replace(event, soft=1.0) for event in events if event.heard)
+    return merge_events(event._replace(soft=1.0) for event in events if event.heard)
 
 
 def unique_ids(groups: Iterable[tuple[str, list[Clip]]]) -> dict[str, list[Clip]]:
@@ -323,9 +322,7 @@ def _entry(clip: Clip, root: Path) -> dict[str, Any]:
     if clip.labels is not None:
         entry["labels"] = list(clip.labels)
     if clip.events is not None:
-        entry["events"] = [
-            [event.onset, event.offset, event.label, *([event.soft] if event.soft < 1 else [])] for event in clip.events
-        ]
+        entry["events"] = [event if event.soft < 1 else event[:3] for event in clip.events]
     return entry
 
 

@@ -6,7 +6,6 @@ Labels may be in any of :data:`pmam_plugin.tables.formats.FORMATS`. Nothing is c
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +19,11 @@ from pmam_plugin.data.manifest import Event
 from pmam_plugin.data.recordings import Recording, examine
 from pmam_plugin.errors import InputError
 from pmam_plugin.tables.annotations import Annotations, recording_of
+from pmam_plugin.tables.events import look_alikes
 from pmam_plugin.tables.formats import format_of, label_files, read_within
 
 _SHOWN = 3  # places named for each thing that is odd
 _FEW = 10  # events of a class below which it is called rare
-_LONG = 4  # letters of a name from which one of them may be a slip
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ def _matched(
     for name, onset, offset, label in zip(rows["filename"], rows["onset"], rows["offset"], rows["event_label"]):
         if name in place:
             events[place[name]].append(Event(float(onset), float(offset), str(label)))
-    order = {name: tuple(sorted(found, key=lambda e: (e.onset, e.offset, e.label))) for name, found in events.items()}
+    order = {name: tuple(sorted(found)) for name, found in events.items()}
     return dict(sorted(order.items())), absent
 
 
@@ -207,32 +206,12 @@ def _oddities(
                 last[event.label] = event
     told = [_told(what, places) for what, places in found.items()]
     classes = Counter(event.label for events in labelled.values() for event in events)
-    for one, other in itertools.combinations(sorted(classes), 2):
-        if _alike(one, other):
-            few, many = sorted((one, other), key=lambda label: classes[label])
-            told.append(
-                f"{few!r} ({classes[few]}) and {many!r} ({classes[many]}) look like one class: give both one name if so"
-            )
+    for pair in look_alikes(classes, slips=True):
+        few, many = sorted(pair, key=lambda label: classes[label])
+        told.append(
+            f"{few!r} ({classes[few]}) and {many!r} ({classes[many]}) look like one class: give both one name if so"
+        )
     return told
-
-
-def _alike(one: str, other: str) -> bool:
-    """Whether two class names differ in case, punctuation, an ending or a letter only; numbers tell classes apart."""
-    plain = [re.sub(r"[\W_]+", "", name.casefold()) for name in (one, other)]
-    if re.findall(r"\d+", plain[0]) != re.findall(r"\d+", plain[1]):
-        return False
-    if plain[0] == plain[1] or plain[0].rstrip("s") == plain[1].rstrip("s"):
-        return True
-    return min(map(len, plain)) >= _LONG and _one_slip(*sorted(plain, key=len))
-
-
-def _one_slip(short: str, long: str) -> bool:
-    """Whether a letter was added, changed, or exchanged with its neighbour."""
-    if len(long) == len(short):
-        places = [place for place, (a, b) in enumerate(zip(short, long)) if a != b]
-        swapped = len(places) == 2 and short[places[0] : places[1] + 1] == long[places[0] : places[1] + 1][::-1]
-        return len(places) == 1 or swapped
-    return len(long) == len(short) + 1 and any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
 
 
 def _told(what: str, places: Sequence[str]) -> str:

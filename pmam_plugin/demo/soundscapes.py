@@ -24,9 +24,8 @@ from pmam_plugin.data.manifest import Event
 from pmam_plugin.demo.backgrounds import background, distraction
 from pmam_plugin.demo.sounds import SOUNDS
 from pmam_plugin.demo.synthesis import Array, Random, between, equaliser, faded, filtered, in_room, rms
-from pmam_plugin.errors import InputError
+from pmam_plugin.errors import InputError, Progress
 from pmam_plugin.files import atomic_path, read_json, write_json, write_text
-from pmam_plugin.progress import Progress
 from pmam_plugin.tables.events import EVENT_COLUMNS, write_events, write_weak
 
 logger = logging.getLogger(__name__)
@@ -107,7 +106,7 @@ def soundscape(rng: Random, seconds: float = 10.0, sample_rate: int = 16000) -> 
     mixture = filtered(mixture, equaliser(rng, sample_rate, 4.0))
     mixture *= 10 ** (between(rng, -32, -18) / 20) / rms(mixture)
     mixture *= min(1.0, _PEAK / float(np.abs(mixture).max()))
-    return mixture, tuple(sorted(events, key=lambda event: (event.onset, event.offset, event.label)))
+    return mixture, tuple(sorted(events))
 
 
 def build_corpus(

@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from pmam_plugin.audio.names import clip_name
-from pmam_plugin.errors import InputError
+from pmam_plugin.errors import InputError, Progress
 from pmam_plugin.evaluation import counts, psds
 from pmam_plugin.evaluation.alignment import aligned
 from pmam_plugin.evaluation.intersection import Changes, count_changes
@@ -39,7 +39,6 @@ from pmam_plugin.evaluation.psds import SCENARIOS
 from pmam_plugin.evaluation.reference import EventArray, Reference, event_array
 from pmam_plugin.evaluation.segments import Segments, segment_figures, segments_of
 from pmam_plugin.postprocessing.per_class import PerClass, per_class
-from pmam_plugin.progress import Progress
 from pmam_plugin.tables import warn_of_look_alikes
 
 logger = logging.getLogger(__name__)

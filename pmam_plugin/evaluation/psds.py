@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pmam_plugin.errors import Progress
 from pmam_plugin.evaluation.alignment import aligned
 from pmam_plugin.evaluation.intersection import Changes, Criteria, count_changes
 from pmam_plugin.evaluation.intervals import Intervals, score_intervals
 from pmam_plugin.evaluation.reference import Reference
-from pmam_plugin.progress import Progress
 
 SECONDS_PER_HOUR = 3600.0
 MAX_RATE = 100.0  # effective false positives per hour up to which the area is taken

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from pmam_plugin.errors import InputError
+from pmam_plugin.errors import InputError, Progress
 from pmam_plugin.evaluation.alignment import aligned
 from pmam_plugin.evaluation.counts import collar_pairs, most_matches
 from pmam_plugin.evaluation.intersection import count_changes
@@ -19,7 +19,6 @@ from pmam_plugin.evaluation.psds import SCENARIOS, psd_roc_of
 from pmam_plugin.evaluation.reference import Reference
 from pmam_plugin.postprocessing.boxes import Boxes, SoundEventBoxes, candidates, merge
 from pmam_plugin.postprocessing.rows import ScoreRows
-from pmam_plugin.progress import Progress
 
 _LOG = logging.getLogger(__name__)
 _LEAST = 1e-6  # a threshold of zero or one has no logit

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import yaml
 
 from pmam_plugin.data import Clip, Prepared, load_prepared, read_clip
-from pmam_plugin.errors import InputError
+from pmam_plugin.errors import InputError, Progress
 from pmam_plugin.explorer.page import EXCERPT_SECONDS, Excerpt, PrototypeIteration, PrototypeReport
 from pmam_plugin.explorer.statistics import (
     MeansMap,
@@ -27,7 +26,6 @@ from pmam_plugin.explorer.statistics import (
 )
 from pmam_plugin.files import read_json
 from pmam_plugin.labels import LabelEncoder
-from pmam_plugin.progress import Progress
 from pmam_plugin.prototypes import ArrayStore, GaussianMixture, PrototypeSet
 from pmam_plugin.report.media import SAMPLE_RATE
 from pmam_plugin.report.spectrogram import log_mel
@@ -101,7 +99,8 @@ class _Iteration:
         typical = TypicalMoments(self.count, _EXCERPTS, round(_TYPICAL_SECONDS * self.frame_rate))
         for done, clip in enumerate(self.clips.values()):
             posteriors = self._posteriors(clip)
-            counts.add(posteriors, None if clip.events is None else self._activity(clip)[: len(posteriors)])
+            activity = None if clip.events is None else self.encoder.encode_strong(event[:3] for event in clip.events)
+            counts.add(posteriors, None if activity is None else activity[: len(posteriors)])
             typical.add(clip.id, posteriors)
             self.progress(f"{self.name}: posteriors", done + 1, len(self.clips))
         shares = counts.mass / max(counts.mass.sum(), 1e-12)
@@ -127,10 +126,6 @@ class _Iteration:
         gamma = self.store[clip.id][: max(1, valid)].astype(np.float64)
         gamma[gamma <= _ZERO] = 0.0
         return gamma / np.maximum(gamma.sum(axis=1, keepdims=True), 1e-12)
-
-    def _activity(self, clip: Clip) -> np.ndarray:
-        rows = [(event.onset, event.offset, event.label) for event in clip.events or ()]
-        return self.encoder.encode_strong(pd.DataFrame(rows, columns=["onset", "offset", "event_label"]))
 
     def _maps(self, shares: np.ndarray) -> dict[str, MeansMap]:
         means = self.prototypes.means.double().cpu().numpy()

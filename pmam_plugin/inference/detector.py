@@ -18,14 +18,13 @@ from pmam_plugin.audio import audio_blocks, audio_info, to_mono_resampled
 from pmam_plugin.checkpoints.folder import load_model, model_config, save_model
 from pmam_plugin.checkpoints.hub_folder import BUILTIN, Fetching
 from pmam_plugin.config import rebuilt
-from pmam_plugin.errors import InputError
+from pmam_plugin.errors import InputError, Progress
 from pmam_plugin.hub import model_card, push_model
 from pmam_plugin.inference.long_audio import Grid
 from pmam_plugin.inference.scoring import Scorer, Scoring, table_of
 from pmam_plugin.models.base import SoundEventModel
 from pmam_plugin.nn.precision import choose_precision
 from pmam_plugin.postprocessing import EventRows, PostProcessing, ScoreRows
-from pmam_plugin.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,8 +14,9 @@ from pmam_plugin.audio import MonoResampler
 from pmam_plugin.errors import InputError
 from pmam_plugin.inference.long_audio import Cutter, Joiner, Window
 from pmam_plugin.inference.scoring import Scorer
+from pmam_plugin.models.base import frame_rows
 from pmam_plugin.postprocessing.filters import PostProcessing
-from pmam_plugin.tables.scores import scores_table
+from pmam_plugin.postprocessing.rows import ScoreRows
 
 
 @dataclass
@@ -70,7 +71,7 @@ class SoundEventStream:
         self._margin = math.ceil(_look_ahead(rule, model.clip_seconds) * model.frame_rate)
         self._scores = _Rows(model.labels, model.frame_rate, rule, self._margin)
         self._open = _OpenEvents(rule)
-        empty = self._scores.add(np.zeros((0, len(model.labels)), dtype=np.float32), None)
+        empty = self._scores.add(np.zeros((0, len(model.labels)), dtype=np.float32))
         self._nothing = Finalised(empty, self._open.add(empty, False))
         self._ended = False
         self.latency = (grid.reach + self._margin + 2) / model.frame_rate
@@ -122,33 +123,21 @@ class _Rows:
         self._first = 0  # frame of the first kept row
         self._out = 0  # rows already given out
 
-    def add(self, rows: np.ndarray, seconds: float | None) -> pd.DataFrame:
+    def add(self, rows: np.ndarray, seconds: float | None = None) -> pd.DataFrame:
         """Add raw rows; ``seconds`` is the length of the stream when it has ended."""
         self._kept = np.concatenate((self._kept, rows))
         end = self._first + len(self._kept)
-        if seconds is not None:
-            total = max(end, math.ceil(seconds * self.frame_rate - 1e-6)) if end else 0
-            self._kept = np.pad(self._kept, ((0, total - end), (0, 0)), mode="edge") if total > end else self._kept
-            end = ready = total
-        else:
-            ready = max(self._out, end - self.margin)
-        if ready == self._out:
-            return self._table(self._kept[:0], 0, None)
-        table = self.postprocessing.filtered(self._table(self._kept, self._first, seconds))
-        table = table[(table["onset"] >= self._onset(self._out)) & (table["onset"] < self._onset(ready))]
+        if not end:
+            return ScoreRows(self._kept, np.zeros(0), np.zeros(0), self.labels).table()
+        length = end / self.frame_rate if seconds is None else seconds
+        known = frame_rows(self._kept, length, self.frame_rate, self.labels, self._first)
+        ready = max(self._out, end - self.margin) if seconds is None else self._first + len(known.onset)
+        final = slice(self._out - self._first, ready - self._first)
+        table = self.postprocessing.filtered_rows(known)[final].table()
         self._out = ready
         unneeded = max(0, self._out - self.margin - 1 - self._first)
         self._kept, self._first = self._kept[unneeded:], self._first + unneeded
-        return table.reset_index(drop=True)
-
-    def _onset(self, frame: int) -> float:
-        return (frame - 0.5) / self.frame_rate
-
-    def _table(self, rows: np.ndarray, first: int, seconds: float | None) -> pd.DataFrame:
-        edges = (first + np.arange(len(rows) + 1)) / self.frame_rate
-        if seconds is not None:
-            edges[-1] = seconds
-        return scores_table(rows.astype(np.float64), edges[:-1], edges[1:], self.labels)
+        return table
 
 
 class _OpenEvents:

@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 
 from pmam_plugin.audio import audio_blocks
-from pmam_plugin.errors import InputError
+from pmam_plugin.errors import InputError, Progress
 from pmam_plugin.inference.detector import SoundEventDetector
 from pmam_plugin.inference.long_audio import Cutter, Grid, Window
 from pmam_plugin.inference.scoring import Scorer
 from pmam_plugin.postprocessing.per_class import per_class
-from pmam_plugin.progress import Progress
 
 logger = logging.getLogger(__name__)
 

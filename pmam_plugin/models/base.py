@@ -104,7 +104,9 @@ class SoundEventModel(nn.Module):
         return detection.clips if detection.tags is None else detection.tags
 
 
-def frame_rows(scores: np.ndarray, duration: float, frame_rate: float, labels: Sequence[str]) -> ScoreRows:
+def frame_rows(
+    scores: np.ndarray, duration: float, frame_rate: float, labels: Sequence[str], first: int = 0
+) -> ScoreRows:
     """One clip's frame probabilities as rows of a scores table.
 
     A frame grid and a clip's end rarely meet exactly: up to two missing frames repeat the last one, anything the
@@ -115,11 +117,12 @@ def frame_rows(scores: np.ndarray, duration: float, frame_rate: float, labels: S
         duration: clip length in seconds.
         frame_rate: frames per second.
         labels: class names, in the order of the columns of ``scores``.
+        first: frame of the clip that ``scores`` begin with; there are no rows before it.
     """
-    rows = max(1, math.ceil(duration * frame_rate - 1e-6))
+    rows = max(1, math.ceil(duration * frame_rate - 1e-6) - first)
     missing = rows - len(scores)
     if missing > 0:
         scores = np.pad(scores, ((0, min(missing, 2)), (0, 0)), mode="edge")
         scores = np.pad(scores, ((0, max(missing - 2, 0)), (0, 0)))
-    edges = np.append(np.arange(rows) / frame_rate, duration)
+    edges = np.append((first + np.arange(rows)) / frame_rate, duration)
     return ScoreRows(scores[:rows].astype(np.float64), edges[:-1], edges[1:], labels)

@@ -38,6 +38,10 @@ class ScoreRows:
         onset, offset = (table[name].to_numpy(np.float64) for name in ("onset", "offset"))
         return cls(table[labels].to_numpy(np.float64), onset, offset, labels)
 
+    def __getitem__(self, rows: slice) -> ScoreRows:
+        """Some of them."""
+        return ScoreRows(self.scores[rows], self.onset[rows], self.offset[rows], self.labels)
+
     def table(self) -> pd.DataFrame:
         """Them as a table."""
         from pmam_plugin.tables.scores import scores_table

@@ -11,7 +11,7 @@ from speechbrain.utils.distributed import ddp_barrier
 
 from pmam_plugin.config import configurable
 from pmam_plugin.data import Manifest, Prepared
-from pmam_plugin.data.holdout import split_clips
+from pmam_plugin.data.holdout import forget_labels
 from pmam_plugin.evaluation import read_metrics
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.evaluate import GROUPS, Evaluate
@@ -45,12 +45,15 @@ class LearningCurve(Stage):
         """See :class:`pmam_plugin.stages.context.Stage`."""
         points = []
         for share in self.shares:
+            clips = {name: manifest.clips for name, manifest in context.data.manifests.items()}
+            changed = forget_labels(clips, "strong", share, context.seed)
+            manifests = {**context.data.manifests, **{name: Manifest(name, those) for name, those in changed.items()}}
             kept = (self.finetune.model.pretrained_name, "embeddings")
             artifacts = {name: path for name, path in context.artifacts.items() if name in kept}
             fewer = replace(
                 context,
                 artifacts=artifacts,
-                prepared=with_fewer_labels(context.data, share, context.seed),
+                prepared=replace(context.data, manifests=manifests),
                 records=[],
             )
             place = folder / f"{share:g}"
@@ -62,17 +65,6 @@ class LearningCurve(Stage):
         points.append(_point(1.0, context.data, whole))
         ddp_barrier()
         return StageResult({}, {"points": points})
-
-
-def with_fewer_labels(data: Prepared, share: float, seed: int) -> Prepared:
-    """Data in which a share of the strongly labelled recordings keep their labels, about equal for every class."""
-    manifests = dict(data.manifests)
-    rest, kept = split_clips(manifests["strong"].clips, share, seed)
-    plain = [replace(clip, events=None, labels=None) for clip in rest]
-    unlabelled = manifests["unlabelled"].clips if "unlabelled" in manifests else ()
-    manifests["strong"] = Manifest("strong", tuple(kept))
-    manifests["unlabelled"] = Manifest("unlabelled", (*unlabelled, *plain))
-    return replace(data, manifests=manifests)
 
 
 def _point(share: float, data: Prepared, figures: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from torch import Tensor, nn
@@ -135,8 +134,7 @@ class EStep(Stage):
         grid = LabelEncoder(data.labels, posteriors.frames / data.clip_seconds, posteriors.frames, data.clip_seconds)
         joint = np.zeros((posteriors.width, len(data.labels) + 1))
         for clip in clips:
-            events = [(event.onset, event.offset, event.label) for event in clip.events or ()]
-            activity = grid.encode_strong(pd.DataFrame(events, columns=["onset", "offset", "event_label"]))
+            activity = grid.encode_strong(event[:3] for event in clip.events or ())
             gamma = posteriors[clip.id]
             joint += co_occurrence(gamma, activity[: len(gamma)])
         return {"label_information": normalised_mutual_information(joint)}

@@ -44,6 +44,24 @@ class Entry(NamedTuple):
     label: str | None = None
     score: float = math.nan
 
+    def check(self, path: str | PathLike[str]) -> None:
+        """Raise InputError for an entry of ``path`` that names no recording or no class, or whose times cannot be."""
+        where = f"{path}, {self.place}"
+        if not self.filename:
+            raise InputError(f"{where}: names no recording; fill it or remove the entry")
+        if re.search("[\ud800-\udfff]", f"{self.filename}{self.label}"):
+            raise InputError(f"{where}: a name holds half a character, which no file can keep; correct it")
+        if self.label is None:
+            return
+        if not self.label.strip():
+            raise InputError(f"{where}: the label is empty; name the class or remove the entry")
+        if not (math.isfinite(self.onset) and math.isfinite(self.offset)):
+            raise InputError(f"{where}: a time is not a number; write seconds, minutes:seconds or h:min:s")
+        if self.onset < 0:
+            raise InputError(f"{where}: begins at {self.onset:g} s, before the recording; write 0 or more")
+        if self.offset < self.onset:
+            raise InputError(f"{where}: ends at {self.offset:g} s, before it begins at {self.onset:g} s; correct them")
+
 
 @dataclass
 class Annotations:
@@ -69,24 +87,10 @@ class Annotations:
         known: dict[str, float | None] = dict(seconds or {})
         rows = []
         for entry in entries:
-            where = f"{path}, {entry.place}"
-            if not entry.filename:
-                raise InputError(f"{where}: names no recording; fill it or remove the entry")
-            if re.search("[\ud800-\udfff]", f"{entry.filename}{entry.label}"):
-                raise InputError(f"{where}: a name holds half a character, which no file can keep; correct it")
+            entry.check(path)
             known.setdefault(entry.filename, None)
             if entry.label is None:
                 continue
-            if not entry.label.strip():
-                raise InputError(f"{where}: the label is empty; name the class or remove the entry")
-            if not (math.isfinite(entry.onset) and math.isfinite(entry.offset)):
-                raise InputError(f"{where}: a time is not a number; write seconds, minutes:seconds or h:min:s")
-            if entry.onset < 0:
-                raise InputError(f"{where}: begins at {entry.onset:g} s, before the recording; write 0 or more")
-            if entry.offset < entry.onset:
-                raise InputError(
-                    f"{where}: ends at {entry.offset:g} s, before it begins at {entry.onset:g} s; correct them"
-                )
             rows.append(entry._replace(label=entry.label.strip()))
         labels = {str(row.label) for row in rows}
         joined = {label for label in labels if joins(label, labels)}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 import re
@@ -12,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pmam_plugin.errors import InputError
-from pmam_plugin.tables.annotations import Annotations, Entry, parse_seconds, recording_of, refuse_breaks
-from pmam_plugin.tables.reading import Table, cells_of, numbered_lines
+from pmam_plugin.tables.annotations import COLUMNS, Annotations, Entry, parse_seconds, recording_of, refuse_breaks
+from pmam_plugin.tables.reading import Table, cells_of, numbered_lines, rows_text
 
 logger = logging.getLogger(__name__)
 
@@ -126,19 +124,13 @@ def raven_text(annotations: Annotations) -> str:
 def table_text(annotations: Annotations, separator: str, detections: bool = False) -> str:
     """DESED's columns; recordings without events have rows of their own, but not among detections (with scores)."""
     refuse_breaks(annotations, "\r\n", "a table")
-    scored = annotations.scored or detections
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
-    writer.writerow(["filename", "onset", "offset", "event_label", *(["score"] if scored else [])])
-    for event in annotations.rows():
-        score = [] if not scored else ["" if math.isnan(event.score) else event.score]
-        writer.writerow([event.filename, event.onset, event.offset, event.label, *score])
+    rows: list[Sequence[object]] = [COLUMNS]
+    rows += [(*row[1:5], None if math.isnan(row.score) else row.score) for row in annotations.rows()]
     if not detections:
         eventful = set(annotations.events["filename"])
-        for name in annotations.seconds:
-            if name not in eventful:
-                writer.writerow([name, "", "", "", *([""] if scored else [])])
-    return text.getvalue()
+        rows += [(name, *[None] * 4) for name in annotations.seconds if name not in eventful]
+    width = len(COLUMNS) - (not annotations.scored and not detections)
+    return rows_text((row[:width] for row in rows), separator)
 
 
 def elan_text(annotations: Annotations) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import math
 import re
@@ -15,8 +16,9 @@ import pandas as pd
 
 from pmam_plugin.audio.names import clip_name
 from pmam_plugin.errors import InputError
-from pmam_plugin.files import atomic_path
-from pmam_plugin.tables.reading import Table, can_be_class, join_names, joins, split_names
+from pmam_plugin.files import write_text
+from pmam_plugin.tables.annotations import Entry
+from pmam_plugin.tables.reading import Table, can_be_class, join_names, joins, rows_text, split_names
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,8 @@ EVENT_COLUMNS = ("filename", "onset", "offset", "event_label")
 # What R, pandas and databases write where nothing is.
 _ABSENT = ("na", "nan", "n/a", "<na>", "none", "null")
 
-_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+# Letters of a name from which one of them may be a slip.
+_LONG = 4
 
 # An event without length happened all the same: it gets the shortest length that every measure can see, s.
 _MOMENT = 1e-3
@@ -50,17 +53,15 @@ def read_events(path: str | PathLike[str], labels: Collection[str] | None = None
             label outside of [0, 1].
     """
     table = Table.read(path, EVENT_COLUMNS, optional=("score", "soft_label"))
-    _refuse_nameless(table)
     label = table.columns["event_label"]
     empty = [not any(cells) for cells in zip(label, table.columns["onset"], table.columns["offset"])]
     absent = [all(cell.lower() in _ABSENT for cell in cells) for cells in zip(label, table.columns["onset"])]
     table.refuse(absent, "onset", "is no time; leave all cells but the filename empty where a clip has no events")
     table.refuse_unclear_commas("onset", "offset")
     onset, offset = (table.numbers(column, unless=empty) for column in ("onset", "offset"))
-    table.refuse([not name and not free for name, free in zip(label, empty)], "event_label", "is empty; name the class")
-    table.refuse(onset < 0, "onset", "lies before the clip; write 0 or more")
-    table.refuse(offset < onset, "offset", "lies before the onset; exchange or correct them")
     label = [normalize("NFC", name) for name in label]
+    for line, name, begin, end, cell, free in zip(table.lines, table.columns["filename"], onset, offset, label, empty):
+        Entry(f"line {line}", name, begin, end, None if free else cell).check(path)
     names = [(name,) * bool(name) for name in label]
     _check_names(table, "event_label", names, labels, "is no known class", "write a row for each")
     events = pd.DataFrame({"filename": table.columns["filename"], "onset": onset, "offset": offset})
@@ -183,23 +184,47 @@ def fit_events(
 
 
 def warn_of_look_alikes(labels: Iterable[str], name: str) -> None:
-    """Log classes whose names differ in nothing but case, spaces and what does not show, and count as two all the same,
-    and those that are others with a separator between.
+    """Log classes whose names look alike and count as two all the same, and those that are others with a separator
+    between.
 
     Args:
         labels: all of them.
         name: where they stand, for the log.
     """
-    known: dict[str, str] = {}
     classes = set(labels)
     for label in sorted(classes):
         if joins(label, classes, ";|,/+& "):
             logger.warning(
                 "%s: %r counts as a class of its own; label each class for itself if it means them", name, label
             )
-        other = known.setdefault(re.sub(r"[\s_-]+", "_", _UNSEEN.sub("", label.casefold())), label)
-        if other != label:
-            logger.warning("%s: %r and %r count as two classes; spell them alike if they are one", name, other, label)
+    for one, other in look_alikes(classes):
+        logger.warning("%s: %r and %r count as two classes; spell them alike if they are one", name, one, other)
+
+
+def look_alikes(labels: Iterable[str], slips: bool = False) -> list[tuple[str, str]]:
+    """Pairs of class names that differ in case, punctuation and what does not show only, or in a final s.
+
+    Args:
+        labels: all of them.
+        slips: also those that differ in one letter; numbers tell classes apart.
+    """
+    plain = {label: re.sub(r"[\W_]+", "", label.casefold()) for label in sorted(set(labels))}
+    return [
+        (one, other)
+        for (one, a), (other, b) in itertools.combinations(plain.items(), 2)
+        if a.rstrip("s") == b.rstrip("s") or (slips and _one_slip(*sorted((a, b), key=len)))
+    ]
+
+
+def _one_slip(short: str, long: str) -> bool:
+    """Whether a letter of a name that is long enough for it was added, changed, or exchanged with its neighbour."""
+    if len(short) < _LONG or len(long) > len(short) + 1 or re.findall(r"\d+", short) != re.findall(r"\d+", long):
+        return False
+    if len(long) == len(short):
+        places = [place for place, (a, b) in enumerate(zip(short, long)) if a != b]
+        swapped = len(places) == 2 and short[places[0] : places[1] + 1] == long[places[0] : places[1] + 1][::-1]
+        return len(places) == 1 or swapped
+    return any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
 
 
 def write_events(path: str | PathLike[str], events: pd.DataFrame) -> None:
@@ -213,8 +238,8 @@ def write_events(path: str | PathLike[str], events: pd.DataFrame) -> None:
         InputError: the file cannot be written.
     """
     columns = [*EVENT_COLUMNS, *(name for name in ("score", "soft_label") if name in events)]
-    with atomic_path(path) as temporary:
-        events[columns].round(6).to_csv(temporary, sep="\t", index=False)
+    table = events[columns].round(6).astype(object)
+    write_text(path, rows_text([columns, *table.where(table.notna(), None).itertuples(index=False, name=None)]))
 
 
 def write_weak(path: str | PathLike[str], labels: Mapping[str, Collection[str]]) -> None:
@@ -227,11 +252,8 @@ def write_weak(path: str | PathLike[str], labels: Mapping[str, Collection[str]])
     Raises:
         InputError: the file cannot be written.
     """
-    table = pd.DataFrame(
-        {"filename": list(labels), "event_labels": [join_names(list(names)) for names in labels.values()]}
-    )
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False)
+    rows = ((name, join_names(list(names))) for name, names in labels.items())
+    write_text(path, rows_text([("filename", "event_labels"), *rows]))
 
 
 def _check_names(

@@ -1,4 +1,4 @@
-"""The one reader of text tables: what it cannot read exactly it refuses, with file, line and cure.
+"""The one reader of text tables, which refuses what it cannot read exactly, with file, line and cure; and the writer.
 
 Tables are separated by tabs (DESED's form), semicolons or commas; the header decides, whose names may stand in any
 case and order, beside others. Quotation marks are read as CSV has them: around a whole field, doubled inside. A decimal
@@ -8,9 +8,11 @@ comma is a decimal point where commas do not separate and cannot count thousands
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import math
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -18,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from pmam_plugin.errors import InputError
+from pmam_plugin.files import other_kind
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -33,15 +36,6 @@ _SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
-# What spreadsheets and others write where a text table is wanted, by its first bytes.
-_NO_TABLES = (
-    (b"PK\x03\x04", "is a spreadsheet or a zip archive; save the sheet as CSV or TSV in UTF-8"),
-    (b"\xd0\xcf\x11\xe0", "is a spreadsheet; save it as CSV or TSV in UTF-8"),
-    (b"\x1f\x8b", "is compressed with gzip; unpack it"),
-    *((start, "is a recording; name the file of its labels") for start in (b"RIFF", b"fLaC", b"OggS", b"ID3")),
-    (b"ooBinaryFile", "is a binary file of Praat; save it from Praat as a text file"),
-    (b"version https://git-lfs", "is a pointer of Git LFS, not the table; fetch it with git lfs pull"),
-)
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
@@ -181,9 +175,8 @@ def decoded(path: Path) -> str:
         raise InputError(f"{path}: no such file; check the path or restore the annotations") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from error
-    foreign = next((what for start, what in _NO_TABLES if data.startswith(start)), None)
-    if foreign:
-        raise InputError(f"{path}: {foreign}")
+    if foreign := other_kind(data[:64], "a table", "name the text file of the labels"):
+        raise InputError(f"{path}: is {foreign}")
     mark, encoding = next(((mark, name) for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), (b"", "utf-8"))
     data = data[len(mark) :]
     if not mark and b"\0" in data[:4000]:
@@ -227,6 +220,13 @@ def join_names(names: Sequence[str]) -> str:
     """The field that :func:`split_names` reads."""
     doubled = ('"' + name.replace('"', '""') + '"' if re.search('[,"]', name) else name for name in names)
     return ",".join(doubled)
+
+
+def rows_text(rows: Iterable[Iterable[object]], separator: str = "\t") -> str:
+    """The text of a table whose rows these are, the header first; None is an empty cell."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=separator, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _separator(header: str, required: Sequence[str]) -> str:

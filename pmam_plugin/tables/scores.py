@@ -15,9 +15,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from pmam_plugin.audio.names import files_below, is_hidden, relative_path
-from pmam_plugin.errors import InputError
+from pmam_plugin.errors import InputError, Progress
 from pmam_plugin.files import atomic_path
-from pmam_plugin.progress import Progress
 from pmam_plugin.tables.events import read_events
 from pmam_plugin.tables.reading import cells_of, parse_number, text_lines
 

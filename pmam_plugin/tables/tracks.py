@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 import re
@@ -13,7 +11,7 @@ from pathlib import Path
 from pmam_plugin.audio.names import clip_name
 from pmam_plugin.errors import InputError
 from pmam_plugin.tables.annotations import Annotations, Entry, parse_seconds, recording_of, refuse_breaks
-from pmam_plugin.tables.reading import cells_of, numbered_lines, parse_number
+from pmam_plugin.tables.reading import cells_of, numbered_lines, parse_number, rows_text
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +75,8 @@ def read_sonic_visualiser(path: Path) -> Annotations:
 def sonic_visualiser_text(annotations: Annotations) -> str:
     """A layer of regions; the value is the score, or 1."""
     refuse_breaks(annotations, "\r\n", "a Sonic Visualiser layer")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for event in annotations.rows():
-        value = 1.0 if math.isnan(event.score) else event.score
-        writer.writerow([f"{event.onset:.6f}", f"{value:g}", f"{event.offset - event.onset:.6f}", event.label])
-    return text.getvalue()
+    values = ((event, 1.0 if math.isnan(event.score) else event.score) for event in annotations.rows())
+    return rows_text(((f"{e.onset:.6f}", f"{v:g}", f"{e.offset - e.onset:.6f}", e.label) for e, v in values), ",")
 
 
 def read_elan(path: Path) -> Annotations:

@@ -32,7 +32,7 @@ SOUNDS = [
     ("sound", "a.mov", b"\0\0\0\x08wide\0\0\0\x10mdat" + bytes(100), "{}/a.mov: is MPEG-4 (m4a, mp4), which cannot be decoded; convert it to wav or flac"),
     ("sound", "a.qcp", b"RIFF\0\0\0\0QLCMfmt " + bytes(100), "{}/a.qcp: is QCP of a telephone, which cannot be decoded; convert it to wav or flac"),
     ("sound", "a.ds2", b"\x03ds2" + bytes(600), "{}/a.ds2: is DS2 of a dictating machine, which cannot be decoded; convert it to wav or flac"),
-    ("sound", "a.aup3", b"SQLite format 3\0" + bytes(600), "{}/a.aup3: is a database, such as a project of Audacity; export the recording from there"),
+    ("sound", "a.aup3", b"SQLite format 3\0" + bytes(600), "{}/a.aup3: is a database, such as a project of Audacity, not a recording; export what it holds from there"),
     ("sound", "a.wav", encoded(SOUND, "WAV")[:30000], "{}/a.wav: the audio ends before its header says it does; copy or download the file again"),
     ("sound", "a.ogg", encoded(SOUND, "OGG", "VORBIS")[:9000], "{}/a.ogg: the audio ends before its header says it does; copy or download the file again"),
     ("sound", "a.aiff", encoded(SOUND, "AIFF")[:30000], "{}/a.aiff: the audio ends before its header says it does; copy or download the file again"),

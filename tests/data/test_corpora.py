@@ -200,8 +200,8 @@ def test_soft_labels_train_as_they_are_and_are_events_from_a_half_on(tmp_path):
     rows = rows_of(out / "metadata/train/audioset_strong.tsv")[:4]
     assert [row[1:] for row in rows] == [
         ["0.0", "1.0", "Speech", "0.7"],
-        ["1.0", "2.0", "Speech", "0.5"],
         ["1.0", "2.0", "Speech", "0.2"],
+        ["1.0", "2.0", "Speech", "0.5"],
         ["2.0", "3.0", "Speech", "0.49"],
     ]
 

@@ -18,7 +18,7 @@ def test_events_survive_the_way_over_frame_labels(data: st.DataObject) -> None:
         edges = sorted(data.draw(st.sets(st.integers(0, 99), max_size=6)))
         rows += [(on / 10, off / 10, label) for on, off in zip(edges[::2], edges[1::2])]
     table = pd.DataFrame(rows, columns=["onset", "offset", "event_label"])
-    frames = torch.from_numpy(LabelEncoder(labels, 10.0, 100).encode_strong(table))
+    frames = torch.from_numpy(LabelEncoder(labels, 10.0, 100).encode_strong(rows))
     targets = EventTargets.from_frames(frames[None], 100, torch.tensor([True]))
     assert targets.counts.tolist() == [len(rows)]
     found = box_edges(targets.boxes[0]).mul(10).numpy()

@@ -146,7 +146,8 @@ def test_an_event_without_length_counts_alike_for_every_measure_and_in_training(
     figures = evaluate_events(truth, truth, {"a": 10.0}, bootstrap=0)
     assert figures["event_f1_macro"] == figures["segment_f1_macro"] == figures["clip_f1_macro"] == 1.0
     fitted = clip_events(truth, {"a": 10.0}, "truth")
-    assert LabelEncoder(["Cat", "Dog"], 10.0, 100, 10.0).encode_strong(fitted).sum(axis=0).tolist() == [1.0, 1.0]
+    rows = fitted[["onset", "offset", "event_label"]].itertuples(index=False)
+    assert LabelEncoder(["Cat", "Dog"], 10.0, 100, 10.0).encode_strong(rows).sum(axis=0).tolist() == [1.0, 1.0]
     frames = pd.DataFrame({"onset": [0.0, 3.0, 3.002], "offset": [3.0, 3.002, 10], "Cat": 0.0, "Dog": [0.0, 1.0, 0.0]})
     assert evaluate_scores({"a": frames}, truth[:1], {"a": 10.0}, ["Dog"], bootstrap=0)["psds2"] == 1.0
 

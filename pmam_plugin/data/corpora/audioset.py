@@ -10,11 +10,11 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from pmam_plugin.audio.names import find_audio
-from pmam_plugin.data.corpora.base import Corpus, Part, Recording, read_rows, require_folder
+from pmam_plugin.audio.names import clip_name, find_audio
+from pmam_plugin.data.corpora.base import Corpus, Part, Recording, require_folder
 from pmam_plugin.data.manifest import Event
 from pmam_plugin.errors import InputError
-from pmam_plugin.tables.reading import numbered_lines
+from pmam_plugin.tables.reading import Table, cells_of, numbered_lines
 
 TABLES: dict[Part, str] = {"strong": "audioset_train_strong.tsv", "test": "audioset_eval_strong.tsv"}
 NAMES = "mid_to_display_name.tsv"
@@ -42,7 +42,7 @@ def audioset_strong(source: Path) -> Corpus:
     names = _display_names(source / NAMES)
     clips: dict[tuple[str, int | None], Path] = {}
     for file in find_audio(source).values():
-        key = clip_key(file.stem)
+        key = clip_key(clip_name(file.name))
         if key is not None:
             clips.setdefault(key, file)
     corpus = Corpus({})
@@ -82,23 +82,21 @@ def clip_key(stem: str) -> tuple[str, int | None] | None:
 def _display_names(path: Path) -> dict[str, str]:
     names = {}
     for number, line in numbered_lines(path):
-        row = line.split("\t")
-        if len(row) < 2:
-            raise InputError(f"{path}, line {number}: {row[0]!r} has no display name; restore the official table")
-        names[row[0]] = row[1]
+        identity, *name = cells_of(path, number, line, "\t")
+        if not name:
+            raise InputError(f"{path}, line {number}: {identity!r} has no display name; restore the official table")
+        names[identity] = name[0]
     return names
 
 
 def _segments(path: Path, names: dict[str, str]) -> dict[str, list[Event]]:
+    table = Table.read(path, ("segment_id", "start_time_seconds", "end_time_seconds", "label"))
+    ids, labels = table.columns["segment_id"], table.columns["label"]
+    table.refuse([label not in names for label in labels], "label", f"is not in {NAMES}; restore both tables")
+    strange = [re.fullmatch(r".{11}_\d+", segment) is None for segment in ids]
+    table.refuse(strange, "segment_id", "is no segment (VIDEO_milliseconds); restore the official table")
     segments: dict[str, list[Event]] = {}
-    for line, row in read_rows(path, ("segment_id", "start_time_seconds", "end_time_seconds", "label"), "\t"):
-        if row["label"] not in names:
-            raise InputError(f"{path}, line {line}: the class {row['label']!r} is not in {NAMES}; restore both tables")
-        if not re.fullmatch(r".{11}_\d+", row["segment_id"]):
-            raise InputError(f"{path}, line {line}: {row['segment_id']!r} is no segment (VIDEO_milliseconds)")
-        try:
-            event = Event(float(row["start_time_seconds"]), float(row["end_time_seconds"]), names[row["label"]])
-        except ValueError:
-            raise InputError(f"{path}, line {line}: a time is no number; restore the official table") from None
-        segments.setdefault(row["segment_id"], []).append(event)
+    times = (table.numbers(column).tolist() for column in ("start_time_seconds", "end_time_seconds"))
+    for segment, label, onset, offset in zip(ids, labels, *times):
+        segments.setdefault(segment, []).append(Event(onset, offset, names[label]))
     return segments

@@ -6,14 +6,13 @@ A shard (tar file) of recordings is linked as a whole.
 
 from __future__ import annotations
 
-import csv
 import logging
+import math
 import os
-import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -23,8 +22,9 @@ from pmam_plugin.audio.names import clip_name, find_audio, has_audio_ending, is_
 from pmam_plugin.audio.shards import members
 from pmam_plugin.data.manifest import Event, merge_events
 from pmam_plugin.errors import InputError
+from pmam_plugin.tables.annotations import Entry
 from pmam_plugin.tables.events import EVENT_COLUMNS, write_events, write_weak
-from pmam_plugin.tables.reading import numbered_lines
+from pmam_plugin.tables.reading import cells_of, numbered_lines, parse_number
 
 logger = logging.getLogger(__name__)
 
@@ -123,42 +123,34 @@ def require_folder(source: Path, corpus: str, *inside: str) -> list[Path]:
     return paths
 
 
-def read_rows(path: Path, columns: Sequence[str], delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of an official table with its header, with their line numbers.
+def read_annotation(path: Path, soft: bool = False) -> tuple[Event, ...]:
+    """Events of a text file with a line each: onset, offset and class between tabs, perhaps behind other fields.
+
+    Args:
+        path: the file; a line that begins with ``onset`` is its header.
+        soft: whether a soft label in [0, 1] follows the class; where that is zero, there is no event.
 
     Raises:
-        InputError: a column is missing, or a row is too short.
-    """
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream, delimiter=delimiter)
-        absent = [name for name in columns if name not in (reader.fieldnames or ())]
-        if absent:
-            raise InputError(f"{path}, line 1: the column {absent[0]!r} is missing; is this the official table?")
-        for row in reader:
-            if any(row[name] is None for name in columns):
-                raise InputError(
-                    f"{path}, line {reader.line_num}: fewer fields than the header; restore the official table"
-                )
-            yield reader.line_num, row
-
-
-def read_annotation(path: Path) -> tuple[Event, ...]:
-    """Events of a text file with a line each: onset, offset and class, separated by tabs, perhaps behind other fields.
-
-    Raises:
-        InputError: a line has no two times followed by a class.
+        InputError: a line has no two times followed by a class, an event ends before it begins, or a soft label is
+            none.
     """
     events = []
     for number, line in numbered_lines(path):
-        fields = [cell.strip() for cell in line.split("\t")]
-        times = [place for place, cell in enumerate(fields[:-2]) if _is_time(cell) and _is_time(fields[place + 1])]
-        if not times or not fields[times[0] + 2]:
+        cells = [*cells_of(path, number, line, "\t"), "", ""]
+        if cells[0].lower() == "onset":
+            continue
+        times = [parse_number(cell, decimal_comma=False) for cell in cells]
+        pairs = [place for place, time in enumerate(times[:-1]) if math.isfinite(time + times[place + 1])]
+        if not pairs or not cells[pairs[0] + 2]:
             raise InputError(f"{path}, line {number}: {line!r} is not onset, offset and class, separated by tabs")
-        first = times[0]
-        event = Event(float(fields[first]), float(fields[first + 1]), fields[first + 2])
-        if event.offset < event.onset:
-            raise InputError(f"{path}, line {number}: ends at {event.offset:g} s, before its onset; correct it")
-        events.append(event)
+        first = pairs[0]
+        label, share = cells[first + 2 : first + 4]
+        Entry(f"line {number}", path.name, times[first], times[first + 1], label).check(path)
+        value = times[first + 3] if soft else 1.0
+        if not 0 <= value <= 1:
+            raise InputError(f"{path}, line {number}: the soft label {share} must lie in [0, 1]")
+        if value > 0:
+            events.append(Event(times[first], times[first + 1], label, value))
     return tuple(events)
 
 
@@ -174,10 +166,6 @@ Reader = Callable[..., Corpus]
 """``(download folder, **options) -> Corpus``."""
 
 
-def _is_time(cell: str) -> bool:
-    return re.fullmatch(r"\d+(\.\d*)?([eE][+-]?\d+)?", cell) is not None
-
-
 def _renamed(corpus: Corpus, classes: Mapping[str, str]) -> Corpus:
     known = Counter(label for recordings in corpus.parts.values() for r in recordings for label in _labels(r))
     unknown = [old for old in classes if old not in known]
@@ -189,7 +177,7 @@ def _renamed(corpus: Corpus, classes: Mapping[str, str]) -> Corpus:
     def rename(recording: Recording) -> Recording:
         events, labels = recording.events, recording.labels
         if events is not None:
-            events = merge_events(replace(e, label=classes[e.label]) for e in events if e.label in classes)
+            events = merge_events(e._replace(label=classes[e.label]) for e in events if e.label in classes)
         if labels is not None:
             labels = tuple(sorted({classes[label] for label in labels if label in classes}))
         return Recording(recording.name, recording.path, events, labels)
@@ -242,9 +230,7 @@ def _write_table(path: Path, part: Part, recordings: Sequence[Recording]) -> Non
         write_weak(path, {recording.name: recording.labels or () for recording in recordings})
         return
     rows = [
-        (recording.name, *(astuple(event) if event else (None, None, None, None)))
-        for recording in recordings
-        for event in recording.events or (None,)
+        (recording.name, *(event or [None] * 4)) for recording in recordings for event in recording.events or (None,)
     ]
     table = pd.DataFrame(rows, columns=[*EVENT_COLUMNS, "soft_label"])
     hard = not (table["soft_label"] < 1).any()

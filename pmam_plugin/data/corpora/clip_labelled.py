@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pmam_plugin.data.corpora.base import Corpus, Recording, read_rows, require_folder
+from pmam_plugin.data.corpora.base import Corpus, Recording, require_folder
 from pmam_plugin.errors import InputError
+from pmam_plugin.tables import Table
 
 
 def urbansound8k(source: Path, fold: int | None = 10) -> Corpus:
@@ -40,10 +41,11 @@ def _folds(table: Path, columns: tuple[str, str, str], place: Callable[[str, int
     """
     corpus = Corpus({"weak": []})
     folds: set[int] = set()
-    for line, row in read_rows(table, columns):
-        name, label, number = (row[column] for column in columns)
-        if not number.isdecimal():
-            raise InputError(f"{table}, line {line}: the fold {number!r} is no number; restore the official table")
+    rows = Table.read(table, columns)
+    names, labels, numbers = (rows.columns[column] for column in columns)
+    rows.refuse([not label for label in labels], columns[1], "is empty; restore the official table")
+    rows.refuse([not number.isdecimal() for number in numbers], "fold", "is no number; restore the official table")
+    for name, label, number in zip(names, labels, numbers):
         folds.add(int(number))
         path = place(name, int(number))
         if int(number) == fold:

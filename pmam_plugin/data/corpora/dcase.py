@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pmam_plugin.audio.names import find_audio
+from pmam_plugin.audio.names import clip_name, find_audio
 from pmam_plugin.data.corpora.base import Corpus, Part, Recording, by_stem, read_annotation, require_folder
-from pmam_plugin.data.manifest import Event, heard_events, merge_events
+from pmam_plugin.data.manifest import heard_events, merge_events
 from pmam_plugin.errors import InputError
 from pmam_plugin.tables.reading import numbered_lines
 
@@ -23,7 +23,7 @@ def tut_sound_events(source: Path, fold: int = 1) -> Corpus:
         InputError: a folder, an annotation or the fold is missing.
     """
     audio, meta, setup = require_folder(source, "TUT Sound Events (development)", "audio", "meta", "evaluation_setup")
-    clips, annotations = find_audio(audio), {path.stem: path for path in sorted(meta.rglob("*.ann"))}
+    clips, annotations = find_audio(audio), {clip_name(path.stem): path for path in sorted(meta.rglob("*.ann"))}
     corpus = Corpus({})
     parts: dict[Part, str] = {"strong": "train", "test": "test"}
     for part, name in parts.items():
@@ -33,12 +33,13 @@ def tut_sound_events(source: Path, fold: int = 1) -> Corpus:
         lines = [line for path in lists for _, line in numbered_lines(path)]
         recordings = []
         for named in dict.fromkeys(re.split(r"[\t ]", line, maxsplit=1)[0].removeprefix("audio/") for line in lines):
+            bare = clip_name(Path(named).name)
             if named not in clips:
                 corpus.missing.append(named)
-            elif Path(named).stem not in annotations:
-                raise InputError(f"{meta}: has no {Path(named).stem}.ann for {named}; restore the annotations")
+            elif bare not in annotations:
+                raise InputError(f"{meta}: has no {bare}.ann for {named}; restore the annotations")
             else:
-                events = merge_events(read_annotation(annotations[Path(named).stem]))
+                events = merge_events(read_annotation(annotations[bare]))
                 recordings.append(Recording(named, clips[named], events))
         corpus.parts[part] = recordings
     return corpus
@@ -62,13 +63,14 @@ def maestro_real(source: Path, test_share: int = 5) -> Corpus:
     clips, corpus = by_stem(audio), Corpus({"strong": [], "test": []})
     scenes: dict[str, int] = {}
     for table in sorted(labels.rglob("*.txt")):
-        if table.stem not in clips:
-            corpus.missing.append(table.stem)
+        name = clip_name(table.stem)
+        if name not in clips:
+            corpus.missing.append(name)
             continue
-        path = clips[table.stem]
+        path = clips[name]
         scene = path.parent.name
         scenes[scene] = scenes.get(scene, 0) + 1
-        events = _soft_labels(table)
+        events = read_annotation(table, soft=True)
         tested = scenes[scene] % test_share == 0
         recording = Recording(f"{scene}/{path.name}", path, heard_events(events) if tested else events)
         corpus.parts["test" if tested else "strong"].append(recording)
@@ -83,20 +85,3 @@ def dcase2018_task5(source: Path) -> Corpus:
     """
     [audio] = require_folder(source, "DCASE 2018 task 5 (development)", "audio")
     return Corpus({"unlabelled": [Recording(name, path) for name, path in find_audio(audio).items()]})
-
-
-def _soft_labels(table: Path) -> tuple[Event, ...]:
-    events = []
-    for number, line in numbered_lines(table):
-        fields = [cell.strip() for cell in line.split("\t")]
-        if fields[0].lower() == "onset":
-            continue
-        try:
-            onset, offset, label, soft = float(fields[0]), float(fields[1]), fields[2], float(fields[3])
-        except (IndexError, ValueError):
-            raise InputError(f"{table}, line {number}: {line!r} is not onset, offset, class and soft label") from None
-        if not 0 <= soft <= 1:
-            raise InputError(f"{table}, line {number}: the soft label {soft:g} must lie in [0, 1]")
-        if soft > 0:
-            events.append(Event(onset, offset, label, soft))
-    return tuple(events)

@@ -18,9 +18,9 @@ from pmam_plugin.audio.names import has_audio_ending, plain_path
 from pmam_plugin.data.corpora.base import Corpus, Part, Recording, audio_folder
 from pmam_plugin.data.corpora.shards import Labels, parsed_labels, part_of
 from pmam_plugin.errors import InputError
+from pmam_plugin.files import RECORDINGS
 
 _SHARD_BYTES = 1e9
-_ENDINGS = {b"RIFF": "wav", b"fLaC": "flac", b"OggS": "ogg"}
 # What the library raises, from a wrong name to a broken connection.
 _FAULTS = (OSError, ValueError, RuntimeError, KeyError, TypeError)
 # Sets that come of data without labels and with them.
@@ -140,7 +140,7 @@ def _file_name(given: str, content: bytes) -> tuple[str, str]:
     if has_audio_ending(name):
         stem, _, ending = name.rpartition(".")
         return stem.lstrip("._") or "audio", ending
-    return name.lstrip("._") or "audio", _ENDINGS.get(content[:4], "mp3")
+    return name.lstrip("._") or "audio", RECORDINGS.get(content[:4], "mp3")
 
 
 def _spelt(kind: Any, value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pmam_plugin.audio.names import clip_name
 from pmam_plugin.data.corpora.base import Corpus, Part, Recording, by_stem, read_annotation, require_folder
 from pmam_plugin.data.manifest import merge_events
 
@@ -30,10 +31,11 @@ def urban_sed(source: Path, merge: bool = True) -> Corpus:
             events = read_annotation(table)
             kept = merge_events(events) if merge else events
             joined += len(events) - len(kept)
-            if table.stem in clips:
-                recordings.append(Recording(clips[table.stem].name, clips[table.stem], kept))
+            name = clip_name(table.stem)
+            if name in clips:
+                recordings.append(Recording(clips[name].name, clips[name], kept))
             else:
-                corpus.missing.append(f"{folder}/{table.stem}")
+                corpus.missing.append(f"{folder}/{name}")
         corpus.parts[part] = recordings
     if joined:
         corpus.notes.append(f"{joined} events joined with one of their class that they overlap")
