@@ -100,14 +100,9 @@ class Evaluate(Stage):
 
     Args:
         model: the detector the last fine-tuning stage trained.
-        scoring: how clips are scored.
-        segments: try change-detection bounding boxes in place of the filters, tuned per class on the selection set.
-        thresholds: ``fixed`` (those of ``postprocessing``; 0.5 for the clip F1), or ``tuned`` per class on the
-            selection set: event F1 decides for events, clip F1 for clips.
-        beta: of the F score by which event thresholds are tuned; below one, fewer false alarms for more misses.
+        scoring: how clips are scored, and what is chosen and tuned by.
         batch_clips: clips scored at a time.
         bootstrap: resamples of the test clips behind the 95 % intervals.
-        selection_metrics: their mean on the selection set decides.
         events: ``model``: besides, F1 of the events that the model itself lists, at 0.5 (SEDT; the published quantity,
             by sed_eval's rules); ``scores``: of what its scores exceed their thresholds in alone.
         half: store the model's weights as float16.
@@ -122,26 +117,18 @@ class Evaluate(Stage):
         self,
         model: SoundEventModel,
         scoring: Scoring,
-        segments: bool = True,
-        thresholds: str = "fixed",
         batch_clips: int = 16,
         bootstrap: int = 1000,
-        selection_metrics: Sequence[str] = ("psds1_mean", "event_f1_macro"),
         half: bool = False,
         provenance: Mapping[str, Any] | None = None,
         events: Literal["scores", "model"] = "scores",
-        beta: float = 1.0,
     ) -> None:
         if events not in ("scores", "model"):
             raise ValueError(f"events come from scores or model, not {events!r}")
         if events == "model" and not isinstance(model, SEDT):
             raise ValueError("events: model is for models that list events themselves (SEDT); leave it out")
-        self.model, self.scoring, self.segments, self.events = model, scoring, segments, events
-        if thresholds not in ("fixed", "tuned"):
-            raise ValueError(f"thresholds are fixed or tuned, not {thresholds!r}")
-        self.thresholds, self.beta = thresholds, beta
+        self.model, self.scoring, self.events = model, scoring, events
         self.batch_clips, self.bootstrap, self.half = batch_clips, bootstrap, half
-        self.selection_metrics = tuple(selection_metrics)
         self.provenance = dict(provenance or {})
 
     def check(self, context: RunContext) -> None:
@@ -198,7 +185,7 @@ class Evaluate(Stage):
                 continue
             clip_threshold = self._clip_threshold(context, selection)
             rules = {"filters": self.scoring.postprocessing}
-            if self.segments and chosen_on:
+            if self.scoring.segments and chosen_on:
                 rules["segments"] = self._with_boxes(context, selection)
             for processing, untuned in rules.items():
                 rule = self._with_thresholds(context, untuned, selection)
@@ -206,7 +193,7 @@ class Evaluate(Stage):
                 if chosen_on:
                     found = self._metrics(context, selection, rule, clip_threshold, "selection", SELECTION_RESAMPLES)
                     score, drawn = (
-                        np.mean([found[f"{metric}{of}"] for metric in self.selection_metrics], axis=0)
+                        np.mean([found[f"{metric}{of}"] for metric in self.scoring.selection_metrics], axis=0)
                         for of in ("", "_draws")
                     )
                     decisive[name, processing], draws[name, processing] = float(score), drawn
@@ -269,7 +256,7 @@ class Evaluate(Stage):
             clip_threshold=clip_threshold,
             bootstrap=bootstrap,
             seed=context.seed,
-            segment_scores=not decides or not SEGMENT_SCORES.isdisjoint(self.selection_metrics),
+            segment_scores=not decides or not SEGMENT_SCORES.isdisjoint(self.scoring.selection_metrics),
             draws=decides,
         )
 
@@ -287,14 +274,14 @@ class Evaluate(Stage):
     def _with_thresholds(
         self, context: RunContext, postprocessing: PostProcessing, selection: Scored
     ) -> PostProcessing:
-        if self.thresholds == "fixed" or not selection:
+        if self.scoring.thresholds == "fixed" or not selection:
             return postprocessing
         tables = processed(selection, postprocessing, context.data)
-        tuned = tune_thresholds(tables, *self._truth(context, "selection"), beta=self.beta)
+        tuned = tune_thresholds(tables, *self._truth(context, "selection"), beta=self.scoring.beta)
         return rebuilt(postprocessing, threshold=tuned)
 
     def _clip_threshold(self, context: RunContext, selection: Scored) -> PerClass:
-        if self.thresholds == "fixed" or not selection:
+        if self.scoring.thresholds == "fixed" or not selection:
             return 0.5
         tables = clip_tables(selection, self.model.labels, context.data)
         return tune_thresholds(tables, *self._truth(context, "selection"), measure="clip")

@@ -49,10 +49,9 @@ class FineTune(Stage):
         plan: budget and optimiser.
         views: what student and teacher see.
         objectives: loss terms.
-        scoring: how selection clips are scored.
+        scoring: how selection clips are scored, and by which of their figures the epoch is chosen.
         teacher_decay: of the moving average; None trains without a teacher.
         teacher_windows: sliding windows of the teacher in training.
-        selection_metrics: their mean on the selection set chooses the epoch.
         recalibrate, validate_first: see :class:`~pmam_plugin.brains.mean_teacher.MeanTeacherBrain`.
     """
 
@@ -66,15 +65,18 @@ class FineTune(Stage):
         scoring: Scoring,
         teacher_decay: float | None = 0.999,
         teacher_windows: Windows | None = None,
-        selection_metrics: Sequence[str] = ("psds1_mean", "event_f1_macro"),
         recalibrate: int = 0,
         validate_first: bool = False,
     ) -> None:
         self.name, self.folder = name, f"stages/{name}"
         self.model, self.plan, self.views, self.objectives = model, plan, views, list(objectives)
         self.scoring, self.teacher_decay, self.teacher_windows = scoring, teacher_decay, teacher_windows
-        self.selection_metrics = tuple(selection_metrics)
         self.recalibrate, self.validate_first = recalibrate, validate_first
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """See :func:`pmam_plugin.stages.settings.describe`: other thresholds are no reason to learn anew."""
+        return {**self._arguments, "scoring": self.scoring.decides}
 
     def check(self, context: RunContext) -> None:
         """See :class:`pmam_plugin.stages.context.Stage`."""
@@ -153,10 +155,10 @@ class FineTune(Stage):
                 known,
                 labels,
                 bootstrap=0,
-                segment_scores=not SEGMENT_SCORES.isdisjoint(self.selection_metrics),
+                segment_scores=not SEGMENT_SCORES.isdisjoint(self.scoring.selection_metrics),
             )
-            chosen = [float(result[metric]) for metric in self.selection_metrics]
-            shown = dict.fromkeys(("psds1_mean", "psds1", "psds2", "event_f1_macro", *self.selection_metrics))
+            chosen = [float(result[metric]) for metric in self.scoring.selection_metrics]
+            shown = dict.fromkeys(("psds1_mean", "psds1", "psds2", "event_f1_macro", *self.scoring.selection_metrics))
             return {"selection": sum(chosen) / len(chosen), **{name: float(result[name]) for name in shown}}
 
         return score

@@ -32,7 +32,7 @@ def test_low_clip_scores_count_only_where_thresholds_are_tuned(thresholds: str, 
         events=lambda _: events, durations=lambda _: dict.fromkeys(present, 10.0), judged=lambda _, scores: scores
     )
     context = SimpleNamespace(data=data, seed=0)
-    stage = Evaluate(SimpleNamespace(labels=labels), Scoring(), thresholds=thresholds)  # type: ignore[arg-type]
+    stage = Evaluate(SimpleNamespace(labels=labels), Scoring(thresholds=thresholds))  # type: ignore[arg-type]
     limits = stage._clip_threshold(context, scored)  # type: ignore[arg-type]
     figures = stage._metrics(context, scored, PostProcessing(), limits, "test", 0)  # type: ignore[arg-type]
     assert figures["clip_f1_macro"] == expected
@@ -64,7 +64,7 @@ def test_the_model_folder_carries_what_scores_best_on_selection(monkeypatch, tmp
         has_events=lambda _: True,
     )
     context = SimpleNamespace(data=data, seed=0, folder=tmp_path)
-    stage = Evaluate(SimpleNamespace(labels=["Cat"]), Scoring(), segments, bootstrap=0)  # type: ignore[arg-type]
+    stage = Evaluate(SimpleNamespace(labels=["Cat"]), Scoring(segments=segments), bootstrap=0)  # type: ignore[arg-type]
     monkeypatch.setattr(stage, "_candidates", lambda _: {"student": None})
     monkeypatch.setattr(stage, "_score", lambda *_: scored)
     written = {}
@@ -157,8 +157,8 @@ def test_a_models_own_events_are_scored_by_the_published_protocol(monkeypatch, t
         has_events=lambda name: name == "test",
     )
     context = SimpleNamespace(data=data, seed=0, folder=tmp_path, device=torch.device("cpu"), encoded=None)
-    scoring = Scoring(PostProcessing(threshold=0.59))
-    stage = Evaluate(model, scoring, False, batch_clips=4, bootstrap=0, events="model", selection_metrics=["psds1"])
+    scoring = Scoring(PostProcessing(threshold=0.59), selection_metrics=["psds1"], segments=False)
+    stage = Evaluate(model, scoring, batch_clips=4, bootstrap=0, events="model")
     monkeypatch.setattr(stage, "_candidates", lambda _: {"student": model})
     waves = list(torch.zeros(4, 64000))
     batch = SimpleNamespace(ids=clips, sounds=lambda: waves)
