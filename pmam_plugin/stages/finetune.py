@@ -6,10 +6,10 @@ import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from safetensors.torch import load_file
 from speechbrain.utils.distributed import ddp_barrier
@@ -24,12 +24,11 @@ from pmam_plugin.brains.views import Views
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders import Windows
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation import evaluate_scores
-from pmam_plugin.evaluation.figures import SEGMENT_SCORES
 from pmam_plugin.inference.scoring import Scoring
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
+from pmam_plugin.stages.figures import selection_figures
 from pmam_plugin.stages.loading import check_batch, training_batches, validation_batches
 
 logger = logging.getLogger(__name__)
@@ -115,7 +114,7 @@ class FineTune(Stage):
             teacher,
             self.views,
             copy.deepcopy(self.objectives),
-            self._score(context),
+            partial(selection_figures, scoring=self.scoring, labels=self.model.labels, data=context.data),
             run,
             self.scoring,
             self.teacher_windows,
@@ -140,28 +139,6 @@ class FineTune(Stage):
         if "teacher" in context.artifacts:
             teacher.load_state_dict(load_file(context.artifacts["teacher"]))
         return teacher
-
-    def _score(self, context: RunContext) -> Any:
-        labels = list(self.model.labels)
-
-        def score(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
-            events, durations = context.data.events("selection"), context.data.durations("selection")
-            filtered = self.scoring.postprocessing.filtered
-            processed = {clip: context.data.judged(clip, filtered(table)) for clip, table in tables.items()}
-            known = {clip: durations[clip] for clip in processed}
-            result = evaluate_scores(
-                processed,
-                events[events.filename.isin(known)],
-                known,
-                labels,
-                bootstrap=0,
-                segment_scores=not SEGMENT_SCORES.isdisjoint(self.scoring.selection_metrics),
-            )
-            chosen = [float(result[metric]) for metric in self.scoring.selection_metrics]
-            shown = dict.fromkeys(("psds1_mean", "psds1", "psds2", "event_f1_macro", *self.scoring.selection_metrics))
-            return {"selection": sum(chosen) / len(chosen), **{name: float(result[name]) for name in shown}}
-
-        return score
 
     def _finish(self, brain: MeanTeacherBrain, folder: Path) -> StageResult:
         artifacts = {"student": brain.best.path("student")}
