@@ -26,9 +26,10 @@ from pmam_plugin.brains.views import Views
 from pmam_plugin.data import Batch, collate
 from pmam_plugin.encoders import Windows
 from pmam_plugin.inference.encoded import EncodedWindows
-from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
+from pmam_plugin.inference.scoring import ScoredClip, Scorer
 from pmam_plugin.models import Detection, SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
+from pmam_plugin.postprocessing import Scoring
 
 # (scored clips, by clip) -> figures, among them "selection": higher is better
 SelectionScore = Callable[[Mapping[str, ScoredClip]], Mapping[str, float]]

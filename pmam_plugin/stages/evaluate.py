@@ -22,8 +22,9 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import evaluate_events, tune_segments, tune_thresholds, write_scores
 from pmam_plugin.files import write_json
 from pmam_plugin.hub import model_card
-from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
+from pmam_plugin.inference.scoring import ScoredClip, Scorer
 from pmam_plugin.models import SEDT, SoundEventModel
+from pmam_plugin.postprocessing import Scoring
 from pmam_plugin.postprocessing.per_class import PerClass
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.figures import Scored, clip_tables, figures_of, processed, selection_score, truth
@@ -259,10 +260,9 @@ class Evaluate(Stage):
         stages = {record.stage: {"seconds": record.seconds, **record.notes} for record in context.records}
         write_json(context.folder / "metrics.json", {**result, "stages": stages})
         figures = result[GROUPS[result["selected_processing"]]].get(result["selected"], {})
-        postprocessing, options = scoring.postprocessing, scoring.options
         provenance = self._provenance(context, figures)
-        card = model_card(model_config(model, postprocessing, provenance, options))
-        save_model(context.folder / "model", model, postprocessing, provenance, card, self.half, options)
+        card = model_card(model_config(model, scoring, provenance))
+        save_model(context.folder / "model", model, scoring, provenance, card, self.half)
 
     def _provenance(self, context: RunContext, metrics: Mapping[str, Any]) -> dict[str, Any]:
         measured_on = {}

@@ -11,8 +11,8 @@ import pandas as pd
 from pmam_plugin.data import Prepared
 from pmam_plugin.evaluation import evaluate_scores
 from pmam_plugin.evaluation.figures import SEGMENT_SCORES
-from pmam_plugin.inference.scoring import ScoredClip, Scoring
-from pmam_plugin.postprocessing import PostProcessing
+from pmam_plugin.inference.scoring import ScoredClip
+from pmam_plugin.postprocessing import PostProcessing, Scoring
 from pmam_plugin.postprocessing.per_class import PerClass
 
 Scored = Mapping[str, ScoredClip]

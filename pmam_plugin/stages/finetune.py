@@ -24,9 +24,9 @@ from pmam_plugin.brains.views import Views
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders import Windows
 from pmam_plugin.errors import InputError
-from pmam_plugin.inference.scoring import Scoring
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
+from pmam_plugin.postprocessing import Scoring
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.figures import selection_figures
 from pmam_plugin.stages.loading import check_batch, training_batches, validation_batches
