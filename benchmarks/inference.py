@@ -29,7 +29,7 @@ from pmam_plugin.checkpoints import load_model
 from pmam_plugin.config import from_config
 from pmam_plugin.encoders import Windows
 from pmam_plugin.inference import SoundEventDetector
-from pmam_plugin.postprocessing import PostProcessing
+from pmam_plugin.postprocessing import PostProcessing, Scoring
 
 LABELS = [f"class_{index}" for index in range(10)]
 
@@ -64,16 +64,14 @@ def main() -> None:
 
 def measure(name: str, path: Path, batch: int, device: str, precision: Any, recording: str | None) -> dict[str, float]:
     """Figures of one model."""
-    options: dict[str, Any] = {}
-    rule = PostProcessing(weak_mask="soft", median_seconds=0.36)
     if Path(name).is_dir():
         loaded = load_model(name)
-        model, options, rule = loaded.model, loaded.options, loaded.postprocessing or rule
+        model, scoring = loaded.model, loaded.scoring
     else:
         model = build(name).eval()
-        if name.endswith("-windows"):
-            options = {"windows": Windows()}
-    detector = SoundEventDetector(model, rule, options, device, precision, batch)
+        windows = Windows() if name.endswith("-windows") else None
+        scoring = Scoring(PostProcessing(weak_mask="soft", median_seconds=0.36), windows)
+    detector = SoundEventDetector(model, scoring, device, precision, batch)
     before = reset_peak()
     start = time.perf_counter()
     (result,) = detector.detect_each([path])

@@ -6,7 +6,7 @@ import torch
 
 from pmam_plugin.inference import Scorer, SoundEventDetector
 from pmam_plugin.models.base import frame_rows
-from pmam_plugin.postprocessing import PostProcessing
+from pmam_plugin.postprocessing import PostProcessing, Scoring
 from tests.sedt_models import tiny_sedt
 from tests.upstream.models import (
     atst_detector,
@@ -34,7 +34,7 @@ ARCHITECTURES = {
 @pytest.fixture(params=ARCHITECTURES)
 def detector(request):
     model = ARCHITECTURES[request.param]()
-    return SoundEventDetector(model, PostProcessing(weak_mask="soft", median_seconds=0.2), device="cpu")
+    return SoundEventDetector(model, Scoring(PostProcessing(weak_mask="soft", median_seconds=0.2)), device="cpu")
 
 
 def values(detector, table):

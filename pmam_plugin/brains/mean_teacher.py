@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
 import speechbrain as sb
 import torch
 from torch import Tensor, nn
@@ -27,12 +26,13 @@ from pmam_plugin.brains.views import Views
 from pmam_plugin.data import Batch, collate
 from pmam_plugin.encoders import Windows
 from pmam_plugin.inference.encoded import EncodedWindows
-from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
+from pmam_plugin.inference.scoring import ScoredClip, Scorer
 from pmam_plugin.models import Detection, SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
+from pmam_plugin.postprocessing import Scoring
 
-# (masked scores tables by clip) -> figures, among them "selection": higher is better
-SelectionScore = Callable[[Mapping[str, pd.DataFrame]], Mapping[str, float]]
+# (scored clips, by clip) -> figures, among them "selection": higher is better
+SelectionScore = Callable[[Mapping[str, ScoredClip]], Mapping[str, float]]
 
 _MODELS = ("student", "teacher")
 
@@ -70,7 +70,7 @@ class MeanTeacherBrain(StageBrain):
         teacher: its exponential moving average; None trains without a teacher.
         views: how a batch becomes what student and teacher see.
         objectives: loss terms, summed.
-        score: selection metric from the scores tables of the selection clips.
+        score: figures of the scored selection clips, among them ``selection``.
         run: see :class:`StageBrain`.
         scoring: of both in validation, the one that the run is evaluated with.
         teacher_windows: sliding windows for the teacher in training.
@@ -265,8 +265,7 @@ class MeanTeacherBrain(StageBrain):
         """Selection scores of every candidate; the best weights of each are kept on their own."""
         scores: dict[str, float] = {}
         for name, model in self.candidates().items():
-            own = {clip: scored.table for clip, scored in self._scored.get(name, {}).items()}
-            result = self.score(dict(ChainMap(*processes.gather_objects(own))))
+            result = self.score(dict(ChainMap(*processes.gather_objects(self._scored.get(name, {})))))
             scores |= {f"{name}_{metric}": value for metric, value in result.items()}
             self.best.offer(name, result["selection"], model.state_dict())
         return scores

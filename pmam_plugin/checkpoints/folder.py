@@ -31,6 +31,7 @@ from pmam_plugin.checkpoints.hub_folder import (
 from pmam_plugin.config import from_config, to_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path, read_json, write_json
+from pmam_plugin.postprocessing import Scoring
 from pmam_plugin.weights import read_tensors
 
 if TYPE_CHECKING:
@@ -48,37 +49,33 @@ class LoadedModel:
 
     Attributes:
         model: in evaluation mode, float32.
-        postprocessing: the folder's post-processing object, or None.
-        options: keyword arguments of the model's forward that its scores are made with (``windows``, ``temperature``).
+        scoring: how its output becomes scores and events.
         config: config.json as it was read.
     """
 
     model: Any
-    postprocessing: Any = None
-    options: dict[str, Any] = field(default_factory=dict)
+    scoring: Scoring = field(default_factory=Scoring)
     config: dict[str, Any] = field(default_factory=dict)
 
 
 def save_model(
     folder: str | os.PathLike[str],
     model: nn.Module,
-    postprocessing: Any = None,
+    scoring: Scoring | None = None,
     provenance: Mapping[str, Any] | None = None,
     card: str | None = None,
     half: bool = False,
-    options: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a model folder; each file appears whole or not at all, ``config.json`` last.
 
     Args:
         folder: made if missing; files of the same names are replaced, others left alone.
         model: a ``@configurable`` module (a detector, or an encoder alone).
-        postprocessing: a ``@configurable`` object, stored in the configuration.
+        scoring: how its output becomes scores and events: post-processing and the forward's ``options`` (``windows``,
+            ``temperature``) of the configuration. What thresholds were tuned by is not kept.
         provenance: plain values about where the weights come from (data, seed, commit, licence).
         card: text of README.md; a short one is written when None.
         half: store the parameters as float16 (half the size); they are float32 again after loading.
-        options: keyword arguments of ``forward`` that inference should use, plain or configurable (``windows``,
-            ``temperature``); left out where scores are asked for without post-processing.
 
     Returns:
         The folder.
@@ -88,7 +85,7 @@ def save_model(
         TypeError: the model holds something that a configuration cannot describe.
     """
     folder = Path(folder)
-    config = model_config(model, postprocessing, provenance, options)
+    config = model_config(model, scoring, provenance)
     tensors = _tensors_to_store(model, half, folder)
     try:
         with atomic_path(folder / WEIGHTS_NAME) as temporary:
@@ -122,23 +119,34 @@ def load_model(
     Raises:
         InputError: there is no such model, or its files do not fit each other or this version.
     """
-    source = fetch_model(source, revision, **fetching)
-    loaded = load_module(source, device)
-    missing = [name for name in (*_STATED, "frontend", "score_tables") if not hasattr(loaded.model, name)]
-    if missing:
-        path = model_folder(source) / CONFIG_NAME
-        kind = type(loaded.model).__name__
-        raise InputError(
-            f"{path}: holds {kind}, which is a part of a model and detects nothing alone; give a detector's folder"
-        )
-    check_detector(loaded.model, loaded.postprocessing, model_folder(source) / CONFIG_NAME)
-    return loaded
+    folder = model_folder(fetch_model(source, revision, **fetching))
+    return _with_weights(build_detector(_configuration(folder)), folder, device)
 
 
 def load_module(source: str | os.PathLike[str], device: str | torch.device | None = None) -> LoadedModel:
     """Any module that :func:`save_model` wrote into a folder, an encoder alone included; see :func:`load_model`."""
     folder = model_folder(source)
-    path = folder / CONFIG_NAME
+    return _with_weights(build_module(_configuration(folder)), folder, device)
+
+
+def build_detector(path: Path) -> LoadedModel:
+    """The detector that a config.json describes, with initial weights.
+
+    Raises:
+        InputError: it describes none, or none of this version.
+    """
+    loaded = build_module(path)
+    if any(not hasattr(loaded.model, name) for name in (*_STATED, "frontend", "score_tables")):
+        kind = type(loaded.model).__name__
+        raise InputError(
+            f"{path}: holds {kind}, which is a part of a model and detects nothing alone; give a detector's folder"
+        )
+    check_detector(loaded.model, loaded.scoring.postprocessing, path)
+    return loaded
+
+
+def build_module(path: Path) -> LoadedModel:
+    """The same for any module."""
     config = _read_config(path)
     try:
         model, postprocessing = from_config(config["model"]), from_config(config.get("postprocessing"))
@@ -153,9 +161,22 @@ def load_module(source: str | os.PathLike[str], device: str | torch.device | Non
     if not isinstance(model, nn.Module):
         raise InputError(f"{path}: {config['architecture']} is not a model; fetch the folder again")
     check_parts(postprocessing, options, config.get("provenance"), path)
-    load_weights(model, folder / WEIGHTS_NAME)
     _check_statements(model, config, path)
-    return LoadedModel(model.to(device or "cpu").eval(), postprocessing, options, config)
+    return LoadedModel(model, Scoring(postprocessing, **options), config)
+
+
+def _with_weights(loaded: LoadedModel, folder: Path, device: str | torch.device | None) -> LoadedModel:
+    load_weights(loaded.model, folder / WEIGHTS_NAME)
+    loaded.model.to(device or "cpu").eval()
+    return loaded
+
+
+def _configuration(folder: Path) -> Path:
+    """The config.json of a model folder that is there."""
+    require_model(folder, folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such model folder; check the name")
+    return folder / CONFIG_NAME
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -187,10 +208,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
 
 def model_config(
-    model: nn.Module,
-    postprocessing: Any = None,
-    provenance: Mapping[str, Any] | None = None,
-    options: Mapping[str, Any] | None = None,
+    model: nn.Module, scoring: Scoring | None = None, provenance: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The content of config.json for ``model``."""
     stated = {name: getattr(model, name) for name in _STATED if hasattr(model, name)}
@@ -201,8 +219,8 @@ def model_config(
         "architecture": type(model).__name__,
         **stated,
         "model": to_config(model),
-        "postprocessing": to_config(postprocessing),
-        "options": to_config(dict(options or {})),
+        "postprocessing": to_config(scoring and scoring.postprocessing),
+        "options": to_config(scoring.options if scoring else {}),
         "provenance": to_config(dict(provenance or {})),
     }
 
@@ -226,9 +244,6 @@ def plain_card(config: Mapping[str, Any]) -> str:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    require_model(path.parent, path.parent)
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: no such model folder; check the name")
     try:
         config = read_json(path)
     except OSError as error:

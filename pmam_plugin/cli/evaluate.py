@@ -109,8 +109,7 @@ def _thresholds(model: str) -> PerClass:
     """Those of a model's post-processing."""
     from pmam_plugin.checkpoints import load_model
 
-    postprocessing = load_model(model).postprocessing
-    return 0.5 if postprocessing is None else postprocessing.threshold
+    return load_model(model).scoring.postprocessing.threshold
 
 
 def _print(figures: dict[str, Any]) -> None:

@@ -79,7 +79,7 @@ def import_checkpoint(
     from pmam_plugin.checkpoints import save_model
 
     names = [name.strip() for name in labels.split(",")] if labels else None
-    model, report, postprocessing = _import(kind, source, names, network, statistics, detector)
+    model, report, scoring = _import(kind, source, names, network, statistics, detector)
     provenance = {
         "imported_from": source.name,
         "kind": kind.value,
@@ -87,7 +87,7 @@ def import_checkpoint(
         "sha256": _digest(source),
         "tensors": report.loaded,
     }
-    save_model(destination, model, postprocessing, provenance, half=half)
+    save_model(destination, model, scoring, provenance, half=half)
     typer.echo(str(report))
     typer.echo(f"{destination}: {type(model).__name__} written")
 
@@ -100,7 +100,7 @@ def _import(
     statistics: Path | None,
     detector: bool,
 ) -> tuple[Any, Any, Any]:
-    """Module, report and post-processing (of whole models)."""
+    """Module, report and scoring (of whole models)."""
     if statistics is not None and kind is not Kind.sedt:
         raise typer.BadParameter("--statistics belongs to --kind sedt")
     if network is not None and kind not in (Kind.sedt, Kind.atst_sed):
@@ -111,7 +111,7 @@ def _import(
     if labels is not None and not whole:
         raise typer.BadParameter("--labels belong to whole models; an encoder has no classes")
     from pmam_plugin.checkpoints import atst, beats, passt, pretrained_sed, sedt, transformer4sed, yamnet
-    from pmam_plugin.postprocessing import PostProcessing
+    from pmam_plugin.postprocessing import PostProcessing, Scoring
 
     if not whole:
         encoders: dict[Kind, Callable[[Path], tuple[Any, Any]]] = {
@@ -122,17 +122,17 @@ def _import(
         }
         return *encoders[kind](source), None
     if kind is Kind.yamnet:
-        return *yamnet.import_detector(source, labels), PostProcessing(threshold=_YAMNET_THRESHOLD)
+        return *yamnet.import_detector(source, labels), Scoring(PostProcessing(threshold=_YAMNET_THRESHOLD))
     if kind is Kind.pretrained_sed:
         model, report = pretrained_sed.import_pretrained_sed(source, labels)
-        filtered = PostProcessing(median_seconds=pretrained_sed.MEDIAN_SECONDS)
+        filtered = Scoring(PostProcessing(median_seconds=pretrained_sed.MEDIAN_SECONDS))
         return model, report, filtered if hasattr(model, "labels") else None
     if kind is Kind.atst_sed:
         model, report = atst.import_atst_sed(source, labels, student=network is Network.student)
-        return model, report, _postprocessing(model, *_ATST_SED_FILTER)
+        return model, report, _scoring(model, *_ATST_SED_FILTER)
     if kind is Kind.transformer4sed:
         model, report = transformer4sed.import_transformer4sed(source, labels)
-        return model, report, _postprocessing(model, *_PMAM_FILTER, weak_mask="soft")
+        return model, report, _scoring(model, *_PMAM_FILTER, weak_mask="soft")
     if statistics is None:
         raise InputError(
             f"{source}: SEDT keeps the statistics of its front end in a JSON file beside the checkpoint; "
@@ -141,17 +141,17 @@ def _import(
     return *sedt.import_any_sedt(source, labels, statistics, teacher=network is Network.teacher), None
 
 
-def _postprocessing(model: Any, frames: Sequence[int], frame_rate: float, weak_mask: str = "none") -> Any:
+def _scoring(model: Any, frames: Sequence[int], frame_rate: float, weak_mask: str = "none") -> Any:
     """The published filter, where the classes are the published ones; a model without labels needs none."""
     from pmam_plugin.checkpoints.foreign import DESED_LABELS
-    from pmam_plugin.postprocessing.filters import PostProcessing
+    from pmam_plugin.postprocessing import PostProcessing, Scoring
 
     if not hasattr(model, "labels"):
         return None
     seconds: Any = 0.0
     if tuple(model.labels) == DESED_LABELS:
         seconds = {label: round(count / frame_rate, 6) for label, count in zip(DESED_LABELS, frames, strict=True)}
-    return PostProcessing(weak_mask=weak_mask, median_seconds=seconds)  # type: ignore[arg-type]
+    return Scoring(PostProcessing(weak_mask=weak_mask, median_seconds=seconds))  # type: ignore[arg-type]
 
 
 def _digest(path: Path) -> str:

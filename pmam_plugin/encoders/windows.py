@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pmam_plugin.encoders.base import Windows
+from pmam_plugin.nn.windows import Windows
 
 # Enough to keep the device busy; more would only cost memory.
 WINDOWS_AT_ONCE = {"cuda": 32, "cpu": 8}

@@ -25,6 +25,7 @@ from pmam_plugin.checkpoints.hub_folder import (
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
 from pmam_plugin.hub.card import FILES, is_generated, model_card
+from pmam_plugin.postprocessing import Scoring
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -128,10 +129,9 @@ def pull(
 def push_model(
     model: nn.Module,
     repository: str,
-    postprocessing: Any = None,
+    scoring: Scoring | None = None,
     provenance: Mapping[str, Any] | None = None,
     half: bool = False,
-    options: Mapping[str, Any] | None = None,
     **publishing: Any,
 ) -> str:
     """Publish a model in memory; the ``push_to_hub`` of plain models.
@@ -139,17 +139,16 @@ def push_model(
     Args:
         model: a ``@configurable`` module.
         repository: Hub id, ``org/name``.
-        postprocessing: see :func:`~pmam_plugin.checkpoints.save_model`, as the next three.
+        scoring: see :func:`~pmam_plugin.checkpoints.save_model`, as the next two.
         provenance: plain values; figures under ``metrics`` go into the card.
         half: store the weights as float16.
-        options: keyword arguments of the model's forward.
         publishing: other arguments of :func:`push`.
 
     Returns:
         The commit.
     """
     with tempfile.TemporaryDirectory() as folder:
-        save_model(folder, model, postprocessing, provenance, half=half, options=options)
+        save_model(folder, model, scoring, provenance, half=half)
         return push(folder, repository, **publishing)
 
 

@@ -4,6 +4,7 @@ Besides, export as ONNX, and the choice of passages that are worth labelling nex
 """
 
 from pmam_plugin.inference.detector import Progress, Result, SoundEventDetector
-from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
+from pmam_plugin.inference.scoring import ScoredClip, Scorer
+from pmam_plugin.postprocessing import Scoring
 
 __all__ = ["Progress", "Result", "ScoredClip", "Scorer", "Scoring", "SoundEventDetector"]

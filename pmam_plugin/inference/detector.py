@@ -21,10 +21,10 @@ from pmam_plugin.config import rebuilt
 from pmam_plugin.errors import InputError, Progress
 from pmam_plugin.hub import model_card, push_model
 from pmam_plugin.inference.long_audio import Grid
-from pmam_plugin.inference.scoring import Scorer, Scoring, table_of
+from pmam_plugin.inference.scoring import Scorer, table_of
 from pmam_plugin.models.base import SoundEventModel
 from pmam_plugin.nn.precision import choose_precision
-from pmam_plugin.postprocessing import EventRows, PostProcessing, ScoreRows
+from pmam_plugin.postprocessing import EventRows, PostProcessing, ScoreRows, Scoring
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,8 +83,7 @@ class SoundEventDetector:
 
     Args:
         model: a full model.
-        postprocessing: turns raw scores into the scores and events to report; None means no filter, threshold 0.5.
-        options: keyword arguments of the model's forward (``windows``, ``temperature``) for post-processed scores.
+        scoring: how its output becomes the scores and events to report; None means no filter, threshold 0.5.
         device: None takes the GPU if there is one.
         precision: of the network; the front end always works in float32. The default gives the same scores on every
             machine; ``"auto"`` is bfloat16 where the device multiplies it fast, else float32.
@@ -99,8 +98,7 @@ class SoundEventDetector:
     def __init__(
         self,
         model: SoundEventModel,
-        postprocessing: PostProcessing | None = None,
-        options: Mapping[str, Any] | None = None,
+        scoring: Scoring | None = None,
         device: str | torch.device | None = None,
         precision: str = "float32",
         batch_size: int = 8,
@@ -110,8 +108,7 @@ class SoundEventDetector:
         self.model = model.to(self.device).eval()
         if compiled:
             self.model.compile()
-        self.postprocessing = PostProcessing() if postprocessing is None else postprocessing
-        self.options = dict(options or {})
+        self.scoring = Scoring() if scoring is None else scoring
         if batch_size < 1:
             raise InputError(f"batch_size {batch_size}: must be at least 1")
         self.batch_size = batch_size
@@ -149,7 +146,7 @@ class SoundEventDetector:
             InputError: there is no such model, or its files are not whole or do not fit this version.
         """
         loaded = load_model(source, revision, **fetching)
-        detector = cls(loaded.model, loaded.postprocessing, loaded.options, device, precision, batch_size, compiled)
+        detector = cls(loaded.model, loaded.scoring, device, precision, batch_size, compiled)
         detector.config = loaded.config
         return detector
 
@@ -164,8 +161,8 @@ class SoundEventDetector:
             InputError: the folder cannot be written.
         """
         provenance = self.config.get("provenance")
-        card = model_card(model_config(self.model, self.postprocessing, provenance, self.options))
-        return save_model(folder, self.model, self.postprocessing, provenance, card, half, self.options)
+        card = model_card(model_config(self.model, self.scoring, provenance))
+        return save_model(folder, self.model, self.scoring, provenance, card, half)
 
     def push_to_hub(self, repository: str, half: bool = False, **publishing: Any) -> str:
         """Publish the model, with its card, on the Hugging Face Hub; returns the commit.
@@ -179,15 +176,12 @@ class SoundEventDetector:
         Raises:
             InputError: the Hub refuses or cannot be reached.
         """
-        provenance = self.config.get("provenance")
-        return push_model(
-            self.model, repository, self.postprocessing, provenance, half=half, options=self.options, **publishing
-        )
+        return push_model(self.model, repository, self.scoring, self.config.get("provenance"), half=half, **publishing)
 
     @property
-    def scoring(self) -> Scoring:
-        """How the model's output becomes scores and events."""
-        return Scoring.from_options(self.postprocessing, self.options)
+    def postprocessing(self) -> PostProcessing:
+        """Weak mask, filters or boxes, and thresholds of its scoring."""
+        return self.scoring.postprocessing
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def export_onnx(loaded: LoadedModel, path: str | os.PathLike[str]) -> Path:
     model: SoundEventModel = loaded.model
     if isinstance(model, SEDT):
         raise InputError("SEDT predicts sets of intervals, and only models that score frames can be exported to ONNX")
-    options = {name: value for name, value in loaded.options.items() if name == "temperature"}
+    options = {name: value for name, value in loaded.scoring.options.items() if name == "temperature"}
     with atomic_path(Path(path)) as temporary:
         _trace(ExportedDetector(model, options), temporary)
         graph = onnx.load(temporary)

@@ -8,7 +8,7 @@ computed from are those that a user gets.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,56 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import Windows
 from pmam_plugin.errors import InputError
 from pmam_plugin.inference.encoded import EncodedWindows
 from pmam_plugin.inference.long_audio import Cutter, Grid, Joiner, Window
 from pmam_plugin.models.base import Detection, SoundEventModel, frame_rows
 from pmam_plugin.models.detector import FrameDetector
 from pmam_plugin.models.sedt import SEDT
-from pmam_plugin.postprocessing import PostProcessing, ScoreRows
+from pmam_plugin.postprocessing import ScoreRows, Scoring
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@configurable
-class Scoring:
-    """How a model's output becomes scores and events.
-
-    Args:
-        postprocessing: weak mask, filters or boxes, thresholds; None means no filter, threshold 0.5.
-        windows: sliding windows of the encoder; None encodes clips whole.
-        temperature: divides the logits; below one sharpens.
-
-    Raises:
-        InputError: a temperature that is not positive.
-    """
-
-    def __init__(
-        self,
-        postprocessing: PostProcessing | None = None,
-        windows: Windows | None = None,
-        temperature: float = 1.0,
-    ) -> None:
-        if not temperature > 0:
-            raise InputError(f"temperature {temperature}: must be more than 0; it divides the logits")
-        self.postprocessing = PostProcessing() if postprocessing is None else postprocessing
-        self.windows, self.temperature = windows, float(temperature)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Arguments of the model's forward, as a model folder keeps them."""
-        options: dict[str, Any] = {} if self.windows is None else {"windows": self.windows}
-        if self.temperature != 1.0:
-            options["temperature"] = self.temperature
-        return options
-
-    @classmethod
-    def from_options(cls, postprocessing: PostProcessing | None, options: Mapping[str, Any]) -> Scoring:
-        """What a model folder keeps, as one object."""
-        return cls(postprocessing, options.get("windows"), options.get("temperature", 1.0))
 
 
 @dataclass

@@ -23,11 +23,8 @@ from speechbrain.inference.interfaces import Pretrained, pretrained_from_hparams
 from speechbrain.utils.fetching import FetchConfig
 from torch import Tensor, nn
 
-from pmam_plugin.checkpoints.folder import load_weights
+from pmam_plugin.checkpoints.folder import build_detector, load_weights
 from pmam_plugin.checkpoints.hub_folder import fetch_model
-from pmam_plugin.config import from_config
-from pmam_plugin.errors import InputError
-from pmam_plugin.files import read_json
 from pmam_plugin.inference import Scorer, Scoring, SoundEventDetector
 from pmam_plugin.models.base import SoundEventModel
 
@@ -39,20 +36,13 @@ class FolderModel(nn.Module):
 
     Attributes:
         model: the detector.
-        postprocessing: turns raw scores into those to report, or None.
-        options: keyword arguments of the model's forward.
+        scoring: how its output becomes scores and events.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.model: SoundEventModel | None = None
-        self.postprocessing: Any = None
-        self.options: dict[str, Any] = {}
-
-    def forward(self, waveforms: Tensor, padding: Tensor | None = None) -> Tensor:
-        """Frame probabilities ``(batch, frames, classes)`` of waveforms ``(batch, samples)`` at the model's rate."""
-        model = self.filled()
-        return model(model.frontend(waveforms), padding=padding).frames
+        self.scoring = Scoring()
 
     def filled(self) -> SoundEventModel:
         """The model; RuntimeError while there is none."""
@@ -67,15 +57,8 @@ def build_from_json(shell: FolderModel, path: str | os.PathLike[str]) -> None:
     Raises:
         InputError: it describes no detector of this version.
     """
-    config = read_json(path)
-    if not isinstance(config, Mapping) or "model" not in config:
-        raise InputError(f"{path}: not the configuration of a model of this package (it needs a 'model')")
-    model = from_config(config["model"])
-    if not isinstance(model, SoundEventModel):
-        raise InputError(f"{path}: {type(model).__name__} detects nothing alone; give a detector's folder")
-    shell.model = model
-    shell.postprocessing = from_config(config.get("postprocessing"))
-    shell.options = from_config(config.get("options") or {})
+    loaded = build_detector(Path(path))
+    shell.model, shell.scoring = loaded.model, loaded.scoring
 
 
 def load_safetensors(shell: FolderModel, path: str | os.PathLike[str]) -> None:
@@ -100,7 +83,7 @@ class PretrainedDetector(Pretrained):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         shell: FolderModel = self.mods.detector
-        self._detector = SoundEventDetector(shell.filled(), shell.postprocessing, shell.options, self.device)
+        self._detector = SoundEventDetector(shell.filled(), shell.scoring, self.device)
 
     @classmethod
     def from_hparams(

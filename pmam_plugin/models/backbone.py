@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import Columns, FrameEncoder, Windows
+from pmam_plugin.encoders.base import Columns, FrameEncoder
 from pmam_plugin.features import FrontEnds
 from pmam_plugin.nn.context import Context
+from pmam_plugin.nn.windows import Windows
 
 
 @dataclass

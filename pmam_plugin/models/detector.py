@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import Windows
 from pmam_plugin.features import FrontEnds
 from pmam_plugin.models.backbone import Backbone
 from pmam_plugin.models.base import Detection, SoundEventModel
 from pmam_plugin.nn.cpu import Dropout
 from pmam_plugin.nn.heads import TagHead
 from pmam_plugin.nn.pooling import linear_softmax_pool
+from pmam_plugin.nn.windows import Windows
 
 
 @configurable

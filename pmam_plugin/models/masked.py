@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.config import configurable
-from pmam_plugin.encoders.base import Windows
 from pmam_plugin.models.backbone import Backbone
 from pmam_plugin.nn.heads import PredictionHead, TagHead
 from pmam_plugin.nn.masking import BlockMasking, MaskPlan, NoMasking, apply_mask
+from pmam_plugin.nn.windows import Windows
 
 
 @dataclass

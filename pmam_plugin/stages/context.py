@@ -153,6 +153,8 @@ class Stage:
         reports: on the test set, whose changes are nothing to other stages.
     """
 
+    _arguments: Mapping[str, Any]  # of the constructor, as configurable remembers them
+
     name: str
     folder: str
     always = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,39 +18,20 @@ from pmam_plugin import processes
 from pmam_plugin.checkpoints import save_model
 from pmam_plugin.checkpoints.folder import model_config
 from pmam_plugin.config import configurable, rebuilt
-from pmam_plugin.data import Prepared
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation import evaluate_events, evaluate_scores, tune_segments, tune_thresholds, write_scores
-from pmam_plugin.evaluation.figures import SEGMENT_SCORES
+from pmam_plugin.evaluation import evaluate_events, tune_segments, tune_thresholds, write_scores
 from pmam_plugin.files import write_json
 from pmam_plugin.hub import model_card
-from pmam_plugin.inference.scoring import ScoredClip, Scorer, Scoring
+from pmam_plugin.inference.scoring import ScoredClip, Scorer
 from pmam_plugin.models import SEDT, SoundEventModel
-from pmam_plugin.postprocessing import PostProcessing
+from pmam_plugin.postprocessing import Scoring
 from pmam_plugin.postprocessing.per_class import PerClass
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
+from pmam_plugin.stages.figures import Scored, clip_tables, figures_of, processed, selection_score, truth
 from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.provenance import run_provenance
 
 logger = logging.getLogger(__name__)
-
-
-Scored = dict[str, ScoredClip]
-"""A model's scores of a set of clips, by clip."""
-
-
-def clip_tables(scored: Scored, labels: Sequence[str], data: Prepared) -> dict[str, pd.DataFrame]:
-    """Clip-level scores as tables of one row, with the classes that are judged in the clip."""
-    ends = {name: float(clip.table["offset"].iloc[-1]) for name, clip in scored.items()}
-    return {
-        name: data.judged(name, pd.DataFrame([[0.0, ends[name], *clip.clips]], columns=["onset", "offset", *labels]))
-        for name, clip in scored.items()
-    }
-
-
-def processed(scored: Scored, postprocessing: PostProcessing, data: Prepared) -> dict[str, pd.DataFrame]:
-    """Post-processed tables of the classes that are judged in each clip; the weak mask is in the scores already."""
-    return {name: data.judged(name, postprocessing.filtered(clip.table)) for name, clip in scored.items()}
 
 
 GROUPS = {"filters": "test", "segments": "segments"}
@@ -100,14 +81,9 @@ class Evaluate(Stage):
 
     Args:
         model: the detector the last fine-tuning stage trained.
-        scoring: how clips are scored.
-        segments: try change-detection bounding boxes in place of the filters, tuned per class on the selection set.
-        thresholds: ``fixed`` (those of ``postprocessing``; 0.5 for the clip F1), or ``tuned`` per class on the
-            selection set: event F1 decides for events, clip F1 for clips.
-        beta: of the F score by which event thresholds are tuned; below one, fewer false alarms for more misses.
+        scoring: how clips are scored, and what is chosen and tuned by.
         batch_clips: clips scored at a time.
         bootstrap: resamples of the test clips behind the 95 % intervals.
-        selection_metrics: their mean on the selection set decides.
         events: ``model``: besides, F1 of the events that the model itself lists, at 0.5 (SEDT; the published quantity,
             by sed_eval's rules); ``scores``: of what its scores exceed their thresholds in alone.
         half: store the model's weights as float16.
@@ -122,26 +98,18 @@ class Evaluate(Stage):
         self,
         model: SoundEventModel,
         scoring: Scoring,
-        segments: bool = True,
-        thresholds: str = "fixed",
         batch_clips: int = 16,
         bootstrap: int = 1000,
-        selection_metrics: Sequence[str] = ("psds1_mean", "event_f1_macro"),
         half: bool = False,
         provenance: Mapping[str, Any] | None = None,
         events: Literal["scores", "model"] = "scores",
-        beta: float = 1.0,
     ) -> None:
         if events not in ("scores", "model"):
             raise ValueError(f"events come from scores or model, not {events!r}")
         if events == "model" and not isinstance(model, SEDT):
             raise ValueError("events: model is for models that list events themselves (SEDT); leave it out")
-        self.model, self.scoring, self.segments, self.events = model, scoring, segments, events
-        if thresholds not in ("fixed", "tuned"):
-            raise ValueError(f"thresholds are fixed or tuned, not {thresholds!r}")
-        self.thresholds, self.beta = thresholds, beta
+        self.model, self.scoring, self.events = model, scoring, events
         self.batch_clips, self.bootstrap, self.half = batch_clips, bootstrap, half
-        self.selection_metrics = tuple(selection_metrics)
         self.provenance = dict(provenance or {})
 
     def check(self, context: RunContext) -> None:
@@ -164,8 +132,8 @@ class Evaluate(Stage):
         notes = {}
         if if_main_process():
             notes = {"selected": choice[0], "selected_processing": choice[1]}
-            rule, test = tried[choice]
-            self._write(context, candidates[choice[0]], test, rule, {**result, **notes})
+            scoring, test = tried[choice]
+            self._write(context, candidates[choice[0]], test, scoring, {**result, **notes})
         ddp_barrier()
         return StageResult({name: context.folder / name for name in names}, notes)
 
@@ -182,13 +150,13 @@ class Evaluate(Stage):
 
     def _try(
         self, context: RunContext, candidates: Mapping[str, SoundEventModel], bootstrap: int
-    ) -> tuple[dict[str, Any], dict[Choice, tuple[PostProcessing, Scored]], Choice]:
-        """Figures of every candidate under every post-processing, as in metrics.json; rules and scores; the choice."""
+    ) -> tuple[dict[str, Any], dict[Choice, tuple[Scoring, Scored]], Choice]:
+        """Figures of all candidates under all post-processings, as in metrics.json; scoring and scores; the choice."""
         chosen_on, reported = context.data.has_events("selection"), context.data.has_events("test")
         result: dict[str, Any] = {"test": {}, "segments": {}, "selection": {}, "selection_error": {}}
         if self.events == "model":
             result["events"] = {}
-        tried: dict[Choice, tuple[PostProcessing, Scored]] = {}
+        tried: dict[Choice, tuple[Scoring, Scored]] = {}
         decisive: dict[Choice, float] = {}
         draws: dict[Choice, np.ndarray] = {}
         for name, model in candidates.items():
@@ -197,23 +165,23 @@ class Evaluate(Stage):
             if not if_main_process():
                 continue
             clip_threshold = self._clip_threshold(context, selection)
-            rules = {"filters": self.scoring.postprocessing}
-            if self.segments and chosen_on:
+            rules = {"filters": self.scoring}
+            if self.scoring.segments and chosen_on:
                 rules["segments"] = self._with_boxes(context, selection)
             for processing, untuned in rules.items():
-                rule = self._with_thresholds(context, untuned, selection)
-                tried[name, processing] = rule, test
+                scoring = self._with_thresholds(context, untuned, selection)
+                tried[name, processing] = scoring, test
+                given = scoring, self.model.labels, context.data
                 if chosen_on:
-                    found = self._metrics(context, selection, rule, clip_threshold, "selection", SELECTION_RESAMPLES)
-                    score, drawn = (
-                        np.mean([found[f"{metric}{of}"] for metric in self.selection_metrics], axis=0)
-                        for of in ("", "_draws")
-                    )
-                    decisive[name, processing], draws[name, processing] = float(score), drawn
-                    result["selection"].setdefault(name, {})[processing] = float(score)
+                    resampled = clip_threshold, SELECTION_RESAMPLES, context.seed
+                    found = figures_of(selection, *given, "selection", *resampled)
+                    score = float(selection_score(found, scoring))
+                    decisive[name, processing] = result["selection"].setdefault(name, {})[processing] = score
+                    draws[name, processing] = selection_score(found, scoring, "_draws")
                 if reported:
-                    figures = self._metrics(context, test, rule, clip_threshold, "test", bootstrap)
-                    result[GROUPS[processing]][name] = figures
+                    result[GROUPS[processing]][name] = figures_of(
+                        test, *given, "test", clip_threshold, bootstrap, context.seed
+                    )
             if reported and self.events == "model":
                 result["events"][name] = self._own_events(context, test)
         # Without anything to choose on, the teacher's average is the safer of the two.
@@ -247,79 +215,54 @@ class Evaluate(Stage):
             scored += zip(batch.ids, scorer.waves(batch.sounds()), strict=True)
         return dict(processes.gather_dealt(scored))
 
-    def _truth(self, context: RunContext, subset: str) -> tuple[pd.DataFrame, dict[str, float], list[str]]:
-        """What scores are held against: the events and lengths of the clips, and the classes."""
-        return context.data.events(subset), context.data.durations(subset), list(self.model.labels)
-
-    def _metrics(
-        self,
-        context: RunContext,
-        scored: Scored,
-        postprocessing: PostProcessing,
-        clip_threshold: PerClass,
-        subset: str,
-        bootstrap: int,
-    ) -> dict[str, Any]:
-        decides = subset == "selection"
-        return evaluate_scores(
-            processed(scored, postprocessing, context.data),
-            *self._truth(context, subset),
-            clip_scores={name: clip.clips.tolist() for name, clip in scored.items()},
-            threshold=postprocessing.threshold,
-            clip_threshold=clip_threshold,
-            bootstrap=bootstrap,
-            seed=context.seed,
-            segment_scores=not decides or not SEGMENT_SCORES.isdisjoint(self.selection_metrics),
-            draws=decides,
-        )
-
     def _own_events(self, context: RunContext, scored: Scored) -> dict[str, Any]:
         """F1 of the events the model lists."""
         listed = [clip.events.assign(filename=name) for name, clip in scored.items() if clip.events is not None]
         return evaluate_events(
             pd.concat(listed, ignore_index=True),
-            *self._truth(context, "test"),
+            *truth(scored, context.data, "test"),
+            self.model.labels,
             bootstrap=self.bootstrap,
             seed=context.seed,
             sed_eval=True,
         )
 
-    def _with_thresholds(
-        self, context: RunContext, postprocessing: PostProcessing, selection: Scored
-    ) -> PostProcessing:
-        if self.thresholds == "fixed" or not selection:
-            return postprocessing
-        tables = processed(selection, postprocessing, context.data)
-        tuned = tune_thresholds(tables, *self._truth(context, "selection"), beta=self.beta)
-        return rebuilt(postprocessing, threshold=tuned)
+    def _with_thresholds(self, context: RunContext, scoring: Scoring, selection: Scored) -> Scoring:
+        if scoring.thresholds == "fixed" or not selection:
+            return scoring
+        tables = processed(selection, scoring.postprocessing, context.data)
+        known = truth(selection, context.data, "selection")
+        tuned = tune_thresholds(tables, *known, self.model.labels, beta=scoring.beta)
+        return rebuilt(scoring, postprocessing=rebuilt(scoring.postprocessing, threshold=tuned))
 
     def _clip_threshold(self, context: RunContext, selection: Scored) -> PerClass:
-        if self.thresholds == "fixed" or not selection:
+        if self.scoring.thresholds == "fixed" or not selection:
             return 0.5
         tables = clip_tables(selection, self.model.labels, context.data)
-        return tune_thresholds(tables, *self._truth(context, "selection"), measure="clip")
+        return tune_thresholds(tables, *truth(selection, context.data, "selection"), self.model.labels, measure="clip")
 
-    def _with_boxes(self, context: RunContext, selection: Scored) -> PostProcessing:
+    def _with_boxes(self, context: RunContext, selection: Scored) -> Scoring:
         weak_masked = rebuilt(self.scoring.postprocessing, median_seconds=0.0)
         tables = processed(selection, weak_masked, context.data)
-        return rebuilt(weak_masked, segments=tune_segments(tables, *self._truth(context, "selection")))
+        boxes = tune_segments(tables, *truth(selection, context.data, "selection"), self.model.labels)
+        return rebuilt(self.scoring, postprocessing=rebuilt(weak_masked, segments=boxes))
 
     def _write(
         self,
         context: RunContext,
         model: SoundEventModel,
         scored: Scored,
-        postprocessing: PostProcessing,
+        scoring: Scoring,
         result: dict[str, Any],
     ) -> None:
         if scored:
-            write_scores(context.folder / "scores", processed(scored, postprocessing, context.data))
+            write_scores(context.folder / "scores", processed(scored, scoring.postprocessing, context.data))
         stages = {record.stage: {"seconds": record.seconds, **record.notes} for record in context.records}
         write_json(context.folder / "metrics.json", {**result, "stages": stages})
         figures = result[GROUPS[result["selected_processing"]]].get(result["selected"], {})
-        provenance, options = self._provenance(context, figures), self.scoring.options
-        card = model_card(model_config(model, postprocessing, provenance, options))
-        save_model(context.folder / "model", model, postprocessing, provenance, card, self.half, options)
+        provenance = self._provenance(context, figures)
+        card = model_card(model_config(model, scoring, provenance))
+        save_model(context.folder / "model", model, scoring, provenance, card, self.half)
 
     def _provenance(self, context: RunContext, metrics: Mapping[str, Any]) -> dict[str, Any]:
         measured_on = {}

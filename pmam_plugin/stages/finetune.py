@@ -6,10 +6,10 @@ import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from safetensors.torch import load_file
 from speechbrain.utils.distributed import ddp_barrier
@@ -24,12 +24,11 @@ from pmam_plugin.brains.views import Views
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders import Windows
 from pmam_plugin.errors import InputError
-from pmam_plugin.evaluation import evaluate_scores
-from pmam_plugin.evaluation.figures import SEGMENT_SCORES
-from pmam_plugin.inference.scoring import Scoring
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
+from pmam_plugin.postprocessing import Scoring
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
+from pmam_plugin.stages.figures import selection_figures
 from pmam_plugin.stages.loading import check_batch, training_batches, validation_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
 
@@ -50,10 +49,9 @@ class FineTune(Stage):
         plan: budget and optimiser.
         views: what student and teacher see.
         objectives: loss terms.
-        scoring: how selection clips are scored.
+        scoring: how selection clips are scored, and by which of their figures the epoch is chosen.
         teacher_decay: of the moving average; None trains without a teacher.
         teacher_windows: sliding windows of the teacher in training.
-        selection_metrics: their mean on the selection set chooses the epoch.
         recalibrate, validate_first: see :class:`~pmam_plugin.brains.mean_teacher.MeanTeacherBrain`.
     """
 
@@ -67,15 +65,18 @@ class FineTune(Stage):
         scoring: Scoring,
         teacher_decay: float | None = 0.999,
         teacher_windows: Windows | None = None,
-        selection_metrics: Sequence[str] = ("psds1_mean", "event_f1_macro"),
         recalibrate: int = 0,
         validate_first: bool = False,
     ) -> None:
         self.name, self.folder = name, f"stages/{name}"
         self.model, self.plan, self.views, self.objectives = model, plan, views, list(objectives)
         self.scoring, self.teacher_decay, self.teacher_windows = scoring, teacher_decay, teacher_windows
-        self.selection_metrics = tuple(selection_metrics)
         self.recalibrate, self.validate_first = recalibrate, validate_first
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """See :func:`pmam_plugin.stages.settings.describe`: other thresholds are no reason to learn anew."""
+        return {**self._arguments, "scoring": self.scoring.decides}
 
     def check(self, context: RunContext) -> None:
         """See :class:`pmam_plugin.stages.context.Stage`."""
@@ -112,7 +113,7 @@ class FineTune(Stage):
             teacher,
             self.views,
             copy.deepcopy(self.objectives),
-            self._score(context),
+            partial(selection_figures, scoring=self.scoring, labels=self.model.labels, data=context.data),
             run,
             self.scoring,
             self.teacher_windows,
@@ -137,28 +138,6 @@ class FineTune(Stage):
         if "teacher" in context.artifacts:
             teacher.load_state_dict(load_file(context.artifacts["teacher"]))
         return teacher
-
-    def _score(self, context: RunContext) -> Any:
-        labels = list(self.model.labels)
-
-        def score(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
-            events, durations = context.data.events("selection"), context.data.durations("selection")
-            filtered = self.scoring.postprocessing.filtered
-            processed = {clip: context.data.judged(clip, filtered(table)) for clip, table in tables.items()}
-            known = {clip: durations[clip] for clip in processed}
-            result = evaluate_scores(
-                processed,
-                events[events.filename.isin(known)],
-                known,
-                labels,
-                bootstrap=0,
-                segment_scores=not SEGMENT_SCORES.isdisjoint(self.selection_metrics),
-            )
-            chosen = [float(result[metric]) for metric in self.selection_metrics]
-            shown = dict.fromkeys(("psds1_mean", "psds1", "psds2", "event_f1_macro", *self.selection_metrics))
-            return {"selection": sum(chosen) / len(chosen), **{name: float(result[name]) for name in shown}}
-
-        return score
 
     def _finish(self, brain: MeanTeacherBrain, folder: Path) -> StageResult:
         artifacts = {"student": brain.best.path("student")}

@@ -78,7 +78,7 @@ class Report(Stage):
     def _test_set(self, context: RunContext) -> dict[str, Any]:
         """What the page says of the test set: figures in words, PSD-ROCs, clips, mistakes and other thresholds."""
         scores = read_scores(context.artifacts["scores"])
-        postprocessing = load_model(context.artifacts["model"]).postprocessing
+        postprocessing = load_model(context.artifacts["model"]).scoring.postprocessing
         events, durations = context.data.events("test"), context.data.durations("test")
         labels = list(self.model.labels)
         detected = pd.concat([postprocessing.events(table, name) for name, table in scores.items()], ignore_index=True)

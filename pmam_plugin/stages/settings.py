@@ -105,10 +105,15 @@ def left_of(folder: Path) -> dict[str, Any] | None:
 
 
 def describe(value: Any) -> Any:
-    """JSON-able description of everything an object was built from; the same objects give the same description."""
+    """JSON-able description of everything an object was built from; the same objects give the same description.
+
+    An object that does not depend on all of its arguments says in ``decisive`` on which.
+    """
     if isinstance(value, functools.partial):
         return {"call": describe(value.func), "args": describe(list(value.args)), **describe(value.keywords)}
-    arguments = getattr(value, "_arguments", None)
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    arguments = getattr(value, "decisive", getattr(value, "_arguments", None))
     if arguments is not None:
         return {"type": type(value).__name__, **{name: describe(item) for name, item in arguments.items()}}
     if isinstance(value, Mapping):
@@ -117,8 +122,6 @@ def describe(value: Any) -> Any:
         return [describe(item) for item in value]
     if isinstance(value, Path):
         return str(value)
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
     if type(value).__module__.startswith("pmam_plugin.") and not isinstance(value, torch.nn.Module):
         return {"type": type(value).__name__, **describe(vars(value))}
     return to_config(value)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from pmam_plugin.checkpoints import save_model
 from pmam_plugin.encoders import ATSTFrame
 from pmam_plugin.files import read_json, write_json
-from pmam_plugin.postprocessing import PostProcessing
+from pmam_plugin.postprocessing import PostProcessing, Scoring
 from tests.checkpoints.beats_files import SMALL, prefixed, published_tensors
 from tests.checkpoints.sedt_reference import Layout
 from tests.checkpoints.test_atst import sed_tensors
@@ -42,7 +42,7 @@ def model(change=lambda tensors: None, weights=slice(None), **settings):
     bytes of its weights."""
 
     def write(path: Path) -> None:
-        folder = save_model(path.parent, tiny_detector(), PostProcessing("soft", 0.2), {"seed": 3})
+        folder = save_model(path.parent, tiny_detector(), Scoring(PostProcessing("soft", 0.2)), {"seed": 3})
         config = read_json(path)
         for place, value in settings.items():
             *above, last = place.split("__")

@@ -12,14 +12,14 @@ from pmam_plugin.checkpoints import load_model, load_module, load_weights, save_
 from pmam_plugin.encoders.atst import ATSTFrame
 from pmam_plugin.encoders.base import Windows
 from pmam_plugin.errors import InputError
-from pmam_plugin.postprocessing.filters import PostProcessing
+from pmam_plugin.postprocessing import PostProcessing, Scoring
 from tests.tiny_models import LABELS, tiny_detector
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
     rule = PostProcessing("soft", {"bell": 0.1, "dog": 0.2, "speech": 0.3})
-    return save_model(tmp_path / "model", tiny_detector(), rule, {"seed": 3, "data": "none"})
+    return save_model(tmp_path / "model", tiny_detector(), Scoring(rule), {"seed": 3, "data": "none"})
 
 
 def edit(folder: Path, **changes) -> None:
@@ -53,7 +53,7 @@ def test_what_was_saved_comes_back(folder):
     features = model.frontend(torch.randn(2, 32_000))
     with torch.inference_mode():
         torch.testing.assert_close(loaded.model(features).frames, model(features).frames, atol=0, rtol=0)
-    assert loaded.postprocessing.median_seconds == {"bell": 0.1, "dog": 0.2, "speech": 0.3}
+    assert loaded.scoring.postprocessing.median_seconds == {"bell": 0.1, "dog": 0.2, "speech": 0.3}
     assert loaded.config["architecture"] == "FrameDetector"
 
 
@@ -64,11 +64,12 @@ def test_a_file_of_the_folder_names_it_too(folder):
 
 def test_options_and_post_processing_may_be_absent(tmp_path):
     loaded = load_model(save_model(tmp_path, tiny_detector()))
-    assert (loaded.postprocessing, loaded.options) == (None, {})
-    loaded = load_model(save_model(tmp_path, tiny_detector(), options={"windows": Windows(1.0), "temperature": 2}))
-    assert loaded.options == {"windows": Windows(1.0), "temperature": 2}
-    edit(tmp_path, options={}, provenance=None)
-    assert (load_model(tmp_path).postprocessing, loaded.postprocessing) == (None, None)
+    assert (loaded.config["postprocessing"], loaded.config["options"], loaded.scoring.options) == (None, {}, {})
+    assert (loaded.scoring.postprocessing.threshold, loaded.scoring.postprocessing.weak_mask) == (0.5, "none")
+    loaded = load_model(save_model(tmp_path, tiny_detector(), Scoring(windows=Windows(1.0), temperature=2)))
+    assert loaded.scoring.options == {"windows": Windows(1.0), "temperature": 2}
+    edit(tmp_path, options={}, postprocessing=None, provenance=None)
+    assert load_model(tmp_path).scoring.options == {}
 
 
 def test_float16_halves_the_parameters_and_keeps_the_statistics(tmp_path):

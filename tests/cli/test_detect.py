@@ -25,7 +25,7 @@ from tests.inference.test_detector import RATE, balanced, noise
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
     detector = balanced(median_seconds=0.2)
-    return str(save_model(tmp_path_factory.mktemp("model"), detector.model, detector.postprocessing))
+    return str(save_model(tmp_path_factory.mktemp("model"), detector.model, detector.scoring))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import write_scores
 from pmam_plugin.features import FrontEnds, LogMel
 from pmam_plugin.models import Backbone, FrameDetector, LinearSoftmaxHead
-from pmam_plugin.postprocessing import PostProcessing
+from pmam_plugin.postprocessing import PostProcessing, Scoring
 from tests.evaluation.examples import LABELS, events_table, random_set, runs
 from tests.support import shared
 
@@ -104,7 +104,7 @@ def test_a_model_brings_its_thresholds(capsys, dataset):
     head = LinearSoftmaxHead(4, len(LABELS))
     rule = PostProcessing(threshold={label: 0.3 for label in LABELS})
     backbone = Backbone(FrontEnds(mel=LogMel(n_mels=16)), PatchEncoder(mel_bins=16, dim=4, depth=1, heads=2), None)
-    save_model(dataset / "model", FrameDetector(backbone, head, list(LABELS)), rule)
+    save_model(dataset / "model", FrameDetector(backbone, head, list(LABELS)), Scoring(rule))
     arguments = [*common(dataset), "--scores", dataset / "scores", "--bootstrap", 0]
     own = run(capsys, *arguments, "--model", dataset / "model")
     assert own[0] == 0

@@ -34,7 +34,7 @@ def test_an_atst_sed_becomes_a_detector_with_its_filter(tmp_path):
     assert run(*command, tmp_path / "student", "--network", "student") == 0
     teacher, student = load_model(tmp_path / "teacher"), load_model(tmp_path / "student")
     torch.testing.assert_close(student.model.head.classifier.weight, teacher.model.head.classifier.weight / 2)
-    assert teacher.postprocessing.median_seconds["Blender"] == pytest.approx(20 * 0.064)
+    assert teacher.scoring.postprocessing.median_seconds["Blender"] == pytest.approx(20 * 0.064)
 
 
 def test_own_labels_come_without_the_published_filter(tmp_path):
@@ -44,7 +44,7 @@ def test_own_labels_come_without_the_published_filter(tmp_path):
     assert run(*command) == 0
     loaded = load_model(tmp_path / "out")
     assert loaded.model.labels == tuple("abcdefghij")
-    assert loaded.postprocessing.median_seconds == 0.0
+    assert loaded.scoring.postprocessing.median_seconds == 0.0
 
 
 @pytest.mark.parametrize(

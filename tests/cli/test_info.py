@@ -4,7 +4,7 @@ import pytest
 
 from pmam_plugin.checkpoints import save_model
 from pmam_plugin.encoders.atst import ATSTFrame
-from pmam_plugin.postprocessing.filters import PostProcessing
+from pmam_plugin.postprocessing import PostProcessing, Scoring
 from tests.cli.test_detect import run
 from tests.tiny_models import tiny_detector
 
@@ -18,7 +18,7 @@ def model(tmp_path) -> str:
         "note": "Only \x1b[31mbells",
         "metrics": {"psds1": 0.125, "per_class": {}},
     }
-    return str(save_model(tmp_path / "model", tiny_detector(), rule, origin))
+    return str(save_model(tmp_path / "model", tiny_detector(), Scoring(rule), origin))
 
 
 def test_a_model_is_described_in_lines(model, capsys):

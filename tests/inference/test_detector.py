@@ -14,7 +14,7 @@ from pmam_plugin.checkpoints import save_model
 from pmam_plugin.encoders.base import Windows
 from pmam_plugin.errors import InputError
 from pmam_plugin.inference import SoundEventDetector
-from pmam_plugin.postprocessing.filters import PostProcessing
+from pmam_plugin.postprocessing import PostProcessing, Scoring
 from tests.tiny_models import LABELS, tiny_detector
 
 RATE = 16_000
@@ -34,9 +34,9 @@ def values(table: pd.DataFrame) -> np.ndarray:
 
 def balanced(**settings) -> SoundEventDetector:
     """A detector whose thresholds every class exceeds half of the time."""
-    raw = SoundEventDetector(tiny_detector(), PostProcessing(**settings), device="cpu")
+    raw = SoundEventDetector(tiny_detector(), Scoring(PostProcessing(**settings)), device="cpu")
     middle = raw.scores(noise(12.0), RATE)[list(LABELS)].median().to_dict()
-    return SoundEventDetector(raw.model, PostProcessing(**settings, threshold=middle), device="cpu")
+    return SoundEventDetector(raw.model, Scoring(PostProcessing(**settings, threshold=middle)), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_seams_of_a_model_that_sees_the_whole_clip_are_small(detector):
 
 def test_clip_masks_apply_clip_by_clip():
     rule = PostProcessing(weak_mask="soft")
-    detector = SoundEventDetector(tiny_detector(), rule, device="cpu")
+    detector = SoundEventDetector(tiny_detector(), Scoring(rule), device="cpu")
     wave = noise(2.0)
     detection = detector.model(detector.model.frontend(torch.from_numpy(wave)[None]))
     expected = (detection.frames * detection.clips[:, None]).detach()[0].numpy()
@@ -178,13 +178,13 @@ def test_a_compiled_network_scores_every_window(monkeypatch):
 def test_options_of_the_model_folder_apply_to_post_processed_scores_only():
     model, wave = tiny_detector(), noise(2.0)
     plain = SoundEventDetector(model, device="cpu").scores(wave, RATE, temperature=0.3)
-    detector = SoundEventDetector(model, options={"temperature": 0.3}, device="cpu")
+    detector = SoundEventDetector(model, Scoring(temperature=0.3), device="cpu")
     np.testing.assert_array_equal(values(detector.scores(wave, RATE)), values(plain))
     assert (values(detector.scores(wave, RATE, postprocess=False)) != values(plain)).any()
 
 
 def test_windows_of_a_model_folder_are_refused_by_a_model_without():
-    detector = SoundEventDetector(tiny_detector(), options={"windows": Windows()}, device="cpu")
+    detector = SoundEventDetector(tiny_detector(), Scoring(windows=Windows()), device="cpu")
     with pytest.raises(InputError, match="CNNEncoder encodes clips whole; leave out windows"):
         detector.scores(noise(2.0), RATE)
 
@@ -303,7 +303,7 @@ def test_threads_may_share_a_detector(detector):
 
 
 def test_lower_precision_stays_close(detector):
-    coarse = SoundEventDetector(detector.model, detector.postprocessing, device="cpu", precision="bfloat16")
+    coarse = SoundEventDetector(detector.model, detector.scoring, device="cpu", precision="bfloat16")
     wave = noise(3.0)
     scores = values(coarse.scores(wave, RATE))
     assert np.abs(scores - values(detector.scores(wave, RATE))).max() < 0.05
@@ -318,7 +318,7 @@ def test_unknown_devices_and_precisions_are_refused():
 
 
 def test_a_saved_folder_detects_the_same(detector, tmp_path):
-    save_model(tmp_path / "model", detector.model, detector.postprocessing)
+    save_model(tmp_path / "model", detector.model, detector.scoring)
     loaded = SoundEventDetector.from_pretrained(tmp_path / "model", device="cpu")
     assert loaded.labels == LABELS
     assert (loaded.sample_rate, loaded.frame_rate) == (RATE, 25.0)

@@ -14,7 +14,7 @@ from pmam_plugin.inference.export import export_onnx, shortest_samples
 from pmam_plugin.inference.tracing import adaptive_average, stretched, unflatten
 from pmam_plugin.models import AttentionHead, Backbone, FrameDetector, LinearSoftmaxHead
 from pmam_plugin.nn.context import IdentityContext, RelativePositionTransformer
-from pmam_plugin.postprocessing import PostProcessing
+from pmam_plugin.postprocessing import PostProcessing, Scoring
 from tests.sedt_models import tiny_sedt
 from tests.upstream.models import (
     LABELS,
@@ -99,9 +99,8 @@ def test_the_file_says_what_its_reader_needs(tmp_path):
     folder = save_model(
         tmp_path / "model",
         patch_detector(),
-        PostProcessing(median_seconds=0.2),
+        Scoring(PostProcessing(median_seconds=0.2), temperature=0.5),
         {"seed": 3},
-        options={"temperature": 0.5},
     )
     loaded = load_model(folder)
     path = export_onnx(loaded, tmp_path / "new" / "model.onnx")

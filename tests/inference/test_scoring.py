@@ -28,7 +28,7 @@ def test_scores_are_masked_with_the_clip_score_that_the_rule_names(mask_with):
     rule = PostProcessing(weak_mask="soft", mask_with=mask_with)
     [scored] = Scorer(model, Scoring(rule)).waves([wave])
     np.testing.assert_allclose(scored.frames, plain * chosen, atol=1e-6)
-    detector = SoundEventDetector(model, rule, device="cpu")
+    detector = SoundEventDetector(model, Scoring(rule), device="cpu")
     table = detector.scores(wave, model.sample_rate)
     np.testing.assert_allclose(table[list(model.labels)].to_numpy(), plain * chosen, atol=1e-5)
     stream = detector.stream()
@@ -51,5 +51,5 @@ def test_a_model_folder_keeps_which_scores_mask(tmp_path):
     from pmam_plugin.checkpoints import load_model, save_model
 
     rule = PostProcessing(weak_mask="soft", mask_with="tags")
-    save_model(tmp_path / "model", patch_detector(2.0), rule)
-    assert load_model(tmp_path / "model").postprocessing.mask_with == "tags"
+    save_model(tmp_path / "model", patch_detector(2.0), Scoring(rule))
+    assert load_model(tmp_path / "model").scoring.postprocessing.mask_with == "tags"

@@ -5,8 +5,7 @@ import torch
 
 from pmam_plugin.errors import InputError
 from pmam_plugin.inference import SoundEventDetector
-from pmam_plugin.postprocessing.boxes import SoundEventBoxes
-from pmam_plugin.postprocessing.filters import PostProcessing
+from pmam_plugin.postprocessing import PostProcessing, Scoring, SoundEventBoxes
 from tests.inference.test_detector import RATE, balanced, noise, values
 from tests.tiny_models import LABELS, tiny_detector
 
@@ -41,7 +40,7 @@ def test_at_full_latency_a_stream_scores_like_the_whole_file(detector, seconds, 
 @pytest.mark.parametrize("latency", [0.1, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("filtering", [0.0, 0.2])
 def test_scores_are_out_within_the_stated_latency(latency, filtering):
-    detector = SoundEventDetector(tiny_detector(), PostProcessing(median_seconds=filtering), device="cpu")
+    detector = SoundEventDetector(tiny_detector(), Scoring(PostProcessing(median_seconds=filtering)), device="cpu")
     stream = detector.stream(latency=latency)
     assert stream.latency <= latency + filtering / 2 + 4 / 25
     wave, out = noise(6.0), 0.0
@@ -105,7 +104,7 @@ def test_integer_samples_are_scaled_as_in_files(detector):
 
 def test_bounding_boxes_can_be_streamed():
     rule = PostProcessing(segments=SoundEventBoxes(), threshold=0.3)
-    detector = SoundEventDetector(tiny_detector(), rule, device="cpu")
+    detector = SoundEventDetector(tiny_detector(), Scoring(rule), device="cpu")
     scores, events = run(detector.stream(latency=1.0), noise(8.0), 3_200)
     assert len(scores) == 200
     assert len(events)

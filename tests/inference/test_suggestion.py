@@ -9,7 +9,7 @@ import soundfile
 from pmam_plugin.errors import InputError
 from pmam_plugin.inference import SoundEventDetector
 from pmam_plugin.inference.suggestion import Passage, _chosen, _entropy, suggest_passages
-from pmam_plugin.postprocessing import PostProcessing
+from pmam_plugin.postprocessing import PostProcessing, Scoring
 from tests.tiny_models import tiny_detector
 
 RATE = 16_000
@@ -17,7 +17,7 @@ RATE = 16_000
 
 @pytest.fixture
 def detector():
-    return SoundEventDetector(tiny_detector(), PostProcessing(threshold=0.5), device="cpu")
+    return SoundEventDetector(tiny_detector(), Scoring(PostProcessing(threshold=0.5)), device="cpu")
 
 
 @pytest.fixture

@@ -73,7 +73,11 @@ def test_weights_that_are_a_pickle_are_refused(folder):
 def test_a_configuration_of_something_else_is_refused(folder):
     config = read_json(folder / "config.json")
     write_json(folder / "config.json", {**config, "model": config["model"]["backbone"]})
-    with pytest.raises(InputError, match="Backbone detects nothing alone"):
+    with pytest.raises(InputError, match="architecture is 'FrameDetector' but the model is 'Backbone'"):
+        PretrainedDetector.from_hparams(folder, run_opts={"device": "cpu"})
+    part = {"model": config["model"]["backbone"], "architecture": "Backbone"}
+    write_json(folder / "config.json", {**config, **part})
+    with pytest.raises(InputError, match="holds Backbone, which is a part of a model and detects nothing alone"):
         PretrainedDetector.from_hparams(folder, run_opts={"device": "cpu"})
 
 

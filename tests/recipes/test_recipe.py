@@ -54,7 +54,7 @@ def test_a_run_leaves_what_it_promises(finished, corpus):
     assert metrics["stages"]["estep_1"]["components"] == 4
     loaded = load_model(output / "model")
     assert list(loaded.model.labels) == class_list(corpus)
-    assert (loaded.postprocessing.segments is not None) == (metrics["selected_processing"] == "segments")
+    assert (loaded.scoring.postprocessing.segments is not None) == (metrics["selected_processing"] == "segments")
     assert len(list((output / "scores").glob("*.tsv"))) == 4
     page = (output / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")

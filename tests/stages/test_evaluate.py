@@ -11,6 +11,7 @@ from pmam_plugin.models.sedt import SetDetection, SetOutput
 from pmam_plugin.models.set_scores import fuse_tags
 from pmam_plugin.postprocessing import PostProcessing, ScoreRows
 from pmam_plugin.stages.evaluate import Evaluate, best_of
+from pmam_plugin.stages.figures import figures_of
 from tests.sedt_models import tiny_sedt
 from tests.tiny_models import tiny_detector
 
@@ -25,16 +26,16 @@ def test_low_clip_scores_count_only_where_thresholds_are_tuned(thresholds: str, 
         for clip, loud in present.items()
     }
     events = pd.DataFrame(
-        [(f"{clip}.wav", 1.0, 2.0, label) for clip, label in present.items()],
+        [(clip, 1.0, 2.0, label) for clip, label in present.items()],
         columns=["filename", "onset", "offset", "event_label"],
     )
     data = SimpleNamespace(
         events=lambda _: events, durations=lambda _: dict.fromkeys(present, 10.0), judged=lambda _, scores: scores
     )
     context = SimpleNamespace(data=data, seed=0)
-    stage = Evaluate(SimpleNamespace(labels=labels), Scoring(), thresholds=thresholds)  # type: ignore[arg-type]
+    stage = Evaluate(SimpleNamespace(labels=labels), Scoring(thresholds=thresholds))  # type: ignore[arg-type]
     limits = stage._clip_threshold(context, scored)  # type: ignore[arg-type]
-    figures = stage._metrics(context, scored, PostProcessing(), limits, "test", 0)  # type: ignore[arg-type]
+    figures = figures_of(scored, stage.scoring, labels, data, "test", limits)  # type: ignore[arg-type]
     assert figures["clip_f1_macro"] == expected
 
 
@@ -50,7 +51,7 @@ def clip_scores_and_truth(seed: int) -> tuple[dict[str, ScoredClip], pd.DataFram
         scores[start + 8 : start + 14] = scores[start + 19 : start + 24] = 0.45
         rows_of_clip = ScoreRows(scores[:, None], onset, np.append(onset[1:], 10.0), ["Cat"])
         scored[f"clip{number}"] = ScoredClip(rows_of_clip, clips=np.array([0.8]))
-        rows.append((f"clip{number}.wav", start / 10, start / 10 + 3, "Cat"))
+        rows.append((f"clip{number}", start / 10, start / 10 + 3, "Cat"))
     return scored, pd.DataFrame(rows, columns=["filename", "onset", "offset", "event_label"])
 
 
@@ -64,11 +65,13 @@ def test_the_model_folder_carries_what_scores_best_on_selection(monkeypatch, tmp
         has_events=lambda _: True,
     )
     context = SimpleNamespace(data=data, seed=0, folder=tmp_path)
-    stage = Evaluate(SimpleNamespace(labels=["Cat"]), Scoring(), segments, bootstrap=0)  # type: ignore[arg-type]
+    stage = Evaluate(SimpleNamespace(labels=["Cat"]), Scoring(segments=segments), bootstrap=0)  # type: ignore[arg-type]
     monkeypatch.setattr(stage, "_candidates", lambda _: {"student": None})
     monkeypatch.setattr(stage, "_score", lambda *_: scored)
     written = {}
-    monkeypatch.setattr(stage, "_write", lambda _, model, test, rule, result: written.update(rule=rule, **result))
+    monkeypatch.setattr(
+        stage, "_write", lambda _, model, test, scoring, result: written.update(rule=scoring.postprocessing, **result)
+    )
     notes = stage.run(context, tmp_path).notes  # type: ignore[arg-type]
     assert notes == {"selected": "student", "selected_processing": expected}
     assert (written["rule"].segments is not None) == segments
@@ -157,8 +160,8 @@ def test_a_models_own_events_are_scored_by_the_published_protocol(monkeypatch, t
         has_events=lambda name: name == "test",
     )
     context = SimpleNamespace(data=data, seed=0, folder=tmp_path, device=torch.device("cpu"), encoded=None)
-    scoring = Scoring(PostProcessing(threshold=0.59))
-    stage = Evaluate(model, scoring, False, batch_clips=4, bootstrap=0, events="model", selection_metrics=["psds1"])
+    scoring = Scoring(PostProcessing(threshold=0.59), selection_metrics=["psds1"], segments=False)
+    stage = Evaluate(model, scoring, batch_clips=4, bootstrap=0, events="model")
     monkeypatch.setattr(stage, "_candidates", lambda _: {"student": model})
     waves = list(torch.zeros(4, 64000))
     batch = SimpleNamespace(ids=clips, sounds=lambda: waves)

@@ -21,6 +21,7 @@ from pmam_plugin.models import AttentionHead, Backbone, FrameDetector, Predictor
 from pmam_plugin.nn.context import IdentityContext
 from pmam_plugin.nn.ema import EMATeacher
 from pmam_plugin.stages import (
+    BestStart,
     Evaluate,
     FineTune,
     Prepare,
@@ -32,6 +33,7 @@ from pmam_plugin.stages import (
     summary_table,
 )
 from pmam_plugin.stages.context import Stage
+from pmam_plugin.stages.settings import describe
 from tests.data.corpus import tiny_corpus
 from tests.sedt_models import tiny_sedt
 
@@ -58,10 +60,27 @@ def detector(context):
     return FrameDetector(backbone, AttentionHead(8, 2), context.data.labels, 1.0)
 
 
-def stage(name, model, objectives=(), rate=1e-2, teacher_decay=0.9, groups=None, **options):
+def stage(name, model, objectives=(), rate=1e-2, teacher_decay=0.9, groups=None, scoring=None, **options):
     groups = groups or [ParameterGroup("", rate)]
     plan = TrainingPlan(1, {"strong": 2, "weak": 2}, groups, steps_per_epoch=2, max_grad_norm=None)
-    return FineTune(name, model, plan, Views(), objectives or [Supervised(0.5)], Scoring(), teacher_decay, **options)
+    scoring = scoring or Scoring()
+    return FineTune(name, model, plan, Views(), objectives or [Supervised(0.5)], scoring, teacher_decay, **options)
+
+
+def test_nothing_is_learned_anew_for_the_sake_of_other_thresholds(context):
+    """What is tuned on a trained model is no reason to train it again; what it is chosen by is."""
+    model = detector(context)
+    plain, tuned, chosen = (
+        describe(BestStart(stage("one", model, scoring=scoring)))
+        for scoring in (
+            Scoring(),
+            Scoring(segments=False, thresholds="tuned", beta=0.5),
+            Scoring(selection_metrics=["psds2"]),
+        )
+    )
+    assert plain == tuned != chosen
+    before, after = (describe(Evaluate(model, Scoring(beta=beta))) for beta in (1.0, 0.5))
+    assert before != after
 
 
 @pytest.mark.parametrize("validate_first", [True, False])
@@ -129,7 +148,7 @@ def whole_run(corpus, folder, **options):
         FrontEnds(mel=LogMel(n_mels=16)), CNNEncoder("mel", 100.0, (8,), ((4, 16),)), IdentityContext(8)
     )
     model = FrameDetector(backbone, AttentionHead(8, len(labels)), labels, 1.0)
-    evaluate = Evaluate(model, Scoring(), thresholds="tuned", bootstrap=5)
+    evaluate = Evaluate(model, Scoring(thresholds="tuned"), bootstrap=5)
     context = run_on(corpus, folder, stage("only", model), evaluate, Report(model, "t"), **options)
     return context, json.loads((folder / "metrics.json").read_text())
 

@@ -25,7 +25,7 @@ from pmam_plugin.features import ATSTMel, CRNNMel, FrontEnds, KaldiMel, LogMel, 
 from pmam_plugin.models import AttentionHead, Backbone, FrameDetector, LinearSoftmaxHead
 from pmam_plugin.nn.cnn import ConvStack
 from pmam_plugin.nn.context import IdentityContext, RecurrentContext, RelativePositionTransformer
-from pmam_plugin.postprocessing import PostProcessing
+from pmam_plugin.postprocessing import PostProcessing, Scoring
 
 LABELS = ("bell", "dog", "speech")
 
@@ -116,7 +116,7 @@ def write_folder(folder: Path, model: FrameDetector | None = None) -> Path:
     return save_model(
         folder,
         patch_detector() if model is None else model,
-        PostProcessing(median_seconds=0.2),
+        Scoring(PostProcessing(median_seconds=0.2)),
         provenance={
             "package": "pmam_plugin 0.0",
             "seed": 3,
