@@ -18,7 +18,8 @@ PASST_UNITS_PER_DECIBEL = math.log(10) / 50
 class FilterAugment(FeatureAugmentation):
     """A random step-shaped filter on log features: bands of constant random gain (FilterAugment, ICASSP 2022).
 
-    The borders of the bands are common to the batch, the gains are drawn for every clip.
+    The borders of the bands are common to the batch, the gains are drawn for every clip. The PMAM reference applies the
+    gain of an amplitude to a power spectrum: its decibels are half as many here.
 
     Args:
         decibels: gains are uniform in +- this.
@@ -27,9 +28,6 @@ class FilterAugment(FeatureAugmentation):
         probability: that a clip is changed.
         units_per_decibel: how much the features rise when the sound gets 1 dB louder; the default is that of PaSSTMel
             and LogMel.
-        power: the decibels are those of the sound. The PMAM reference applies an amplitude gain to a power spectrum, so
-            that its filter has half the stated strength: False reproduces that.
-        streams: names of the features to change; all of them when None.
     """
 
     def __init__(
@@ -39,13 +37,11 @@ class FilterAugment(FeatureAugmentation):
         minimum_bins: int = 4,
         probability: float = 1.0,
         units_per_decibel: float = PASST_UNITS_PER_DECIBEL,
-        power: bool = True,
-        streams: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(probability, streams)
+        super().__init__(probability)
         check_range("the number of bands", bands[0], bands[1], 1, math.inf)
         self.decibels, self.bands, self.minimum_bins = decibels, (bands[0], bands[1]), minimum_bins
-        self.units_per_decibel, self.power = units_per_decibel, power
+        self.units_per_decibel = units_per_decibel
 
     def apply(self, mel: Tensor, generator: Generator | None) -> Tensor:
         """Filter all clips."""
@@ -57,8 +53,7 @@ class FilterAugment(FeatureAugmentation):
         offsets = torch.randint(room + 1, (count - 1,), generator=generator).sort().values
         borders = offsets + self.minimum_bins * torch.arange(1, count)
         gains = uniform((batch, count), -self.decibels, self.decibels, generator)
-        scale = self.units_per_decibel * (1.0 if self.power else 0.5)
-        return mel + (scale * filter_augment_gain(borders, gains, bins)).to(mel)[:, :, None]
+        return mel + (self.units_per_decibel * filter_augment_gain(borders, gains, bins)).to(mel)[:, :, None]
 
 
 class FrequencyDistortion(FeatureAugmentation):
@@ -68,11 +63,10 @@ class FrequencyDistortion(FeatureAugmentation):
         maximum: largest amplitude as a share of the axis; the amplitude is uniform from 0 up to it. At 0.03 no bin
             moves by more than 3 % of the bins, and below 1 / (2 pi) the axis never folds.
         probability: that a clip is changed.
-        streams: names of the features to change; all of them when None.
     """
 
-    def __init__(self, maximum: float = 0.03, probability: float = 1.0, streams: Sequence[str] | None = None) -> None:
-        super().__init__(probability, streams)
+    def __init__(self, maximum: float = 0.03, probability: float = 1.0) -> None:
+        super().__init__(probability)
         if not 0 <= maximum < 1 / (2 * math.pi):
             raise ValueError(f"maximum lies in [0, 1 / (2 pi)), not {maximum}")
         self.maximum = maximum
@@ -127,17 +121,10 @@ class FrequencyMask(FeatureAugmentation):
     Args:
         minimum, maximum: height of the range, drawn uniformly, as a share of the bands.
         probability: that a clip is masked.
-        streams: names of the features to change; all of them when None.
     """
 
-    def __init__(
-        self,
-        minimum: float = 0.03,
-        maximum: float = 0.4,
-        probability: float = 0.5,
-        streams: Sequence[str] | None = None,
-    ) -> None:
-        super().__init__(probability, streams)
+    def __init__(self, minimum: float = 0.03, maximum: float = 0.4, probability: float = 0.5) -> None:
+        super().__init__(probability)
         check_range("the masked share of the bands", minimum, maximum, 0, 1)
         self.minimum, self.maximum = minimum, maximum
 
@@ -161,17 +148,10 @@ class FrequencyShift(FeatureAugmentation):
         std_bands: standard deviation of the normal draw that is rounded towards zero.
         maximum: largest shift in bands; larger draws are drawn again.
         probability: that a clip is shifted.
-        streams: names of the features to change; all of them when None.
     """
 
-    def __init__(
-        self,
-        std_bands: float = 2.0,
-        maximum: int = 4,
-        probability: float = 0.5,
-        streams: Sequence[str] | None = None,
-    ) -> None:
-        super().__init__(probability, streams)
+    def __init__(self, std_bands: float = 2.0, maximum: int = 4, probability: float = 0.5) -> None:
+        super().__init__(probability)
         if std_bands <= 0 or maximum < 0:
             raise ValueError("std_bands must be positive and maximum must not be negative")
         self.std_bands, self.maximum = std_bands, maximum

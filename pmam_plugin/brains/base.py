@@ -90,9 +90,7 @@ class StageBrain(sb.Brain):
         super().__init__(
             modules=dict(modules),
             # One pass over all parameters; other devices have no such kernel.
-            opt_class=lambda _: torch.optim.AdamW(
-                self.groups, betas=plan.betas, fused=self.device_type in ("cpu", "cuda", "mps")
-            ),
+            opt_class=lambda _: torch.optim.AdamW(self.groups, fused=self.device_type in ("cpu", "cuda", "mps")),
             hparams={},
             run_opts=options,
             checkpointer=checkpointer,
@@ -100,7 +98,7 @@ class StageBrain(sb.Brain):
         # Wrapping for several processes replaces entries of self.modules; attributes are read from these.
         self.raw = dict(modules)
         if not (self.ckpt_interval_minutes or self.ckpt_interval_steps):
-            self.ckpt_interval_minutes = plan.checkpoint_minutes
+            self.ckpt_interval_minutes = 5.0  # inside an epoch
         self.steps_per_epoch = 1
         self._points_written: dict[str, int] = {}
         self._terms: dict[str, Tensor] = {}

@@ -35,8 +35,6 @@ class TrainingPlan:
             a number sets the length. Larger subsets go on where they stopped, so all of their clips are used.
         max_grad_norm: bound on the global L2 norm of the gradient; None does not clip.
         validate_every: epochs between validations; the last epoch is always validated.
-        checkpoint_minutes: minutes between checkpoints inside an epoch.
-        betas: AdamW's.
         log_every: optimiser steps per point of the training curves.
     """
 
@@ -47,8 +45,6 @@ class TrainingPlan:
     steps_per_epoch: str | int = "smallest"
     max_grad_norm: float | None = 20.0
     validate_every: int = 1
-    checkpoint_minutes: float = 5.0
-    betas: tuple[float, float] = (0.9, 0.999)
     log_every: int = 10
 
     @property

@@ -133,31 +133,26 @@ class PatchBrain(StageBrain):
     Args:
         model: the pretext task around the network.
         criterion: set criterion; class 0 is "patch".
-        augmentation: of the features, before patches are cut.
         run: see :class:`StageBrain`.
     """
 
-    def __init__(
-        self, model: SPSEDT, criterion: SetCriterion, augmentation: Augmentation | None, run: StageRun
-    ) -> None:
+    def __init__(self, model: SPSEDT, criterion: SetCriterion, run: StageRun) -> None:
         super().__init__({"model": model}, run)
-        self.model, self.criterion, self.augmentation = model, criterion, augmentation
+        self.model, self.criterion = model, criterion
         self._overlaps: list[float] = []
 
     def prepare(self, batch: Batch, division: Division) -> PatchedClips:
-        """The whole batch, augmented, with the bounds of its patches."""
-        return self._clips(batch, self.augmentation)
+        """The whole batch with the bounds of its patches."""
+        return self._clips(batch)
 
     def compute_forward(self, batch: Any, stage: sb.Stage) -> tuple[PretextOutput, float]:
         """Look for patches, those of a validation the same every time; also the share of the batch in these clips."""
-        clips = batch if stage == sb.Stage.TRAIN else self._clips(batch, None)
+        clips = batch if stage == sb.Stage.TRAIN else self._clips(batch)
         return self.modules.model(clips.features, clips.padding, clips.bounds), clips.share
 
-    def _clips(self, batch: Batch, augmentation: Augmentation | None) -> PatchedClips:
+    def _clips(self, batch: Batch) -> PatchedClips:
         batch = batch.to(self.device)
         features = batch.features(self.model.frontend)
-        if augmentation is not None:
-            features, _ = augmentation(features, {})
         padding = batch.padding(feature_frames(self.model.network, features, self.model.span_frames))
         return PatchedClips(features, padding, self.model.sampler((~padding).sum(dim=1)))
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pmam_plugin import progress
+from pmam_plugin import errors
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -24,7 +24,7 @@ def bars() -> Iterator[Progress]:
 
 
 @contextlib.contextmanager
-def counted() -> Iterator[progress.Progress]:
+def counted() -> Iterator[errors.Progress]:
     """A bar for each kind of work."""
     with bars() as shown:
         tasks: dict[str, TaskID] = {}

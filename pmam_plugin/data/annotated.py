@@ -15,6 +15,8 @@ from pmam_plugin.data.survey import Survey
 from pmam_plugin.errors import InputError
 
 _LEAST = 3  # labelled recordings: one to learn from, one to choose on, one to be measured on
+# Shares of the labelled recordings that figures are taken on, and that models and thresholds are chosen on.
+TEST_SHARE, SELECTION_SHARE = 0.2, 0.15
 _MORE = "more"  # folder of the recordings of --unlabelled
 
 
@@ -39,8 +41,6 @@ def lay_out(
     survey: Survey,
     folder: Path,
     more: Survey | None = None,
-    test: float = 0.2,
-    selection: float = 0.15,
     share: float = 1.0,
     unlabelled_seconds: float = float("inf"),
     seed: int = 0,
@@ -51,8 +51,6 @@ def lay_out(
         survey: of the folder with labels; recordings without any are unlabelled ones.
         folder: of the corpus; of an earlier call, or new.
         more: of a folder of further unlabelled recordings.
-        test: share of the labelled recordings that figures are taken on.
-        selection: share of the others that models and thresholds are chosen on.
         share: of the labelled recordings that are used at all, every class among them.
         unlabelled_seconds: how much unlabelled sound is used at most; whole recordings, drawn by ``seed``.
         seed: decides which recordings are held out.
@@ -72,8 +70,8 @@ def lay_out(
             "since parts of one recording sound alike; label another recording"
         )
     used_clips = split_clips(clips, 1 - share, seed)[0] if share < 1 and len(clips) > _LEAST else clips
-    rest, measured = split_clips(used_clips, test, seed)
-    learned, chosen = split_clips(rest, selection / (1 - test), seed)
+    rest, measured = split_clips(used_clips, TEST_SHARE, seed)
+    learned, chosen = split_clips(rest, SELECTION_SHARE / (1 - TEST_SHARE), seed)
     free = [(name, survey.recordings[name].path, survey.recordings[name].seconds) for name in survey.unlabelled]
     if more is not None:
         free += [(f"{_MORE}/{name}", found.path, found.seconds) for name, found in more.recordings.items()]

@@ -15,24 +15,25 @@ from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Wanted
 from pmam_plugin.nn.vit import Block
 
+PATCH = 4  # mel frames per token
+
 
 class MelPatches(nn.Module):
-    """Cut a log-mel spectrogram into full-height patches and embed each: one token per ``patch_frames`` frames.
+    """Cut a log-mel spectrogram into full-height patches and embed each: one token per four frames.
 
     A patch is flattened mel-major, time inside. Frames that do not fill a patch are dropped, as in the reference
     (1001 frames give 250 tokens).
     """
 
-    def __init__(self, n_mels: int, patch_frames: int, dim: int) -> None:
+    def __init__(self, n_mels: int, dim: int) -> None:
         super().__init__()
-        self.patch_frames = patch_frames
-        self.patch_embed = nn.Linear(n_mels * patch_frames, dim)
+        self.patch_embed = nn.Linear(n_mels * PATCH, dim)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """``(batch, mel, frames)`` -> ``(batch, frames // patch_frames, dim)``."""
+        """``(batch, mel, frames)`` -> ``(batch, frames // 4, dim)``."""
         batch, n_mels, frames = mel.shape
-        tokens = frames // self.patch_frames
-        patches = mel[..., : tokens * self.patch_frames].reshape(batch, n_mels, tokens, self.patch_frames)
+        tokens = frames // PATCH
+        patches = mel[..., : tokens * PATCH].reshape(batch, n_mels, tokens, PATCH)
         return self.patch_embed(patches.permute(0, 2, 1, 3).flatten(2))
 
 
@@ -52,8 +53,6 @@ class ATSTFrame(FrameEncoder):
         depth: number of blocks.
         heads: attention heads.
         n_mels: mel bands, the height of a patch.
-        patch_frames: mel frames per token.
-        mel_rate: mel frames per second.
         max_tokens: tokens the position table covers; the table is stretched linearly for longer clips.
         drop_path: largest stochastic depth rate, growing linearly from 0 at the first block (0.1 in pre-training).
         dropout: in the attention's projection and the MLP.
@@ -66,8 +65,6 @@ class ATSTFrame(FrameEncoder):
         depth: int = 12,
         heads: int = 12,
         n_mels: int = 64,
-        patch_frames: int = 4,
-        mel_rate: float = 100.0,
         max_tokens: int = 250,
         drop_path: float = 0.0,
         dropout: float = 0.0,
@@ -75,11 +72,11 @@ class ATSTFrame(FrameEncoder):
     ) -> None:
         super().__init__()
         self.dim, self.feature, self.max_tokens = dim, feature, max_tokens
-        self.frame_rate = mel_rate / patch_frames
+        self.frame_rate = 100.0 / PATCH
         self.layers = tuple(f"block_{index + 1}" for index in range(depth))
         self.mask_embed = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, max_tokens + 1, dim))
-        self.patch_embed = MelPatches(n_mels, patch_frames, dim)
+        self.patch_embed = MelPatches(n_mels, dim)
         blocks = [
             Block(dim, heads, proj_drop=dropout, drop_path=drop_path * index / max(1, depth - 1))
             for index in range(depth)
@@ -101,7 +98,7 @@ class ATSTFrame(FrameEncoder):
         """
         hidden = self.patch_embed(features[self.feature])
         if not hidden.shape[1]:
-            raise ValueError(f"ATSTFrame needs at least {self.patch_embed.patch_frames} mel frames; pad the audio")
+            raise ValueError(f"ATSTFrame needs at least {PATCH} mel frames; pad the audio")
         if mask is not None:
             hidden = torch.where(mask.unsqueeze(-1), self.mask_embed.to(hidden.dtype), hidden)
         hidden = hidden + self.positions(hidden.shape[1])
@@ -121,7 +118,7 @@ class ATSTFrame(FrameEncoder):
 
     def output_frames(self, feature_frames: Mapping[str, int]) -> int:
         """See :class:`FrameEncoder`."""
-        return feature_frames[self.feature] // self.patch_embed.patch_frames
+        return feature_frames[self.feature] // PATCH
 
     def _initialise(self) -> None:
         for parameter in (self.mask_embed, self.pos_embed):

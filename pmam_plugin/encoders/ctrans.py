@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Wanted, at_least
 from pmam_plugin.nn.cnn import ConvStack
-from pmam_plugin.nn.resnet import SpectrogramResNet
 from pmam_plugin.nn.set_transformer import EncoderLayer, sine_positions, xavier_initialise
 
 
@@ -22,9 +21,8 @@ class CTransEncoder(FrameEncoder):
     is counted in cells from 1, not as a share of the clip, so that clips of any length have the same positions.
 
     Args:
-        backbone: a :class:`ConvStack` or a :class:`SpectrogramResNet`.
+        backbone: convolutions that leave one frequency cell.
         mel_rate: mel frames per second.
-        bands: frequency cells the backbone leaves; their channels are stacked before the projection to ``dim``.
         encoder_layers: number of layers.
         dim: token width.
         heads: attention heads.
@@ -35,9 +33,8 @@ class CTransEncoder(FrameEncoder):
 
     def __init__(
         self,
-        backbone: ConvStack | SpectrogramResNet,
+        backbone: ConvStack,
         mel_rate: float,
-        bands: int = 1,
         encoder_layers: int = 3,
         dim: int = 256,
         heads: int = 8,
@@ -47,9 +44,9 @@ class CTransEncoder(FrameEncoder):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.feature, self.dim, self.bands = feature, dim, bands
+        self.feature, self.dim = feature, dim
         self.frame_rate = mel_rate / backbone.time_factor
-        self.projection = nn.Linear(backbone.channels * bands, dim)
+        self.projection = nn.Linear(backbone.channels, dim)
         self.blocks = nn.ModuleList(EncoderLayer(dim, heads, feedforward, dropout) for _ in range(encoder_layers))
         self.norm = nn.LayerNorm(dim)
         self.layers = ("cnn", *(f"block_{index + 1}" for index in range(encoder_layers)))
@@ -63,12 +60,12 @@ class CTransEncoder(FrameEncoder):
         """Encode ``features[feature]``, ``(batch, mel, frames)``; see :class:`FrameEncoder`.
 
         Raises:
-            ValueError: a backbone that does not leave ``bands`` frequency cells.
+            ValueError: a backbone that leaves more than one frequency cell.
         """
         maps = self.backbone(at_least(features[self.feature], self.backbone.time_factor))
-        if maps.shape[3] != self.bands:
-            raise ValueError(f"the backbone leaves {maps.shape[3]} frequency cells instead of {self.bands}")
-        frames = self.projection(maps.permute(0, 2, 1, 3).flatten(2))
+        if maps.shape[3] != 1:
+            raise ValueError(f"the backbone leaves {maps.shape[3]} frequency cells instead of 1")
+        frames = self.projection(maps.squeeze(3).transpose(1, 2))
         embeddings = {"cnn": frames}
         positions = sine_positions(frames.shape[1], self.dim, 2 * math.pi, frames.device).to(frames.dtype)
         for number, block in enumerate(self.blocks, start=1):

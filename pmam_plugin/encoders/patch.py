@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +20,14 @@ class PatchStem(nn.Module):
     Kernels of four with stride two keep every output frame in the middle of the four mel frames it stands for.
     """
 
-    def __init__(self, mel_bins: int, dim: int, channels: Sequence[int]) -> None:
+    def __init__(self, mel_bins: int, dim: int) -> None:
         super().__init__()
-        first, second = channels
-        self.conv1 = nn.Conv2d(1, first, (4, 3), stride=2, padding=1)
-        self.norm1 = nn.BatchNorm2d(first)
-        self.conv2 = nn.Conv2d(first, second, (4, 3), stride=2, padding=1)
-        self.norm2 = nn.BatchNorm2d(second)
+        self.conv1 = nn.Conv2d(1, 24, (4, 3), stride=2, padding=1)
+        self.norm1 = nn.BatchNorm2d(24)
+        self.conv2 = nn.Conv2d(24, 48, (4, 3), stride=2, padding=1)
+        self.norm2 = nn.BatchNorm2d(48)
         height = ((mel_bins + 1) // 2 + 1) // 2
-        self.projection = nn.Linear(second * height, dim)
+        self.projection = nn.Linear(48 * height, dim)
 
     def forward(self, mel: Tensor) -> Tensor:
         """``(batch, mel, 4 T) -> (batch, T, dim)``."""
@@ -48,12 +47,10 @@ class PatchEncoder(FrameEncoder):
     Args:
         feature: name of the log-mel it reads.
         mel_bins: its height.
-        feature_rate: its frames per second.
         dim: width.
         depth: number of blocks.
         heads: attention heads.
         mlp_ratio: width of the feed-forward parts in units of ``dim``.
-        stem_channels: channels of the two convolutions.
         context_frames: output frames on each side that the blocks may draw on, all of them together; None is no limit.
             Masked modelling hides frames *after* the encoder: where every frame has seen the whole clip, its
             neighbours give away what is hidden.
@@ -64,12 +61,10 @@ class PatchEncoder(FrameEncoder):
         self,
         feature: str = "mel",
         mel_bins: int = 64,
-        feature_rate: float = 100.0,
         dim: int = 160,
         depth: int = 3,
         heads: int = 4,
         mlp_ratio: float = 4.0,
-        stem_channels: Sequence[int] = (24, 48),
         context_frames: int | None = None,
         dropout: float = 0.0,
     ) -> None:
@@ -78,9 +73,9 @@ class PatchEncoder(FrameEncoder):
             raise ValueError(f"context_frames of {context_frames} leaves less than a frame to each of {depth} blocks")
         self.feature, self.context_frames = feature, context_frames
         self.dim = self.token_dim = dim
-        self.frame_rate = feature_rate / FACTOR
+        self.frame_rate = 100.0 / FACTOR
         self.layers = ("stem", *(f"block_{number}" for number in range(1, depth + 1)))
-        self.stem = PatchStem(mel_bins, dim, stem_channels)
+        self.stem = PatchStem(mel_bins, dim)
         self.position = nn.Conv1d(dim, dim, 7, padding=3, groups=dim)
         blocks = [Block(dim, heads, mlp_ratio, qkv_bias=True, proj_drop=dropout) for _ in range(depth)]
         self.blocks = nn.ModuleList(blocks)

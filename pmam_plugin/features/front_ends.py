@@ -290,23 +290,16 @@ class SEDTMel(MelFrontEnd):
 
 @configurable
 class LogMel(MelFrontEnd):
-    """A generic small front end: HTK mel power, ``ln(mel + 1e-5)`` mapped to about [-1, 1] by a fixed affine map.
+    """A generic small front end: 25 ms windows, HTK mel power, ``ln(mel + 1e-5)`` mapped to about [-1, 1].
 
     Args:
         sample_rate: Hz.
         n_mels: mel bands from 0 Hz to half the sample rate.
-        window_seconds: length of the Hann window.
         hop_seconds: from one frame to the next.
     """
 
-    def __init__(
-        self,
-        sample_rate: int = 16000,
-        n_mels: int = 64,
-        window_seconds: float = 0.025,
-        hop_seconds: float = 0.01,
-    ) -> None:
-        samples = round(window_seconds * sample_rate)
+    def __init__(self, sample_rate: int = 16000, n_mels: int = 64, hop_seconds: float = 0.01) -> None:
+        samples = round(0.025 * sample_rate)
         n_fft = 2 ** math.ceil(math.log2(samples))
         bank = triangular_filterbank(n_mels, n_fft, sample_rate, 0.0, sample_rate / 2, "htk")
         super().__init__(sample_rate, round(hop_seconds * sample_rate), n_fft, torch.hann_window(samples), bank)

@@ -115,6 +115,7 @@ class OneToManyMatcher:
     near that event (location cost below ``near``), with probability ``min(1, keep * events / queries)``.
 
     Args:
+        matcher: of the one-to-one pairs; its costs are those of joining.
         near: largest location cost (L1 and IoU terms) of a joining query.
         keep: scales the probability of joining.
         anneal_epochs: in that many epochs ``keep`` falls to 0 along a line, so that training ends one-to-one, as scores
@@ -125,12 +126,13 @@ class OneToManyMatcher:
 
     def __init__(
         self,
+        matcher: HungarianMatcher | None = None,
         near: float = 1.0,
         keep: float = 1.0,
         published: bool = False,
         anneal_epochs: float = 0.0,
     ) -> None:
-        self.base = HungarianMatcher()
+        self.base = matcher or HungarianMatcher()
         self.near, self.keep, self.published, self.anneal_epochs = near, keep, published, anneal_epochs
         self.remaining = 1.0
 

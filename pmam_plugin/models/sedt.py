@@ -27,6 +27,9 @@ from pmam_plugin.postprocessing.rows import ScoreRows
 if TYPE_CHECKING:
     import pandas as pd
 
+# How events are noised: the centre moves by up to this share of the length, the length changes by up to that share of
+# it, and this share of the classes is another one (DN-DETR, section 4.3).
+_CENTRE_NOISE, _LENGTH_NOISE, _FLIPPED = 0.5, 1.0, 0.2
 # What pre-training trains or measures, by the names of a SEDT's state.
 _PRETRAINED = ("frontend.", "network.")
 
@@ -269,17 +272,18 @@ class SEDT(SoundEventModel):
     def _noised(self, targets: EventTargets) -> tuple[Tensor, Tensor]:
         """Content and boxes of ``denoising`` groups of all events, ``(batch, groups * slots, ...)``.
 
-        Centres move by up to half a length, lengths change by up to as much again, a fifth of the classes is another
-        one (DN-DETR, section 4.3). Draws from torch's CPU generator; what stands in empty slots is never looked at.
+        Draws from torch's CPU generator; what stands in empty slots is never looked at.
         """
         assert self.noised_content is not None
         groups, device = self.denoising, targets.boxes.device
         labels = targets.labels.clamp_min(0).repeat(1, groups)
-        flipped = (torch.rand(labels.shape) < 0.2).to(device)
+        flipped = (torch.rand(labels.shape) < _FLIPPED).to(device)
         labels = torch.where(flipped, torch.randint(len(self.labels), labels.shape).to(device), labels)
         centre, length = targets.boxes.float().repeat(1, groups, 1).unbind(-1)
         noise = (torch.rand(2, *labels.shape) * 2 - 1).to(device)
-        boxes = torch.stack((centre + noise[0] * length / 2, length * (1 + noise[1])), dim=-1)
+        boxes = torch.stack(
+            (centre + _CENTRE_NOISE * noise[0] * length, length * (1 + _LENGTH_NOISE * noise[1])), dim=-1
+        )
         return self.noised_content(labels), boxes.clamp(0.005, 0.995)
 
 

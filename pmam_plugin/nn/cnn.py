@@ -15,7 +15,7 @@ PMAM_POOLING = ((2, 2), (1, 1), (2, 2), (1, 1), (1, 2), (1, 2), (1, 2), (1, 2), 
 
 
 class GatedConvolution(nn.Module):
-    """Convolution, batch norm, context gating, dropout, average pooling.
+    """Convolution (3 x 3), batch norm, context gating, dropout, average pooling.
 
     Context gating multiplies every point by the sigmoid of a linear map over its channels.
     """
@@ -25,12 +25,11 @@ class GatedConvolution(nn.Module):
         channels_in: int,
         channels: int,
         pooling: tuple[int, int],
-        kernel: int = 3,
-        dropout: float = 0.5,
-        momentum: float = 0.01,
+        dropout: float,
+        momentum: float,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels_in, channels, kernel, padding=kernel // 2)
+        self.conv = nn.Conv2d(channels_in, channels, 3, padding=1)
         self.norm = nn.BatchNorm2d(channels, eps=1e-3, momentum=momentum)
         self.gate = nn.Linear(channels, channels)
         self.dropout = Dropout(dropout)
@@ -50,7 +49,6 @@ class ConvStack(nn.Module):
     Args:
         channels: output channels of each stage.
         pooling: (time, mel) pooling of each stage.
-        kernel: side of the square kernels.
         dropout: rate after every gating.
         momentum: of the batch norms, as PyTorch counts it: the share of the newest batch in the running statistics.
             The published systems train with 0.99 (a Keras number), which makes evaluation depend on the last batch.
@@ -60,7 +58,6 @@ class ConvStack(nn.Module):
         self,
         channels: Sequence[int] = PMAM_CHANNELS,
         pooling: Sequence[Sequence[int]] = PMAM_POOLING,
-        kernel: int = 3,
         dropout: float = 0.5,
         momentum: float = 0.01,
     ) -> None:
@@ -71,7 +68,7 @@ class ConvStack(nn.Module):
         self.channels = int(channels[-1])
         inputs = (1, *channels[:-1])
         self.stages = nn.ModuleList(
-            GatedConvolution(before, after, pool, kernel, dropout, momentum)
+            GatedConvolution(before, after, pool, dropout, momentum)
             for before, after, pool in zip(inputs, channels, self.pooling, strict=True)
         )
 

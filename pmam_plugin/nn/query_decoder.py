@@ -13,6 +13,10 @@ from torch.nn import functional
 from pmam_plugin.config import configurable
 from pmam_plugin.nn.set_transformer import TransformerDecoder, TransformerEncoder, sine_encoding, sine_positions
 
+# Anchors at first: their length, how many lengths from its middle the outermost heads look, and base and scale of the
+# sines that tell them apart.
+_LENGTH, _REACH, _TEMPERATURE = 0.2, 0.6, 20.0
+
 
 @dataclass
 class Memory:
@@ -140,7 +144,7 @@ class Anchors(nn.Module):
     at different parts of the interval, from before its start to behind its end, learned.
 
     Args:
-        queries: number of anchors, spread evenly over the span at first, a fifth of it long.
+        queries: number of anchors, spread evenly over the span at first.
         dim: width of the queries.
         heads: attention heads.
     """
@@ -148,15 +152,15 @@ class Anchors(nn.Module):
     def __init__(self, queries: int, dim: int, heads: int) -> None:
         super().__init__()
         centres = (torch.arange(queries) + 0.5) / queries
-        self.logits = nn.Parameter(torch.stack((centres, torch.full((queries,), 0.2)), dim=-1).logit())
+        self.logits = nn.Parameter(torch.stack((centres, torch.full((queries,), _LENGTH)), dim=-1).logit())
         self.position = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
-        self.offsets = nn.Parameter(torch.linspace(-0.6, 0.6, heads))
+        self.offsets = nn.Parameter(torch.linspace(-_REACH, _REACH, heads))
         self.spreads = nn.Parameter(torch.full((heads,), -1.0))
         self.dim = dim
 
     def encode(self, boxes: Tensor) -> Tensor:
         """Positional terms of intervals, ``(..., 2) -> (..., dim)``."""
-        return self.position(sine_encoding(boxes, self.dim // 2, 20.0, 20.0).flatten(-2))
+        return self.position(sine_encoding(boxes, self.dim // 2, _TEMPERATURE, _TEMPERATURE).flatten(-2))
 
     def bias(self, boxes: Tensor, memory: Memory, leading: int) -> Tensor:
         """Logits of cross-attention by place, ``(batch * heads, leading + queries, tokens)``; 0 for leading queries."""

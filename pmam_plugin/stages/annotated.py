@@ -22,7 +22,7 @@ from pmam_plugin.checkpoints.encoder import encoder_of
 from pmam_plugin.checkpoints.hub_folder import model_folder
 from pmam_plugin.checkpoints.yamnet import load_yamnet
 from pmam_plugin.config import rebuilt
-from pmam_plugin.data.annotated import LaidOut, lay_out
+from pmam_plugin.data.annotated import SELECTION_SHARE, TEST_SHARE, LaidOut, lay_out
 from pmam_plugin.data.survey import Survey, describe_survey, survey_folder
 from pmam_plugin.encoders.frozen import FrozenEncoder
 from pmam_plugin.encoders.yamnet import YAMNetFrames
@@ -51,6 +51,7 @@ _EXPERIMENT = "annotated.yaml"
 _CURVE = "learning_curve"
 # Shares of the time: encoding what is learned from, and what must stay free at the end.
 _ENCODING, _RESERVE = 0.35, 0.12
+_LABELLED = 0.8  # of what can be encoded, at most
 _FEWEST_UPDATES = 120  # below that a fine-tuning is no fine-tuning: other things are left out first
 _FEWEST_EPOCHS = 4
 _WORTH = 0.5  # seconds without labels per labelled one, from which pre-training is tried
@@ -192,8 +193,9 @@ def _laid_out(survey: Survey, more: Survey | None, run: _Run, clock: _Clock, tel
     """The corpus, no larger than what can be encoded in its share of the time."""
     capacity = _ENCODING * clock.total * run.encoding_speed()
     versions = 1 + int(run.sketch()["copies"])
-    labelled = survey.seconds(survey.labelled) * (0.65 * versions + 0.35 * _HEARD_TWICE)
-    share = min(1.0, 0.8 * capacity / labelled) if labelled else 1.0
+    held_out = TEST_SHARE + SELECTION_SHARE
+    labelled = survey.seconds(survey.labelled) * ((1 - held_out) * versions + held_out * _HEARD_TWICE)
+    share = min(1.0, _LABELLED * capacity / labelled) if labelled else 1.0
     room = max(0.0, capacity - labelled * share)
     laid = lay_out(survey, run.folder / "corpus", more, share=share, unlabelled_seconds=room, seed=run.seed)
     counts = laid.recordings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -146,13 +146,12 @@ class MeasureBands(Stage):
 
     Args:
         model: whose front ends are fitted.
-        subsets: clips to measure on.
     """
 
     name, folder = "measure_bands", "stages/measure_bands"
 
-    def __init__(self, model: Pretrainable, subsets: Sequence[str] = ("strong", "synthetic", "weak", "unlabelled")):
-        self.model, self.subsets = model, tuple(subsets)
+    def __init__(self, model: Pretrainable) -> None:
+        self.model = model
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
@@ -166,7 +165,7 @@ class MeasureBands(Stage):
         return StageResult(hand_on_model(model, folder))
 
     def _waves(self, context: RunContext) -> Iterator[Tensor]:
-        for batch in clip_batches(context, self.model, self.subsets, batch_clips=16):
+        for batch in clip_batches(context, self.model, TRAINING_SUBSETS, batch_clips=16):
             yield from (wave[None] for wave in batch.sounds())
 
 

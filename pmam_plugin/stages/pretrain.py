@@ -269,7 +269,6 @@ class PretrainPatches(Pretraining):
         model: the detector whose network learns; its number of queries is a multiple of the number of patches.
         criterion: set criterion of the pretext task.
         plan: budget and optimiser.
-        augmentation: of the features, before patches are cut.
         stored: read a frozen encoder's stored embeddings instead of the sound; needs ``pooled_patches``.
         pretext: further arguments of :class:`~pmam_plugin.models.SPSEDT`.
 
@@ -284,7 +283,6 @@ class PretrainPatches(Pretraining):
         model: SEDT,
         criterion: SetCriterion,
         plan: TrainingPlan,
-        augmentation: Augmentation | None = None,
         stored: bool = False,
         **pretext: Any,
     ) -> None:
@@ -292,13 +290,13 @@ class PretrainPatches(Pretraining):
             raise ValueError("stored embeddings hold no patch by itself; give pooled_patches: true with stored: true")
         inspect.signature(SPSEDT).bind_partial(**pretext)  # a wrong name is found here, not when the stage begins
         self.model, self.criterion, self.plan = model, criterion, plan
-        self.augmentation, self.stored, self.pretext = augmentation, stored, pretext
+        self.stored, self.pretext = stored, pretext
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
         run = context.stage_run(self.name, self.plan, folder)
         model = copy_with_artifact(self.model, context)
         pretext = SPSEDT(model.frontend, model.network, clip_seconds=model.clip_seconds, **self.pretext)
-        brain = PatchBrain(pretext, self.criterion, self.augmentation, run)
+        brain = PatchBrain(pretext, self.criterion, run)
         notes = self._train(context, brain, model, "patch_iou")
         return StageResult(hand_on_model(model, folder), notes, brain.history.curves)

@@ -19,7 +19,7 @@ from pmam_plugin import processes
 from pmam_plugin.brains.plan import fold_seed
 from pmam_plugin.config import configurable
 from pmam_plugin.data import Batch
-from pmam_plugin.encoders import Columns, FrozenEncoder, Windows
+from pmam_plugin.encoders import Columns, FrozenEncoder
 from pmam_plugin.labels import LabelEncoder
 from pmam_plugin.models import Backbone
 from pmam_plugin.prototypes import ArrayStore, Projection, PrototypeSet, draw_frames, first_embeddings
@@ -54,7 +54,6 @@ class EStep(Stage):
         centre: subtract the embeddings' mean first, because the loss looks at directions only; the reference does not.
         frame_subsampling: one random frame of so many takes part in the fit.
         temperature: of the posteriors; above 1 softens them (they are nearly one-hot in many dimensions).
-        windows: encode with sliding windows.
         batch_clips: clips encoded at a time.
         dtype: of the stored posteriors, ``float16`` or ``uint8``.
     """
@@ -73,7 +72,6 @@ class EStep(Stage):
         centre: bool = True,
         frame_subsampling: int = 10,
         temperature: float = 1.0,
-        windows: Windows | None = None,
         batch_clips: int = 16,
         dtype: str = "float16",
     ) -> None:
@@ -84,8 +82,7 @@ class EStep(Stage):
         self.layer = first_layer if iteration == 1 and first_layer is not None else layer
         self.from_mel = first_embeddings == "mel" and iteration == 1
         self.components, self.centre, self.frame_subsampling = components, centre, frame_subsampling
-        self.temperature, self.windows, self.batch_clips = temperature, windows, batch_clips
-        self.dtype = dtype
+        self.temperature, self.batch_clips, self.dtype = temperature, batch_clips, dtype
         self.name, self.folder = f"estep_{iteration}", f"prototypes/{iteration}"
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
@@ -149,7 +146,7 @@ class EStep(Stage):
             folder = context.shared / "embeddings" / self._identity(context, backbone)
         # A frozen encoder has run before, where Embed is among the stages.
         inside = isinstance(backbone.encoder, FrozenEncoder) and self.layer not in backbone.encoder.encoder.layers
-        stored = inside and "embeddings" in context.artifacts and not self.from_mel and self.windows is None
+        stored = inside and "embeddings" in context.artifacts and not self.from_mel
         example = next(clip_batches(context, backbone, subsets, 1, stored=stored))
         frames, values = self._embeddings(backbone, example.to(context.device))
         if if_main_process():
@@ -172,7 +169,7 @@ class EStep(Stage):
         """A digest of all that the embeddings depend on: sound, settings and the weights that they pass."""
         parts = [backbone.frontend, *(() if self.from_mel else (backbone.encoder,))]
         parts += [backbone.context] if self.layer.startswith("context_") and not self.from_mel else []
-        layer = ["mel", self.mel_context] if self.from_mel else [self.layer, describe(self.windows)]
+        layer = ["mel", self.mel_context] if self.from_mel else [self.layer]
         data = context.data
         clips = sorted(
             (clip.id, str(clip.path), clip.content, clip.start, clip.seconds)
@@ -194,8 +191,8 @@ class EStep(Stage):
         if self.from_mel:
             mel = next(iter(features.values()))
             return frames, first_embeddings(mel, frames, self.mel_context, self.mel_context)
-        columns = None if self.windows else backbone.columns(features, self.layer)
-        return frames, backbone.embed(features, self.layer, windows=self.windows) if columns is None else columns
+        columns = backbone.columns(features, self.layer)
+        return frames, backbone.embed(features, self.layer) if columns is None else columns
 
     def _fit(self, context: RunContext, store: ArrayStore, folder: Path) -> PrototypeSet:
         if not (folder / "prototypes.json").exists():

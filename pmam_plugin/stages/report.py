@@ -26,6 +26,8 @@ from pmam_plugin.report.verdict import verdict
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
 from pmam_plugin.stages.evaluate import GROUPS
 
+_CLIPS = 6  # of the test set that are shown
+_MISTAKES = 40  # excerpts of what the model gets wrong, at most
 _SHOWN_OF_A_KIND = 3
 _MARGIN_SECONDS, _EXCERPT_SECONDS = 1.5, 10.0
 
@@ -39,15 +41,13 @@ class Report(Stage):
     Args:
         model: the detector that was evaluated.
         title: of the page.
-        clips: validation clips shown.
-        mistakes: excerpts of what it gets wrong, at most.
     """
 
     reports = True
     name, folder = "report", "stages/report"
 
-    def __init__(self, model: SoundEventModel, title: str, clips: int = 6, mistakes: int = 40) -> None:
-        self.model, self.title, self.clips, self.mistakes = model, title, clips, mistakes
+    def __init__(self, model: SoundEventModel, title: str) -> None:
+        self.model, self.title = model, title
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
@@ -90,7 +90,7 @@ class Report(Stage):
 
         # Clips spread over the test set, those with the most classes first.
         variety = events.groupby("filename").event_label.nunique().sort_values(ascending=False, kind="stable")
-        chosen = list(variety.index[:: max(1, len(variety) // self.clips)])[: self.clips]
+        chosen = list(variety.index[:: max(1, len(variety) // _CLIPS)])[:_CLIPS]
         return {
             "summary": run_verdict(context),
             "psd_roc": {name.upper(): psd_roc(scores, events, durations, labels, name) for name in ("psds1", "psds2")},
@@ -98,7 +98,7 @@ class Report(Stage):
             "mistakes": mistakes,
             "mistake_examples": [
                 (mistake, shown(mistake.clip, (mistake.onset, mistake.offset)))
-                for mistake in chosen_mistakes(mistakes, self.mistakes)
+                for mistake in chosen_mistakes(mistakes, _MISTAKES)
             ],
             "operating": operating_curves(scores, events, durations, labels),
             "thresholds": postprocessing.threshold,

@@ -161,7 +161,7 @@ def patches(folder: Path, options: dict[str, Any]) -> StageBrain:
     torch.manual_seed(0)
     network = tiny_network(dropout=0.0)
     model = SPSEDT(FrontEnds(mel=SEDTMel()), network, PatchSampler(patches=3), 32, 0.0, SECONDS)
-    return PatchBrain(model, SetCriterion(), None, StageRun("patches", plan(1), folder, 1, options))
+    return PatchBrain(model, SetCriterion(), StageRun("patches", plan(1), folder, 1, options))
 
 
 KINDS: dict[str, Callable[[Path, dict[str, Any]], StageBrain]] = {

@@ -6,7 +6,7 @@ from pmam_plugin.encoders import PatchEncoder
 
 def tiny(**arguments: object) -> PatchEncoder:
     torch.manual_seed(0)
-    settings = {"mel_bins": 16, "dim": 16, "depth": 2, "heads": 2, "stem_channels": (4, 4)}
+    settings = {"mel_bins": 16, "dim": 16, "depth": 2, "heads": 2}
     return PatchEncoder(**{**settings, **arguments}).eval()  # type: ignore[arg-type]
 
 

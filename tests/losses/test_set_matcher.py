@@ -104,6 +104,8 @@ def test_several_queries_join_an_event_they_are_near_to() -> None:
     assert {(0, query, 0) for query in range(4)} <= found
     assert len(found) == 5  # the far event keeps its one query, far queries stay free, and the silent clip is silent
     assert pairs(HungarianMatcher()(output, targets)[-1]) <= found
+    anywhere = OneToManyMatcher(HungarianMatcher(l1_cost=0.0, iou_cost=0.0), keep=100.0)(output, targets)[-1]
+    assert len(anywhere.query) == 8
 
 
 def test_joining_is_rarer_the_fewer_events_there_are() -> None:

@@ -10,7 +10,7 @@ from pmam_plugin.nn.context import RelativePositionTransformer
 
 def tiny_backbone() -> Backbone:
     torch.manual_seed(0)
-    encoder = PatchEncoder(mel_bins=16, dim=16, depth=2, heads=2, stem_channels=(4, 4))
+    encoder = PatchEncoder(mel_bins=16, dim=16, depth=2, heads=2)
     return Backbone(FrontEnds(mel=LogMel(n_mels=16)), encoder, RelativePositionTransformer(16, depth=2, heads=2)).eval()
 
 

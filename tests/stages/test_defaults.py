@@ -1,83 +1,111 @@
-"""No hyper-parameter hides in Python: an experiment sets it, or the documentation names its default."""
+"""No hyper-parameter hides in Python: the experiment sets it, or the documentation names its default."""
 
 import ast
 import inspect
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import yaml
 from hyperpyyaml import resolve_references
 
+from pmam_plugin.brains.byol import ATSTFrameSettings
+from pmam_plugin.data.prepare import prepare
+from pmam_plugin.encoders.beats import BEATs, BEATsEncoder
+from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
+from pmam_plugin.features import FrontEnds
+from pmam_plugin.models import SPSEDT
 from pmam_plugin.stages.experiment import read_experiment
+from pmam_plugin.stages.prepare import Prepare
+from pmam_plugin.stages.pretrain import PretrainATSTFrame, PretrainPatches
 from tests.support import ROOT
 
-TABLE = re.compile(r"^\| `(\w+)` in `(pmam_plugin/[\w/]+\.py)` \| (.+) \|$", re.M)
-# Sizes as published, which the classes state.
-ARCHITECTURES = ("pmam_plugin.encoders", "pmam_plugin.features")
-# Of the machine that computes and the pages that show it, not of what is computed.
-TECHNICAL = {"batch_clips", "batch_frames", "checkpoint_minutes", "clips", "mistakes", "random_state"}
+TABLE = re.compile(r"^\| (?:`(\w+)` in )?`(pmam_plugin/[\w/]+\.py)` \| (.+) \|$", re.M)
+# Of the machine that computes, not of what is computed; and units.
+TECHNICAL = {
+    *("batch_clips", "batch_frames", "SECONDS_PER_HOUR"),
+    *("_EXAMPLES", "_GATHERED", "_LINES_AT_ONCE", "_LOG_TWO_PI", "_VALUES_AT_ONCE"),
+}
+# To what a class hands the arguments that it does not name itself.
+REST: dict[Any, tuple[Any, ...]] = {
+    BEATsEncoder: (BEATs,),
+    FrontEnds: (),
+    PaSSTEncoder: (PaSST,),
+    Prepare: (prepare,),
+    PretrainATSTFrame: (ATSTFrameSettings,),
+    PretrainPatches: (SPSEDT,),
+}
 
 
 def named() -> dict[tuple[str, str], dict[str, Any]]:
-    """Defaults that docs/methods.md names: (module, class) -> argument -> value."""
+    """What docs/methods.md names: (module, class or nothing) -> argument or constant -> value."""
     text = (ROOT / "docs/methods.md").read_text(encoding="utf-8").partition("## Named defaults\n")[2]
     found = {}
     for name, path, cells in TABLE.findall(text):
         pairs = (cell.split("=", 1) for cell in re.findall(r"`(\w+=[^`]+)`", cells))
         module = path.removesuffix(".py").replace("/", ".")
-        found[module, name] = {argument: ast.literal_eval(value) for argument, value in pairs}
+        found[module, name] = {key: ast.literal_eval(value) for key, value in pairs}
     return found
 
 
-def constructed(node: yaml.Node) -> Iterator[tuple[str, set[str]]]:
-    """What an experiment makes, by dotted name, with the arguments it gives."""
+def numeric(value: Any) -> bool:
+    """A number other than zero, which would switch something off, or several."""
+    numbers = value if isinstance(value, tuple) else (value,)
+    return all(type(number) in (int, float) for number in numbers) and any(numbers)
+
+
+def constructed(node: yaml.Node) -> Iterator[tuple[Any, set[str]]]:
+    """Classes and functions that an experiment calls, with the arguments it gives."""
     kind, _, name = node.tag.partition(":")
     if kind in ("!new", "!name", "!apply") and name.startswith("pmam_plugin."):
-        yield name, {key.value for key, _ in node.value} if isinstance(node, yaml.MappingNode) else set()
+        module, _, attribute = name.rpartition(".")
+        given = {key.value for key, _ in node.value} if isinstance(node, yaml.MappingNode) else set()
+        yield getattr(import_module(module), attribute), given
     if isinstance(node, yaml.MappingNode | yaml.SequenceNode):
         for item in node.value:
             yield from constructed(item[1] if isinstance(item, tuple) else item)
 
 
-def left_to_python() -> dict[tuple[str, str], dict[str, Any]]:
-    """Numbers other than zero that some class has by default and no experiment gives: as :func:`named`."""
-    given: dict[str, set[str]] = {}
+def left_to_python() -> Iterator[tuple[str, str, str, Any]]:
+    """Numbers that some experiment leaves as they are: module, class or function, argument, value."""
     for file in sorted((ROOT / "hparams").glob("*.yaml")):
         text = read_experiment(file).replace("!PLACEHOLDER", "given")
-        root = yaml.compose(resolve_references(text).getvalue(), Loader=yaml.SafeLoader)
-        for name, arguments in constructed(root):
-            given.setdefault(name, set()).update(arguments)
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for name, arguments in given.items():
-        module, _, attribute = name.rpartition(".")
-        made = getattr(__import__(module, fromlist=[attribute]), attribute)
-        if made.__module__.startswith(ARCHITECTURES):
-            continue
-        for parameter in inspect.signature(made).parameters.values():
-            value = parameter.default
-            numbers = value if isinstance(value, tuple) else (value,)
-            if parameter.name in arguments | TECHNICAL or not all(type(number) in (int, float) for number in numbers):
-                continue
-            if any(numbers):
-                found.setdefault((made.__module__, attribute), {})[parameter.name] = value
-    return found
+        for made, given in constructed(yaml.compose(resolve_references(text).getvalue(), Loader=yaml.SafeLoader)):
+            parameters = inspect.signature(made).parameters.values()
+            rest = REST[made] if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters) else ()
+            for part in (made, *rest):
+                for parameter in inspect.signature(part).parameters.values():
+                    if parameter.name not in given | TECHNICAL and numeric(parameter.default):
+                        yield part.__module__, part.__name__, parameter.name, parameter.default
+                given = given | {parameter.name for parameter in parameters}  # it gives these to the rest itself
 
 
-def test_every_number_that_no_experiment_gives_is_a_named_default() -> None:
+def constants(module: str) -> dict[str, Any]:
+    """Numbers that stand at the top level of a module, by name."""
+    statements = ast.parse(inspect.getsource(import_module(module))).body
+    given = [node for node in statements if isinstance(node, ast.Assign | ast.AnnAssign)]
+    targets = [target for node in given for target in (node.targets if isinstance(node, ast.Assign) else [node.target])]
+    names = {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)} - TECHNICAL
+    return {name: value for name, value in vars(import_module(module)).items() if name in names and numeric(value)}
+
+
+def test_every_number_that_an_experiment_does_not_give_is_a_named_default() -> None:
     known = named()
     hidden = {
         f"{name} in {module}: {argument}={value!r}"
-        for (module, name), defaults in left_to_python().items()
-        for argument, value in defaults.items()
+        for module, name, argument, value in left_to_python()
         if argument not in known.get((module, name), {})
     }
-    assert hidden == set(), "give them in an experiment, or name them in docs/methods.md"
+    assert hidden == set(), "give them in the experiment, or name them in docs/methods.md"
 
 
 def test_named_defaults_are_those_of_the_code() -> None:
     known = named()
-    assert len(known) > 15
+    assert len(known) > 40
     for (module, name), defaults in known.items():
-        parameters = inspect.signature(getattr(__import__(module, fromlist=[name]), name)).parameters
-        assert {argument: parameters[argument].default for argument in defaults} == defaults, name
+        if name:
+            parameters = inspect.signature(getattr(import_module(module), name)).parameters
+            assert {argument: parameters[argument].default for argument in defaults} == defaults, name
+        else:
+            assert constants(module) == defaults, module

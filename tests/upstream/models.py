@@ -33,7 +33,7 @@ LABELS = ("bell", "dog", "speech")
 def patch_detector(clip_seconds: float = 10.0) -> FrameDetector:
     """16 kHz, 25 frames/s, four layers of width 16, with dropout and a tag branch: the small PMAM in miniature."""
     torch.manual_seed(0)
-    encoder = PatchEncoder(mel_bins=16, dim=16, depth=2, heads=2, stem_channels=(4, 4), context_frames=6, dropout=0.1)
+    encoder = PatchEncoder(mel_bins=16, dim=16, depth=2, heads=2, context_frames=6, dropout=0.1)
     context = RelativePositionTransformer(16, depth=2, heads=2, dropout=0.1)
     backbone = Backbone(FrontEnds(mel=LogMel(n_mels=16)), encoder, context)
     head = LinearSoftmaxHead(16, 3, token_dim=16, tag_heads=2)

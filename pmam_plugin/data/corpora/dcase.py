@@ -45,16 +45,15 @@ def tut_sound_events(source: Path, fold: int = 1) -> Corpus:
     return corpus
 
 
-def maestro_real(source: Path, test_share: int = 5) -> Corpus:
+def maestro_real(source: Path) -> Corpus:
     """Read MAESTRO Real (Martin-Morato et al., DCASE 2023): long recordings whose labels are the share of listeners.
 
     Labels stand in segments of 1 s, and training takes them as they are. In the test recordings a class is heard from
     0.5 on (:data:`~pmam_plugin.data.manifest.HEARD`), as in the task's own figures; neighbouring segments join.
+    Every fifth recording of a scene is ``test``, the rest ``strong``: the published folds differ between releases.
 
     Args:
         source: folder with ``development_audio`` and ``development_annotation`` (folders ``soft_labels_SCENE``).
-        test_share: every so-manieth recording of a scene is ``test``, the rest ``strong``: the published folds differ
-            between releases.
 
     Raises:
         InputError: a folder is missing or an annotation is broken.
@@ -71,7 +70,7 @@ def maestro_real(source: Path, test_share: int = 5) -> Corpus:
         scene = path.parent.name
         scenes[scene] = scenes.get(scene, 0) + 1
         events = read_annotation(table, soft=True)
-        tested = scenes[scene] % test_share == 0
+        tested = scenes[scene] % 5 == 0
         recording = Recording(f"{scene}/{path.name}", path, heard_events(events) if tested else events)
         corpus.parts["test" if tested else "strong"].append(recording)
     return corpus
