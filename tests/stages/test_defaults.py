@@ -11,6 +11,7 @@ import yaml
 from hyperpyyaml import resolve_references
 
 from pmam_plugin.brains.byol import ATSTFrameSettings
+from pmam_plugin.config import rebuilt
 from pmam_plugin.data.prepare import prepare
 from pmam_plugin.encoders.beats import BEATs, BEATsEncoder
 from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
@@ -35,6 +36,7 @@ REST: dict[Any, tuple[Any, ...]] = {
     Prepare: (prepare,),
     PretrainATSTFrame: (ATSTFrameSettings,),
     PretrainPatches: (SPSEDT,),
+    rebuilt: (),  # of an object that stands in the experiment
 }
 
 
