@@ -1,4 +1,4 @@
-"""K-means: scikit-learn's on a sample in memory."""
+"""K-means: scikit-learn's on a sample in memory, or in mini-batches over all frames."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from pmam_plugin.prototypes.frames import Frames, as_frames
 
 logger = logging.getLogger(__name__)
 
+_MINI_BATCH = 8192  # frames
+
 
 class KMeans:
     """Cluster centres as prototypes; pseudo-labels are one-hot.
 
     Args:
         n_clusters: number of clusters K.
-        sample: most frames of the sample.
-        max_iter: most passes over it.
+        minibatch: scikit-learn's MiniBatchKMeans, batches of 8192 drawn from all frames, instead of its KMeans on one
+            sample in memory.
+        sample: most frames of that sample.
+        max_iter: most passes over the sample; number of mini-batches.
         random_state: seed.
         device: where frames are assigned to centres; the fit itself runs on the CPU, in the first process.
 
@@ -42,6 +46,7 @@ class KMeans:
         self,
         n_clusters: int = 30,
         *,
+        minibatch: bool = False,
         sample: int = 131072,
         max_iter: int = 300,
         random_state: int = 0,
@@ -49,7 +54,7 @@ class KMeans:
     ):
         if n_clusters < 1 or max_iter < 1 or sample < 1:
             raise InputError("k-means needs n_clusters, sample and max_iter of at least 1")
-        self.n_clusters, self.sample, self.max_iter = n_clusters, sample, max_iter
+        self.n_clusters, self.minibatch, self.sample, self.max_iter = n_clusters, minibatch, sample, max_iter
         self.random_state, self.device = int(random_state) % 2**32, torch.device(device)
 
     def fit(self, frames: Any, sample: int | None = None, state: str | os.PathLike[str] | None = None) -> KMeans:
@@ -62,7 +67,7 @@ class KMeans:
         data = Frames(data.frames, data.device, data.batch_frames, self.n_clusters, data.transform)
         centres = torch.zeros(self.n_clusters, data.sample(1, 0).shape[1], dtype=torch.float64, device=self.device)
         if share()[0] == 0:
-            found = self._lloyd(data, sample or self.sample)
+            found = self._mini_batches(data) if self.minibatch else self._lloyd(data, sample or self.sample)
             centres += torch.from_numpy(found).to(centres)
         sum_over_processes([centres])
         if len(centres.unique(dim=0)) < self.n_clusters:
@@ -96,6 +101,16 @@ class KMeans:
         from sklearn.cluster import KMeans as Lloyd
 
         model = Lloyd(self.n_clusters, max_iter=self.max_iter, random_state=self.random_state)
-        model.fit(data.sample(sample, self.random_state))
-        logger.info("k-means: %d iterations, inertia %.6g", model.n_iter_, model.inertia_)
+        return self._told(model.fit(data.sample(sample, self.random_state)))
+
+    def _mini_batches(self, data: Frames) -> NDArray[np.float64]:
+        from sklearn.cluster import MiniBatchKMeans
+
+        model = MiniBatchKMeans(self.n_clusters, random_state=self.random_state)
+        for number in range(self.max_iter):
+            model.partial_fit(data.sample(_MINI_BATCH, self.random_state + number))
+        return self._told(model)
+
+    def _told(self, model: Any) -> NDArray[np.float64]:
+        logger.info("k-means: %d iterations, inertia %.6g", getattr(model, "n_iter_", self.max_iter), model.inertia_)
         return np.asarray(model.cluster_centers_, dtype=np.float64)

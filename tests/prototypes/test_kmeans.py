@@ -17,11 +17,12 @@ def separate() -> tuple[np.ndarray, np.ndarray]:
     return (means[label] + random.normal(size=(600, 2))).astype(np.float32), means
 
 
-def test_finds_separate_clusters_and_repeats_itself() -> None:
+@pytest.mark.parametrize("minibatch", [False, True])
+def test_finds_separate_clusters_and_repeats_itself(minibatch: bool) -> None:
     data, means = separate()
-    model = KMeans(3, max_iter=20, random_state=2).fit(data)
+    model = KMeans(3, minibatch=minibatch, max_iter=20, random_state=2).fit(data)
     assert all(np.abs(model.means_.numpy() - mean).sum(axis=1).min() < 0.5 for mean in means)
-    again = KMeans(3, max_iter=20, random_state=2).fit(torch.from_numpy(data))
+    again = KMeans(3, minibatch=minibatch, max_iter=20, random_state=2).fit(torch.from_numpy(data))
     assert torch.equal(model.means_, again.means_)
 
 
