@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pmam_plugin.checkpoints.card import model_card
 from pmam_plugin.checkpoints.checks import check_detector, check_parts
 from pmam_plugin.checkpoints.hub_folder import (
     BUILTIN,
@@ -74,7 +75,7 @@ def save_model(
         scoring: how its output becomes scores and events: post-processing and the forward's ``options`` (``windows``,
             ``temperature``) of the configuration. What thresholds were tuned by is not kept.
         provenance: plain values about where the weights come from (data, seed, commit, licence).
-        card: text of README.md; a short one is written when None.
+        card: text of README.md; None is :func:`~pmam_plugin.checkpoints.card.model_card`'s.
         half: store the parameters as float16 (half the size); they are float32 again after loading.
 
     Returns:
@@ -95,7 +96,7 @@ def save_model(
             f"{folder / WEIGHTS_NAME}: cannot be written ({error}); free some space or choose another folder"
         ) from error
     with atomic_path(folder / CARD_NAME) as temporary:
-        temporary.write_text(card if card is not None else plain_card(config), encoding="utf-8")
+        temporary.write_text(model_card(config) if card is None else card, encoding="utf-8")
     write_json(folder / CONFIG_NAME, config)
     return folder
 
@@ -223,24 +224,6 @@ def model_config(
         "options": to_config(scoring.options if scoring else {}),
         "provenance": to_config(dict(provenance or {})),
     }
-
-
-def plain_card(config: Mapping[str, Any]) -> str:
-    """A short model card: what the model is, its classes and how to use it."""
-    labels = config.get("labels")
-    lines = ["---", "library_name: pmam_plugin", "tags:", "- sound-event-detection", "---", ""]
-    lines += [f"# {config['architecture']}", ""]
-    if labels:
-        lines += [f"Detects {len(labels)} sound events: {', '.join(labels)}.", ""]
-    if config.get("sample_rate"):
-        lines += [f"Works at {config['sample_rate']} Hz with {config['frame_rate']:g} scores a second.", ""]
-    if labels:
-        lines += ["```python", "from pmam_plugin import SoundEventDetector", ""]
-        lines += ['detector = SoundEventDetector.from_pretrained("this-folder")']
-        lines += ['print(detector.detect("kitchen.wav"))', "```", ""]
-    if config.get("provenance"):
-        lines += ["## Provenance", "", *(f"* {name}: {value}" for name, value in config["provenance"].items()), ""]
-    return "\n".join(lines)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -286,7 +286,7 @@ class _Run:
 
 
 def _write_report(path: Path, results: Iterator[Result], detector: SoundEventDetector, facts: dict[str, Any]) -> None:
-    from pmam_plugin.hub.card import knowledge
+    from pmam_plugin.checkpoints.card import knowledge
     from pmam_plugin.report import DetectedRecording, write_detection_report
 
     recordings = (

@@ -51,7 +51,7 @@ def describe(module: Any, config: Mapping[str, Any], weights: Path) -> dict[str,
 
 def _lines(facts: Mapping[str, Any]) -> list[str]:
     """One fact per line, names on the left; on a terminal, long ones go on below."""
-    from pmam_plugin.hub.card import FIGURES, knowledge
+    from pmam_plugin.checkpoints.card import FIGURES, knowledge
 
     provenance = dict(facts["provenance"])
     metrics, note = provenance.pop("metrics", None) or {}, provenance.pop("note", None)

@@ -14,7 +14,7 @@ file would be one too many. :class:`~pmam_plugin.SoundEventDetector` has its thr
 """
 
 from pmam_plugin.checkpoints import fetch_model, load_model
-from pmam_plugin.hub.card import model_card
+from pmam_plugin.checkpoints.card import model_card
 from pmam_plugin.hub.transfer import pull, push, push_model, write_companions
 
 __all__ = ["fetch_model", "load_model", "model_card", "pull", "push", "push_model", "write_companions"]

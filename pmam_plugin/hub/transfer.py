@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from pmam_plugin.checkpoints.folder import load_module, plain_card, save_model
+from pmam_plugin.checkpoints.card import is_generated, model_card
+from pmam_plugin.checkpoints.folder import load_module, save_model
 from pmam_plugin.checkpoints.hub_folder import (
     CARD_NAME,
     CONFIG_NAME,
@@ -24,12 +25,12 @@ from pmam_plugin.checkpoints.hub_folder import (
 )
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
-from pmam_plugin.hub.card import FILES, is_generated, model_card
 from pmam_plugin.postprocessing import Scoring
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+FILES = Path(__file__).parent / "files"
 COMPANIONS = ("hyperparams.yaml", "expert.py", "requirements.txt")
 
 
@@ -175,6 +176,6 @@ def _card(
 ) -> str:
     path = folder / CARD_NAME
     written = path.read_text(encoding="utf-8") if path.is_file() else None
-    if written is None or is_generated(written) or written == plain_card(config):
+    if written is None or is_generated(written):
         return model_card(config, repository, license, dataset, datasets)
     return written

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from pmam_plugin.audio import audio_blocks, audio_info, to_mono_resampled
-from pmam_plugin.checkpoints.folder import load_model, model_config, save_model
+from pmam_plugin.checkpoints.folder import load_model, save_model
 from pmam_plugin.checkpoints.hub_folder import BUILTIN, Fetching
 from pmam_plugin.config import rebuilt
 from pmam_plugin.errors import InputError, Progress
-from pmam_plugin.hub import model_card, push_model
+from pmam_plugin.hub import push_model
 from pmam_plugin.inference.long_audio import Grid
 from pmam_plugin.inference.scoring import Scorer, table_of
 from pmam_plugin.models.base import SoundEventModel
@@ -160,9 +160,7 @@ class SoundEventDetector:
         Raises:
             InputError: the folder cannot be written.
         """
-        provenance = self.config.get("provenance")
-        card = model_card(model_config(self.model, self.scoring, provenance))
-        return save_model(folder, self.model, self.scoring, provenance, card, half)
+        return save_model(folder, self.model, self.scoring, self.config.get("provenance"), half=half)
 
     def push_to_hub(self, repository: str, half: bool = False, **publishing: Any) -> str:
         """Publish the model, with its card, on the Hugging Face Hub; returns the commit.

@@ -16,12 +16,10 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from pmam_plugin import processes
 from pmam_plugin.checkpoints import save_model
-from pmam_plugin.checkpoints.folder import model_config
 from pmam_plugin.config import configurable, rebuilt
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import evaluate_events, tune_segments, tune_thresholds, write_scores
 from pmam_plugin.files import write_json
-from pmam_plugin.hub import model_card
 from pmam_plugin.inference.scoring import ScoredClip, Scorer
 from pmam_plugin.models import SEDT, SoundEventModel
 from pmam_plugin.postprocessing import Scoring
@@ -260,9 +258,7 @@ class Evaluate(Stage):
         stages = {record.stage: {"seconds": record.seconds, **record.notes} for record in context.records}
         write_json(context.folder / "metrics.json", {**result, "stages": stages})
         figures = result[GROUPS[result["selected_processing"]]].get(result["selected"], {})
-        provenance = self._provenance(context, figures)
-        card = model_card(model_config(model, scoring, provenance))
-        save_model(context.folder / "model", model, scoring, provenance, card, self.half)
+        save_model(context.folder / "model", model, scoring, self._provenance(context, figures), half=self.half)
 
     def _provenance(self, context: RunContext, metrics: Mapping[str, Any]) -> dict[str, Any]:
         measured_on = {}

@@ -11,10 +11,10 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from pmam_plugin import SoundEventDetector, load_model
+from pmam_plugin.checkpoints.card import knowledge
 from pmam_plugin.checkpoints.hub_folder import fetch_model
 from pmam_plugin.evaluation.metrics import evaluate_events
 from pmam_plugin.files import read_json
-from pmam_plugin.hub.card import knowledge
 from tests.support import shared
 
 MEGABYTE = 1_000_000

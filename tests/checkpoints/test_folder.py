@@ -42,7 +42,9 @@ def test_a_folder_holds_configuration_weights_and_card(folder):
     assert config["labels"] == list(LABELS)
     assert (config["sample_rate"], config["clip_seconds"], config["frame_rate"]) == (16_000, 2.0, 25.0)
     assert config["provenance"] == {"seed": 3, "data": "none"}
-    assert "bell, dog, speech" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "bell, dog, speech" in card
+    assert "pmam detect" in card
     with safe_open(folder / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
 
@@ -119,6 +121,7 @@ def test_shared_and_strided_parameters_are_stored(tmp_path):
 def test_an_encoder_alone_can_be_saved_but_is_no_detector(tmp_path):
     encoder = ATSTFrame(dim=16, depth=1, heads=2)
     save_model(tmp_path, encoder)
+    assert "pmam detect" not in (tmp_path / "README.md").read_text()
     torch.testing.assert_close(load_module(tmp_path).model.state_dict(), encoder.state_dict())
     with pytest.raises(InputError, match="a part of a model"):
         load_model(tmp_path)

@@ -4,9 +4,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from pmam_plugin.checkpoints.card import knowledge
 from pmam_plugin.files import read_json
 from pmam_plugin.hub import model_card, write_companions
-from pmam_plugin.hub.card import knowledge
 from tests.hub_server import WRITE, FakeHub
 from tests.upstream.models import dual_detector, write_folder
 

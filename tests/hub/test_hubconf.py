@@ -36,5 +36,8 @@ else:
 
 
 def test_the_folder_of_templates_shows_what_the_package_publishes():
-    for name in ("card.md", "expert.py", "hyperparams.yaml", "requirements.txt"):
-        assert (ROOT / "hub" / name).read_bytes() == (ROOT / "pmam_plugin/hub/files" / name).read_bytes()
+    files = [*(ROOT / "pmam_plugin/checkpoints/files").iterdir(), *(ROOT / "pmam_plugin/hub/files").iterdir()]
+    published = {path.name: path.read_bytes() for path in files if path.is_file()}
+    shown = {path.name: path.read_bytes() for path in (ROOT / "hub").iterdir() if path.name != "README.md"}
+    assert published == shown
+    assert {"card.md", "expert.py", "hyperparams.yaml", "requirements.txt"} <= shown.keys()

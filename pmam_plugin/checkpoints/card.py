@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-FILES = Path(__file__).parent / "files"
+_FILES = Path(__file__).parent / "files"
 TASK = "audio-classification"  # the Hub knows no task closer to sound event detection
 # Figures that a card lists: key in the provenance, type on the Hub, name, what it says.
 FIGURES = {
@@ -51,15 +51,19 @@ def model_card(
     metrics = {key: values[key] for key in FIGURES if isinstance(values.get(key), int | float)}
     title = repository.rpartition("/")[2] if repository else str(config["architecture"])
     header = _header(config, title, license or provenance.get("license"), measured_on, datasets, metrics)
-    template = string.Template((FILES / "card.md").read_text(encoding="utf-8"))
-    text = template.substitute(
+    used = {
+        "source": repository or "path/to/this/folder",
+        "upstream": "pmam_hub" if repository else "pmam_local",
+        "pin": '  # revision="..." pins a commit' if repository else "",
+        "companions": "" if repository else "  # after hub.write_companions(folder)",
+    }
+    text = _template("card.md").substitute(
+        used,
         title=title,
+        # A part of a model detects nothing alone.
+        use=_template("card_use.md").substitute(used) if config.get("labels") else "",
         note=f"> {provenance['note'].strip()}\n\n" if provenance.get("note") else "",
         what=_what(config),
-        source=repository or "path/to/this/folder",
-        upstream="pmam_hub" if repository else "pmam_local",
-        pin='  # revision="..." pins a commit' if repository else "",
-        companions="" if repository else "  # after hub.write_companions(folder)",
         data=_data(provenance, datasets),
         figures=_figures(metrics, values, measured_on),
         limits=_limits(config),
@@ -67,6 +71,10 @@ def model_card(
     )
     card = f"---\n{header}\n---\n\n{text}"
     return f"{card}\n{_mark(card)}\n"
+
+
+def _template(name: str) -> string.Template:
+    return string.Template((_FILES / name).read_text(encoding="utf-8"))
 
 
 def is_generated(card: str) -> bool:
@@ -129,9 +137,11 @@ def _what(config: Mapping[str, Any]) -> str:
         lines.append(f"It detects {len(labels)} sound events with onset and offset: {', '.join(labels)}.")
     if config.get("sample_rate"):
         lines.append(
-            f"It works at {config['sample_rate']} Hz (other rates are resampled), gives {config['frame_rate']:g} "
-            f"scores a second and was trained on clips of {config.get('clip_seconds', 0):g} s."
+            f"It works at {config['sample_rate']} Hz (other rates are resampled) and gives {config['frame_rate']:g} "
+            f"{'scores' if labels else 'frames'} a second."
         )
+    if config.get("clip_seconds"):
+        lines.append(f"It was trained on clips of {config['clip_seconds']:g} s.")
     return " ".join(lines)
 
 
