@@ -91,9 +91,9 @@ def small_backbone() -> Backbone:
     return Backbone(FrontEnds(mel=LogMel(n_mels=16)), encoder, RecurrentContext(8, 4, 1, dropout=0.0))
 
 
-def score(tables: Mapping[str, Any]) -> dict[str, float]:
+def score(scored: Mapping[str, Any]) -> dict[str, float]:
     """Something that changes with every clip, and with how often it counts."""
-    values = [float(tables[clip].iloc[:, 2:].to_numpy().mean()) for clip in sorted(tables)]
+    values = [float(scored[clip].table.iloc[:, 2:].to_numpy().mean()) for clip in sorted(scored)]
     return {"selection": sum(values), "clips": float(len(values))}
 
 
