@@ -17,6 +17,8 @@ import pandas as pd
 from pmam_plugin.evaluation.reference import EventArray, Reference
 
 COLLAR_SECONDS = 0.2
+# Wider ones tell a system that finds events but not their edges from one that finds none.
+WIDE_COLLARS = {"500ms": 0.5, "1s": 1.0}
 OFFSET_SHARE = 0.2
 SEGMENT_SECONDS = 1.0
 # An event 0.2 s late is 0.2 s late, whatever its floating-point times say, s.
@@ -59,24 +61,32 @@ def f1_scores(counts: np.ndarray) -> Scores:
     return Scores(f1, precision, recall, macro, np.where(occurs.any(axis=-1), micro, np.nan))
 
 
-def event_counts(detected: EventArray, reference: Reference, tolerance: float = TOLERANCE) -> np.ndarray:
-    """Events whose onset lies within 200 ms and whose offset within max(200 ms, 20 % of the true length).
+def event_counts(
+    detected: EventArray, reference: Reference, tolerance: float = TOLERANCE, collar: float = COLLAR_SECONDS
+) -> np.ndarray:
+    """Events whose onset lies within the collar and whose offset within it or 20 % of the true length, if that is more.
 
     Args:
         detected: events over the reference's clips and classes.
         reference: ground truth, as annotated.
         tolerance: by which a collar may be exceeded, s; sed_eval allows none.
+        collar: s.
 
     Returns:
         Right, detected and wanted events, ``(clips, classes, 3)``.
     """
     columns, given = reference.events.column(len(reference.labels)), detected.column(len(reference.labels))
-    right = most_matches(*collar_pairs(given, detected.onset, detected.offset, reference, tolerance))
+    right = most_matches(*collar_pairs(given, detected.onset, detected.offset, reference, tolerance, collar))
     return _stack(reference, columns[right], given, columns)
 
 
 def collar_pairs(
-    column: np.ndarray, onset: np.ndarray, offset: np.ndarray, reference: Reference, tolerance: float = TOLERANCE
+    column: np.ndarray,
+    onset: np.ndarray,
+    offset: np.ndarray,
+    reference: Reference,
+    tolerance: float = TOLERANCE,
+    collar: float = COLLAR_SECONDS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices of events and of detections of their column (clip and class) whose times agree within the collars."""
     wanted = reference.events
@@ -84,8 +94,8 @@ def collar_pairs(
     guess = pd.DataFrame({"column": column, "detected": np.arange(len(column))})
     pairs = truth.merge(guess, on="column")
     one, other = pairs["wanted"].to_numpy(), pairs["detected"].to_numpy()
-    late = np.maximum(COLLAR_SECONDS, OFFSET_SHARE * (wanted.offset - wanted.onset))[one]
-    hit = np.abs(wanted.onset[one] - onset[other]) <= COLLAR_SECONDS + tolerance
+    late = np.maximum(collar, OFFSET_SHARE * (wanted.offset - wanted.onset))[one]
+    hit = np.abs(wanted.onset[one] - onset[other]) <= collar + tolerance
     hit &= np.abs(wanted.offset[one] - offset[other]) <= late + tolerance
     return one[hit], other[hit]
 

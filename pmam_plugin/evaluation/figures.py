@@ -13,6 +13,8 @@ FIGURES = {
     "psds2": "PSDS2",
     "event_f1_macro": "event F1, macro",
     "event_f1_micro": "event F1, micro",
+    "event_f1_500ms": "event F1, macro, 0.5 s",
+    "event_f1_1s": "event F1, macro, 1 s",
     "segment_f1_macro": "segment F1, macro",
     "segment_f1_micro": "segment F1, micro",
     "clip_f1_macro": "clip F1, macro",

@@ -3,7 +3,8 @@
 All take tables (:mod:`pmam_plugin.tables.scores`) and return plain numbers in [0, 1] under these keys:
 
 * ``psds1, psds2``: DCASE scenarios; ``psds1_mean``: PSDS1 without the class-instability penalty (alpha_st = 0);
-* ``event_f1_macro, event_f1_micro``: 200 ms collars, 20 % of the length for offsets; ``segment_f1_*``: 1 s segments;
+* ``event_f1_macro, event_f1_micro``: 200 ms collars, 20 % of the length for offsets; ``event_f1_500ms,
+  event_f1_1s``: the macro average with collars of that width; ``segment_f1_*``: 1 s segments;
 * ``clip_f1_macro``: classes present in a clip;
 * ``mpauc``: area under the ROC of 1 s segments up to a false positive rate of 0.1, mean over classes;
   ``segment_f1_optimal``: segment F1, macro, each class at the threshold that is best for it on these very clips;
@@ -237,6 +238,11 @@ def _f1(
             for label, value in zip(reference.labels, getattr(whole, measure)):
                 if not np.isnan(value):
                     results["per_class"][label][f"{kind}_{measure}"] = float(value)
+    for width, collar in counts.WIDE_COLLARS.items():
+        tally = counts.event_counts(detected, reference, tolerance, collar)
+        results[f"event_f1_{width}"] = float(counts.f1_scores(tally.sum(axis=0)).macro)
+        if len(weights):
+            _add_interval(results, f"event_f1_{width}", counts.f1_scores(np.tensordot(weights, tally, axes=1)).macro)
     return results
 
 

@@ -33,6 +33,10 @@ def by_sed_eval(truth, guesses):
         ),
         "segment": sed_eval.SegmentBasedMetrics(list(LABELS), time_resolution=1.0),
     }
+    for width, collar in (("500ms", 0.5), ("1s", 1.0)):
+        measures[width] = sed_eval.EventBasedMetrics(
+            list(LABELS), t_collar=collar, percentage_of_length=0.2, empty_system_output_handling="zero_score"
+        )
     measures["segment"].empty_system_output_handling = "zero_score"
     for clip in CLIPS:
         lists = [
@@ -46,6 +50,9 @@ def by_sed_eval(truth, guesses):
         for measure in measures.values():
             measure.evaluate(*lists)
     figures = {}
+    for width in ("500ms", "1s"):
+        average = measures.pop(width).results_class_wise_average_metrics()
+        figures[f"event_f1_{width}"] = average["f_measure"]["f_measure"]
     for kind, measure in measures.items():
         figures[f"{kind}_f1_macro"] = measure.results_class_wise_average_metrics()["f_measure"]["f_measure"]
         figures[f"{kind}_f1_micro"] = measure.results_overall_metrics()["f_measure"]["f_measure"]

@@ -21,7 +21,7 @@ from tests.support import shared
 
 KEYS = {
     *("psds1", "psds1_mean", "psds2", "clip_f1_macro", "mpauc", "segment_f1_optimal"),
-    *("event_f1_macro", "event_f1_micro", "segment_f1_macro", "segment_f1_micro"),
+    *("event_f1_macro", "event_f1_micro", "event_f1_500ms", "event_f1_1s", "segment_f1_macro", "segment_f1_micro"),
 }
 
 
