@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +109,9 @@ def _trace(exported: ExportedDetector, path: Path) -> None:
     model = exported.model
     example = torch.zeros(2, round(min(2.0, model.clip_seconds) * model.sample_rate))
     try:
-        with _quiet(), torch.no_grad(), TraceableShapes():
+        with warnings.catch_warnings(), torch.no_grad(), TraceableShapes():
+            # Of every number that is taken from a shape; what that does to other lengths is compared instead.
+            warnings.simplefilter("ignore")
             torch.onnx.export(
                 exported,
                 (example,),
@@ -153,11 +154,3 @@ def _compare(model: SoundEventModel, options: Mapping[str, Any], path: Path) -> 
 
 def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The tracer warns of every number it takes from a shape; what that does to other lengths is compared instead."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

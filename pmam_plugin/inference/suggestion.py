@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.special import entr, expit, logit
 from torch import Tensor
 
 from pmam_plugin.audio import audio_blocks
@@ -142,10 +143,8 @@ def _passages(
 
 def _entropy(scores: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Binary entropy in bits of scores seen from their thresholds, ``(classes,)``."""
-    clipped, bounds = np.clip(scores, 1e-6, 1 - 1e-6), np.clip(limits, 1e-6, 1 - 1e-6)
-    odds = np.log(clipped / (1 - clipped)) - np.log(bounds / (1 - bounds))
-    chance = np.clip(1 / (1 + np.exp(-odds)), 1e-12, 1 - 1e-12)
-    return -(chance * np.log2(chance) + (1 - chance) * np.log2(1 - chance))
+    odds = logit(np.clip(scores, 1e-6, 1 - 1e-6)) - logit(np.clip(limits, 1e-6, 1 - 1e-6))
+    return (entr(expit(odds)) + entr(expit(-odds))) / np.log(2)
 
 
 def _profiles(embeddings: Sequence[np.ndarray], prototypes: int, seed: int) -> np.ndarray:
