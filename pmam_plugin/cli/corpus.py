@@ -53,7 +53,6 @@ def corpus(
 
     Recordings that annotations name and the download lacks are counted and left out.
     """
-    # Imported here, so that the other verbs and --help start fast.
     import inspect
 
     from pmam_plugin.data.corpora import CORPORA, write_corpus
@@ -77,12 +76,7 @@ def corpus(
     options: dict[str, Any] = {name: value for name, value in given.items() if name in taken and value is not None}
     if fold is not None:
         options["fold"] = fold or None
-    found = CORPORA[kind](source, **options)
-    counts = write_corpus(found, folder, _class_map(classes) if classes else None)
-    for note in found.notes:
-        typer.echo(note)
-    if found.missing:
-        typer.echo(f"{len(found.missing)} annotated recordings are missing and left out, {found.missing[0]} for one")
+    counts = write_corpus(CORPORA[kind](source, **options), folder, _class_map(classes) if classes else None)
     typer.echo(f"{folder}: {', '.join(f'{count} {part}' for part, count in counts.items())} recordings")
 
 

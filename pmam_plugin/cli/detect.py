@@ -14,7 +14,7 @@ import typer
 
 from pmam_plugin import __version__
 from pmam_plugin.audio.names import AUDIO_ENDINGS, clip_name, existing_path, expand_pattern, find_audio, plain_path
-from pmam_plugin.cli import app
+from pmam_plugin.cli import Device, app
 from pmam_plugin.cli.progress import bars
 from pmam_plugin.errors import InputError
 
@@ -70,9 +70,7 @@ def detect(
         Path | None,
         typer.Option(metavar="CSV", help="Also write how many events of each class begin in every hour recorded."),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="cpu|cuda|...", help="Where to compute; the GPU if there is one.")
-    ] = None,
+    device: Device = None,
     precision: Annotated[
         str, typer.Option(metavar="float32|bfloat16|float16|auto", help="Of the network.")
     ] = "float32",
@@ -84,7 +82,7 @@ def detect(
 
     A recording that cannot be read is reported and does not stop the rest; the exit status is then 1.
     """
-    # Imported here, so that --help is there at once; pandas, with files to write, only where there are any.
+    # pandas, with files to write, only where there are any.
     from pmam_plugin.checkpoints.hub_folder import BUILTIN
     from pmam_plugin.files import check_writable, write_text
     from pmam_plugin.inference import SoundEventDetector

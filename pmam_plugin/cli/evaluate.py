@@ -68,7 +68,6 @@ def evaluate(
         raise typer.BadParameter("give --threshold or --model, whose thresholds are its own")
     if sed_eval and events is None:
         raise typer.BadParameter("--sed-eval belongs to --events")
-    # Imported here, so that the other verbs and --help start fast.
     from pmam_plugin.evaluation import metrics
     from pmam_plugin.files import check_writable, write_json
     from pmam_plugin.tables import read_durations, read_events

@@ -25,7 +25,6 @@ def pull(
 
     Other verbs take a Hub id wherever they take a folder, so this is only needed to have the files at hand.
     """
-    # Imported here, so that --help is there at once.
     from pmam_plugin import hub
 
     target = destination if destination is not None else Path(repository.rpartition("/")[2])

@@ -37,7 +37,6 @@ def push(
     The model is loaded first, so nothing broken is published. A card (README.md) that you wrote or edited is kept; the
     one of the training is replaced by one for the repository.
     """
-    # Imported here, so that --help is there at once.
     from pmam_plugin import hub
 
     commit = hub.push(folder, repository, private, revision, message, license, dataset, trained_on or (), token)

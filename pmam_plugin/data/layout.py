@@ -130,18 +130,6 @@ def find_source(data_folder: Path, name: str) -> Source | None:
     return Source(name, folder, place.kind, next((path for path in candidates if path.is_file()), None), candidates[0])
 
 
-def require_table(source: Source) -> None:
-    """Check that a set has its annotations.
-
-    Raises:
-        InputError: it has not.
-    """
-    if source.kind != "none" and source.table is None:
-        raise InputError(
-            f"{source.folder}: has audio but no annotations; write {source.expected_table} or remove the folder"
-        )
-
-
 def expected_folders(names: Sequence[str]) -> str:
     """For messages: where the sets are looked for."""
     return ", ".join(f"audio/{PLACES[name].part}/({PLACES[name].folder})" for name in names)

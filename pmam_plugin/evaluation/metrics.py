@@ -86,7 +86,7 @@ def evaluate_scores(
     weights = _resamples(len(reference.clips), bootstrap, seed)
     detected = events_above(tables, reference.clips, reference.labels, limits)
     if clip_scores is None:
-        present = detected.tally(*reference.judged.shape) > 0
+        present = detected.tally(reference.judged.shape) > 0
     else:
         present = _clip_matrix(clip_scores, reference) > per_class(clip_threshold, reference.labels, "clip_threshold")
     results = _f1(detected, present & reference.judged, reference, weights)
@@ -128,7 +128,7 @@ def evaluate_events(
     detected = event_array(events, reference.clips, reference.labels, "the detections", ends)
     weights = _resamples(len(reference.clips), bootstrap, seed)
     tolerance = 0.0 if sed_eval else counts.TOLERANCE
-    present = detected.tally(*reference.judged.shape) > 0
+    present = detected.tally(reference.judged.shape) > 0
     return _ordered(_f1(detected, present, reference, weights, tolerance))
 
 

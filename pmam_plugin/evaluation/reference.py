@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,9 +52,9 @@ class EventArray:
         """One number per (clip, class) pair: ``clip * classes + label``, ``(events,)``."""
         return self.clip * classes + self.label
 
-    def tally(self, clips: int, classes: int, weights: np.ndarray | None = None) -> np.ndarray:
-        """Events, or the sum of what each weighs, by clip and class, ``(clips, classes)``."""
-        return np.bincount(self.column(classes), weights, clips * classes).reshape(clips, classes)
+    def tally(self, shape: tuple[int, ...], weights: np.ndarray | None = None) -> np.ndarray:
+        """Events, or the sum of what each weighs, by clip and class: ``shape`` is ``(clips, classes)``."""
+        return np.bincount(self.column(shape[1]), weights, math.prod(shape)).reshape(shape)
 
     def select(self, keep: np.ndarray) -> EventArray:
         """The events where the boolean array ``keep`` is true."""
@@ -134,12 +135,12 @@ class Reference:
     @cached_property
     def counts(self) -> np.ndarray:
         """Ground-truth events per clip and class, ``(clips, classes)``."""
-        return self.events.tally(*self.judged.shape)
+        return self.events.tally(self.judged.shape)
 
     @cached_property
     def event_seconds(self) -> np.ndarray:
         """Seconds of ground-truth events per clip and class, ``(clips, classes)``."""
-        return self.events.tally(*self.judged.shape, self.events.offset - self.events.onset)
+        return self.events.tally(self.judged.shape, self.events.offset - self.events.onset)
 
     @cached_property
     def seconds(self) -> np.ndarray:
@@ -157,7 +158,7 @@ class Reference:
                 "%d ground-truth events touch or overlap another of their class or have no length; united for PSDS",
                 len(self.events) - len(events),
             )
-        present = events.tally(*self.judged.shape).any(axis=0)
+        present = events.tally(self.judged.shape).sum(axis=0) > 0
         if not present.all():
             absent = [label for label, there in zip(self.labels, present) if not there]
             _LOG.warning("no ground-truth event of %s: left out of PSDS", ", ".join(absent))

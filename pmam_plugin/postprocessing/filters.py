@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
 from pmam_plugin.postprocessing.boxes import SoundEventBoxes
-from pmam_plugin.postprocessing.per_class import PerClass, per_class
+from pmam_plugin.postprocessing.per_class import PerClass, per_class, values_of
 from pmam_plugin.postprocessing.rows import EventRows, ScoreRows
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def active_runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def _numbers(name: str, value: Any) -> list[float]:
     """A setting for all classes or per class as numbers; InputError where one is none."""
-    values = list(value.values()) if isinstance(value, Mapping) else [value]
+    values = values_of(value)
     for item in values:
         if not isinstance(item, Real) or isinstance(item, bool) or item != item:
             raise InputError(f"post-processing: {name} must be a number, or one per class, not {item!r}")
