@@ -94,13 +94,13 @@ def detect(
         from pmam_plugin.tables.formats import FORMATS, format_named
 
         chosen = "tsv" if out.is_dir() and form is None else format_named(form, out)
+    files = find_recordings(inputs)
+    heard = {os.path.realpath(file) for file in files}
     for path in (out, report, counts):
         if path is not None:
+            if os.path.realpath(path) in heard:
+                raise InputError(f"{path}: is one of the recordings; give another file to write")
             check_writable(path / "events" if path is out and out.is_dir() else path)
-    files = find_recordings(inputs)
-    for path in (out, report, counts):
-        if path is not None and os.path.realpath(path) in {os.path.realpath(file) for file in files}:
-            raise InputError(f"{path}: is one of the recordings; give another file to write")
     if out is not None and chosen is not None and out.is_dir():
         for file, name in files.items():
             labels = out / (clip_name(name) + FORMATS[chosen].endings[0])

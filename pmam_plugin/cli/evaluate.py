@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from pmam_plugin.cli import app
 from pmam_plugin.cli.progress import counted
 from pmam_plugin.errors import InputError
-
-if TYPE_CHECKING:  # importing the room would make every verb and --help wait for pandas
-    from pmam_plugin.postprocessing.per_class import PerClass
 
 
 @app.command(
@@ -77,38 +74,27 @@ def evaluate(
         raise InputError(f"--threshold {threshold}: is no number that scores can exceed; give one such as 0.5")
     if json is not None:
         check_writable(json)
-    exceeded = _thresholds(model) if model is not None else 0.5 if threshold is None else threshold
+    exceeded: Any = 0.5 if threshold is None else threshold
+    if model is not None:
+        from pmam_plugin.checkpoints import load_model
+
+        exceeded = load_model(model).scoring.postprocessing.threshold
+    resampling: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed}
     truth, seconds = read_events(ground_truth), read_durations(durations)
     with counted() as progress:
         if events is not None:
-            figures = metrics.evaluate_events(
-                read_events(events), truth, seconds, bootstrap=bootstrap, seed=seed, sed_eval=sed_eval
-            )
+            figures = metrics.evaluate_events(read_events(events), truth, seconds, sed_eval=sed_eval, **resampling)
         elif scores is not None:
+            tables = read_scores(scores, progress)
             figures = metrics.evaluate_scores(
-                read_scores(scores, progress),
-                truth,
-                seconds,
-                threshold=exceeded,
-                bootstrap=bootstrap,
-                seed=seed,
-                progress=progress,
+                tables, truth, seconds, threshold=exceeded, progress=progress, **resampling
             )
         elif operating_points is not None:
             points = read_operating_points(operating_points, progress)
-            figures = metrics.evaluate_operating_points(
-                points, truth, seconds, bootstrap=bootstrap, seed=seed, progress=progress
-            )
+            figures = metrics.evaluate_operating_points(points, truth, seconds, progress=progress, **resampling)
     if json is not None:
         write_json(json, figures)
     _print(figures)
-
-
-def _thresholds(model: str) -> PerClass:
-    """Those of a model's post-processing."""
-    from pmam_plugin.checkpoints import load_model
-
-    return load_model(model).scoring.postprocessing.threshold
 
 
 def _print(figures: dict[str, Any]) -> None:

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pmam_plugin.errors import InputError
-
 logger = logging.getLogger(__name__)
 
 Kind = Literal["strong", "weak", "none"]
@@ -110,12 +108,7 @@ def find_source(data_folder: Path, name: str) -> Source | None:
     Returns:
         The set, or None when its audio folder is not there. Of several folders the one without a sample rate in its
         name is taken, then the one with the highest rate: nothing is lost by resampling downwards.
-
-    Raises:
-        InputError: an unknown name.
     """
-    if name not in PLACES:
-        raise InputError(f"{name!r} is no set that can be read; choose one of {', '.join(PLACES)}")
     if is_plain_folder(data_folder):
         return Source(name, data_folder, "none", None) if name == "unlabelled" else None
     place = PLACES[name]

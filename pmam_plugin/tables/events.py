@@ -88,9 +88,7 @@ def read_weak(path: str | PathLike[str]) -> pd.DataFrame:
         InputError: the file is absent or no such table, a clip is listed twice, or a cell holds no names of classes.
     """
     table = Table.read(path, ("filename", "event_labels"))
-    _refuse_nameless(table)
-    clips = [clip_name(name) for name in table.columns["filename"]]
-    table.refuse_repeated("filename", clips, ", with all its classes, separated by commas")
+    _check_recordings(table, ", with all its classes, separated by commas")
     cells = table.columns["event_labels"]
     table.refuse(
         [cell.count('"') % 2 == 1 for cell in cells], "event_labels", "has a quotation mark that is not closed"
@@ -118,8 +116,7 @@ def read_durations(path: str | PathLike[str]) -> dict[str, float]:
             is no positive number.
     """
     table = Table.read(path, ("filename", "duration"))
-    _refuse_nameless(table)
-    table.refuse_repeated("filename", [clip_name(name) for name in table.columns["filename"]])
+    _check_recordings(table)
     if not table.lines:
         raise InputError(f"{path}: names no recording; write a row for every recording of the set")
     table.refuse_unclear_commas("duration")
@@ -275,5 +272,9 @@ def _warn_once(message: str) -> None:
     logger.warning("%s", message)
 
 
-def _refuse_nameless(table: Table) -> None:
-    table.refuse([not cell for cell in table.columns["filename"]], "filename", "is empty; fill it or remove the row")
+def _check_recordings(table: Table, keeping: str = "") -> None:
+    """Refuse a row without a recording, and a second one of the same."""
+    names = table.columns["filename"]
+    table.refuse([not name for name in names], "filename", "is empty; fill it or remove the row")
+    repeated = pd.Index([clip_name(name) for name in names]).duplicated()
+    table.refuse(repeated, "filename", f"is listed for the second time; keep one row of it{keeping}")

@@ -5,7 +5,7 @@ from pmam_plugin.checkpoints import load_module
 from pmam_plugin.checkpoints.beats import encoder_size, import_beats, load_beats, rename_beats
 from pmam_plugin.encoders import BEATsEncoder
 from tests.checkpoints.beats_files import SMALL, parametrised, prefixed, published_tensors
-from tests.cli.test_detect import run
+from tests.support import run
 
 CFG = {
     "encoder_layers": 2,

@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 
 from pmam_plugin import SoundEventDetector, hub
 from pmam_plugin.errors import InputError
+from pmam_plugin.files import read_json
 from tests.hub_server import READ, WRITE, FakeHub, HubClient
 from tests.upstream.models import noise, patch_detector, write_folder
 
