@@ -120,8 +120,6 @@ def _each(rows: Any, source: Path) -> Iterator[Mapping[str, Any]]:
             f"{source}: consists of audio files, which are used as they are; fetch them "
             f"(hf download --repo-type dataset {source} --local-dir FOLDER) and lay them out"
         ) from error
-    except InputError:
-        raise
     except _FAULTS as error:
         raise InputError(f"{source}: breaks off ({reason(error)}); run the command again") from error
 
