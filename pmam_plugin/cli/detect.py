@@ -82,7 +82,7 @@ def detect(
 
     A recording that cannot be read is reported and does not stop the rest; the exit status is then 1.
     """
-    # pandas, with files to write, only where there are any.
+    # What imports pandas follows where there are files to write.
     from pmam_plugin.checkpoints.hub_folder import BUILTIN
     from pmam_plugin.files import check_writable, write_text
     from pmam_plugin.inference import SoundEventDetector
@@ -93,7 +93,7 @@ def detect(
     if out is not None:
         from pmam_plugin.tables.formats import FORMATS, format_named
 
-        chosen = "tsv" if out.is_dir() and form is None else format_named(form, out)
+        chosen = format_named(form, out)
     files = find_recordings(inputs)
     heard = {os.path.realpath(file) for file in files}
     for path in (out, report, counts):

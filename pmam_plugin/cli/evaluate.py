@@ -101,7 +101,7 @@ def _print(figures: dict[str, Any]) -> None:
     from pmam_plugin.evaluation.figures import CLASS_FIGURES, FIGURES
 
     rows = [[name, _percent(figures[key])] for key, name in FIGURES.items() if key in figures]
-    intervals = [_interval(figures[f"{key}_ci"]) for key in FIGURES if f"{key}_ci" in figures]
+    intervals = [" - ".join(map(_percent, figures[f"{key}_ci"])) for key in FIGURES if f"{key}_ci" in figures]
     if intervals:
         rows = [[*row, interval] for row, interval in zip(rows, intervals)]
     _table("overall", ["figure", "%", *(["95 % interval"] if intervals else [])], rows)
@@ -135,7 +135,3 @@ def _table(title: str, header: list[str], rows: list[list[str]]) -> None:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
-
-
-def _interval(bounds: list[float]) -> str:
-    return f"{_percent(bounds[0])} - {_percent(bounds[1])}"

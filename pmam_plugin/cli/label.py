@@ -42,8 +42,7 @@ def convert(
     """
     from pmam_plugin.tables.formats import FORMATS, format_named, read_annotations, write_annotations
 
-    into_folder = Path(target).is_dir() or target.endswith(("/", "\\"))
-    chosen = format_named(form or ("tsv" if into_folder else None), target)
+    chosen = format_named(form, target)
     annotations = read_annotations(source, source_format, label_column)
     files = write_annotations(target, annotations, chosen)
     events, recordings = len(annotations.events), len(annotations.seconds)

@@ -23,16 +23,13 @@ from pmam_plugin.errors import InputError, Progress
 from pmam_plugin.inference.detector import SoundEventDetector
 from pmam_plugin.inference.long_audio import Cutter, Grid, Window
 from pmam_plugin.inference.scoring import Scorer
+from pmam_plugin.models.sedt import SEDT
 from pmam_plugin.postprocessing.per_class import per_class
 
 logger = logging.getLogger(__name__)
 
 _FRAMES = 20_000  # frames that the mixture is fitted to
 _ENOUGH_FRAMES = 20  # frames per prototype
-
-
-class _NoEmbeddings(InputError):
-    """Of the model, whatever the recording."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +83,8 @@ def suggest_passages(
         raise InputError("no recordings to choose passages from; name a folder that holds some")
     if minutes <= 0 or seconds <= 0:
         raise InputError(f"{minutes:g} minutes in passages of {seconds:g} s choose nothing; both must be more than 0")
+    if isinstance(detector.model, SEDT):
+        raise InputError("SEDT has no frame embeddings to tell passages apart by; give a frame-based model")
     scorer = Scorer(detector.model, detector.scoring, detector.batch_size, tags=False)
     found: list[Passage] = []
     embeddings: list[np.ndarray] = []
@@ -93,7 +92,7 @@ def suggest_passages(
         try:
             heard = list(_passages(detector, scorer, path, seconds))
         except InputError as error:
-            if isinstance(error, _NoEmbeddings) or (done == len(recordings) and not found):
+            if done == len(recordings) and not found:
                 raise
             logger.warning("left out: %s", error)
             continue
@@ -122,9 +121,7 @@ def _passages(
     step, heard = max(1, round(seconds * rate)), 0
     while batch := list(itertools.islice(windows, detector.batch_size)):
         detection = scorer.forward(batch)
-        if detection.embedding is None:
-            name = type(detector.model).__name__
-            raise _NoEmbeddings(f"{name} has no frame embeddings to tell passages apart by; give a frame-based model")
+        assert detection.embedding is not None
         scores = scorer.masked(detection, batch)
         for row, window in enumerate(batch):
             embedding = detection.embedding[row].float().cpu().numpy()
