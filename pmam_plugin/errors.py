@@ -14,6 +14,11 @@ class InputError(ValueError):
     """
 
 
+def reason(error: BaseException) -> str:
+    """What a library says of its error, on one line of 200 letters at most: for the brackets of a sentence of ours."""
+    return " ".join(str(error).split())[:200].rstrip(". ") or type(error).__name__
+
+
 def told(error: BaseException) -> str | None:
     """The line for the user: of an InputError, in whatever was wrapped around it (HyperPyYAML does), or of a file that
     the system refuses; None where the program is at fault."""

@@ -21,6 +21,15 @@ def shared(relative: str) -> Path:
     return path
 
 
+def run(*arguments: object) -> int:
+    """Exit status of the ``pmam`` command."""
+    from pmam_plugin.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
 def s3prl_hub() -> Any:
     """``s3prl.hub`` with our upstreams and, where it needs one, the shim; skip the test where s3prl is absent."""
     pytest.importorskip("s3prl", reason="s3prl is not installed")

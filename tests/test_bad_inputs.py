@@ -39,9 +39,7 @@ from tests.bad_inputs.tables import EVENTS, LABELS, SCORES, SECONDS, TABLES
 
 READERS = {
     "events": read_events,
-    "known events": lambda path: read_events(path, ["Dog", "Cat"]),
     "weak": read_weak,
-    "known weak": lambda path: read_weak(path, ["Dog", "Cat"]),
     "durations": read_durations,
     "labels": read_annotations,
     "scores": lambda path: read_scores(path.parent),

@@ -15,7 +15,6 @@ from pmam_plugin.checkpoints.foreign import (
     class_labels,
     count_blocks,
     load_from_folder,
-    load_strictly,
     read_checkpoint,
     renamed,
     tensors_in,
@@ -25,6 +24,7 @@ from pmam_plugin.config import from_config, to_config
 from pmam_plugin.encoders.atst import ATSTFrame
 from pmam_plugin.encoders.atst_sed import dcase_cnn
 from pmam_plugin.errors import InputError
+from pmam_plugin.weights import load_strictly
 
 # Where each layout keeps the encoder, in the order in which they are told apart: a later prefix begins an earlier one.
 _ENCODER_LAYOUTS = {

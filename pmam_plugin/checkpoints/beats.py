@@ -14,13 +14,13 @@ from pmam_plugin.checkpoints.foreign import (
     ImportReport,
     count_blocks,
     load_from_folder,
-    load_strictly,
     read_checkpoint,
     renamed,
     tensors_in,
 )
 from pmam_plugin.encoders.beats import BEATs, BEATsEncoder
 from pmam_plugin.errors import InputError
+from pmam_plugin.weights import load_strictly
 
 ORIGIN = "https://github.com/microsoft/unilm/tree/master/beats"
 MARK = "patch_embedding.weight"

@@ -30,10 +30,10 @@ from pmam_plugin.checkpoints.hub_folder import (
     require_model,
 )
 from pmam_plugin.config import from_config, to_config
-from pmam_plugin.errors import InputError
+from pmam_plugin.errors import InputError, reason
 from pmam_plugin.files import atomic_path, read_json, write_json
 from pmam_plugin.postprocessing import Scoring
-from pmam_plugin.weights import read_tensors
+from pmam_plugin.weights import load_strictly, read_tensors
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 # What a detector states about itself; an encoder alone has none of the first two.
 _STATED = ("labels", "clip_seconds", "sample_rate", "frame_rate")
-_SHOWN = 3
 
 
 @dataclass
@@ -64,7 +63,6 @@ def save_model(
     model: nn.Module,
     scoring: Scoring | None = None,
     provenance: Mapping[str, Any] | None = None,
-    card: str | None = None,
     half: bool = False,
 ) -> Path:
     """Write a model folder; each file appears whole or not at all, ``config.json`` last.
@@ -75,7 +73,6 @@ def save_model(
         scoring: how its output becomes scores and events: post-processing and the forward's ``options`` (``windows``,
             ``temperature``) of the configuration. What thresholds were tuned by is not kept.
         provenance: plain values about where the weights come from (data, seed, commit, licence).
-        card: text of README.md; None is :func:`~pmam_plugin.checkpoints.card.model_card`'s.
         half: store the parameters as float16 (half the size); they are float32 again after loading.
 
     Returns:
@@ -96,7 +93,7 @@ def save_model(
             f"{folder / WEIGHTS_NAME}: cannot be written ({error}); free some space or choose another folder"
         ) from error
     with atomic_path(folder / CARD_NAME) as temporary:
-        temporary.write_text(model_card(config) if card is None else card, encoding="utf-8")
+        temporary.write_text(model_card(config), encoding="utf-8")
     write_json(folder / CONFIG_NAME, config)
     return folder
 
@@ -155,9 +152,8 @@ def build_module(path: Path) -> LoadedModel:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except (TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError, MemoryError, LookupError) as error:
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"{path}: the model it describes cannot be built ({reason}); fetch the folder again"
+            f"{path}: the model it describes cannot be built ({reason(error)}); fetch the folder again"
         ) from error
     if not isinstance(model, nn.Module):
         raise InputError(f"{path}: {config['architecture']} is not a model; fetch the folder again")
@@ -187,25 +183,10 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         InputError: the file is missing, malformed or does not fit; ``model`` is then unchanged.
     """
     tensors = read_tensors(path)
-    expected = model.state_dict()
-    missing = [name for name in expected if name not in tensors]
-    extra = [name for name in tensors if name not in expected]
-    if missing or extra:
-        faults = [f"lacks {_some(missing)}"] * bool(missing) + [f"holds the unknown {_some(extra)}"] * bool(extra)
-        raise InputError(
-            f"{path}: does not fit {type(model).__name__}: it {' and '.join(faults)}; "
-            "use the weights of this configuration"
-        )
     for name, tensor in tensors.items():
-        wanted = expected[name]
-        if tensor.shape != wanted.shape or tensor.is_floating_point() != wanted.is_floating_point():
-            raise InputError(
-                f"{path}: {name} is {_described(tensor)}, but {type(model).__name__} needs {_described(wanted)}; "
-                "use the weights of this configuration"
-            )
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not bool(torch.isfinite(tensor).all()):
             raise InputError(f"{path}: {name} holds NaN or infinite values; fetch or train the model again")
-    model.load_state_dict(tensors)
+    load_strictly(model, tensors, path)
 
 
 def model_config(
@@ -227,10 +208,7 @@ def model_config(
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = read_json(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+    config = read_json(path)
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict) or "type" not in config["model"]:
         raise InputError(
             f"{path}: not the configuration of a model of this package (it needs a 'model' with a 'type'); "
@@ -274,13 +252,3 @@ def _tensors_to_store(model: nn.Module, half: bool, folder: Path) -> dict[str, T
                 raise InputError(f"{folder}: {name} is not finite in {width}, nothing was saved; check the training")
         tensors[name] = stored
     return tensors
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
-    more = len(names) - _SHOWN
-    return f"{shown} and {more} more tensors" if more > 0 else f"tensor{'s' * (len(names) > 1)} {shown}"
-
-
-def _described(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, model_folder
-from pmam_plugin.errors import InputError
-from pmam_plugin.weights import read_tensors, refuse_others
+from pmam_plugin.errors import InputError, reason
+from pmam_plugin.weights import load_strictly, read_tensors, refuse_others
 
 # The classes of the published detectors, in output order.
 DESED_LABELS = (
@@ -172,8 +172,7 @@ def read_checkpoint(path: str | os.PathLike[str], origin: str = "") -> dict[str,
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: {_refusal(str(error))}") from error
     except _UNREADABLE as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"{path}: not a whole PyTorch checkpoint ({reason}); download it again") from error
+        raise InputError(f"{path}: not a whole PyTorch checkpoint ({reason(error)}); download it again") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds {type(content).__name__}, not a dictionary of tensors; give another file")
     return dict(content)
@@ -276,44 +275,6 @@ def load_from_folder(module: nn.Module, source: str | os.PathLike[str]) -> Impor
     tensors = part_of(read_tensors(folder / WEIGHTS_NAME), module)
     load_strictly(module, tensors, source)
     return ImportReport(str(source), "model folder", len(tensors))
-
-
-def load_strictly(
-    module: nn.Module, tensors: Mapping[str, Tensor], source: str | os.PathLike[str], ignore: Iterable[str] = ()
-) -> None:
-    """Copy tensors into ``module``: each one it has, and each of its shape.
-
-    Args:
-        module: gets the weights.
-        tensors: names as in ``module.state_dict()``.
-        source: the file, for messages.
-        ignore: patterns of state names that may be missing (buffers the foreign format does not store).
-
-    Raises:
-        InputError: tensors missing, unexpected or of another shape; ``module`` is then unchanged.
-    """
-    expected = module.state_dict()
-    patterns = [re.compile(pattern) for pattern in ignore]
-    kind = type(module).__name__
-    missing = [n for n in expected if n not in tensors and not any(pattern.search(n) for pattern in patterns)]
-    unexpected = [name for name in tensors if name not in expected]
-    misshapen = [name for name in tensors if name in expected and tensors[name].shape != expected[name].shape]
-    faults = []
-    if missing:
-        faults.append(f"lacks {_first_of(missing)} of {kind}")
-    if unexpected:
-        faults.append(f"{_first_of(unexpected)} does not belong to {kind}")
-    if misshapen:
-        found, wanted = (tuple(each[misshapen[0]].shape) for each in (tensors, expected))
-        faults.append(f"{_first_of(misshapen)} has shape {found}, {kind} needs {wanted}")
-    if faults:
-        cure = "give another file" if missing or unexpected else "build the model in the size of the checkpoint"
-        raise InputError(f"{source}: {'; '.join(faults)}; {cure}")
-    module.load_state_dict(dict(tensors), strict=not patterns)
-
-
-def _first_of(names: Sequence[str]) -> str:
-    return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
 
 
 def _refusal(message: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from pmam_plugin.errors import InputError
+from pmam_plugin.errors import InputError, reason
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -156,8 +156,8 @@ def hub_errors(where: str, here: str = "", publishing: bool = False) -> Iterator
     except InputError:
         raise
     except (hub.HfHubHTTPError, hub.OfflineModeIsEnabled, transport, OSError, ValueError, RuntimeError) as error:
-        reason = _refused(error) if publishing else _not_fetched(error, here)
-        raise InputError(f"{where}: {reason}") from error
+        said = _refused(error) if publishing else _not_fetched(error, here)
+        raise InputError(f"{where}: {said}") from error
 
 
 def _not_fetched(error: Exception, here: str) -> str:
@@ -174,7 +174,7 @@ def _not_fetched(error: Exception, here: str) -> str:
         return "the repository has no such revision; check the branch, tag or commit"
     if isinstance(error, hub.LocalEntryNotFoundError | hub.OfflineModeIsEnabled):
         return f"no folder here{here}, not in the cache, and the Hub cannot be reached; connect once to fetch it"
-    return f"cannot be fetched ({_short(error)}); try again"
+    return f"cannot be fetched ({reason(error)}); try again"
 
 
 def _refused(error: Exception) -> str:
@@ -188,12 +188,8 @@ def _refused(error: Exception) -> str:
     if status == 403:
         return "this token may not write there; use one with write permission for that name"
     if status is None:
-        return f"the connection to the Hub failed ({_short(error)}); check it and try again"
-    return f"the Hub refused ({_short(error)}); check the name and the files"
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:150] or type(error).__name__
+        return f"the connection to the Hub failed ({reason(error)}); check it and try again"
+    return f"the Hub refused ({reason(error)}); check the name and the files"
 
 
 def _lacks(repository: str, name: str, revision: str | None, token: str | bool | None) -> bool:

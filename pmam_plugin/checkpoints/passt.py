@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from pmam_plugin.checkpoints.foreign import ImportReport, load_from_folder, load_strictly, read_checkpoint, tensors_in
+from pmam_plugin.checkpoints.foreign import ImportReport, load_from_folder, read_checkpoint, tensors_in
 from pmam_plugin.encoders.passt import PaSST, PaSSTEncoder
 from pmam_plugin.errors import InputError
+from pmam_plugin.weights import load_strictly
 
 
 def load_passt(encoder: PaSST | PaSSTEncoder, source: str | os.PathLike[str]) -> ImportReport:

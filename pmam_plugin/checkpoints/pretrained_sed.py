@@ -20,7 +20,6 @@ from pmam_plugin.checkpoints.foreign import (
     class_labels,
     count_blocks,
     load_from_folder,
-    load_strictly,
     read_checkpoint,
     tensors_in,
     under,
@@ -30,6 +29,7 @@ from pmam_plugin.encoders.base import FrameEncoder
 from pmam_plugin.encoders.beats import BEATsEncoder
 from pmam_plugin.encoders.frame_mn import rounded_width
 from pmam_plugin.errors import InputError
+from pmam_plugin.weights import load_strictly
 
 ORIGIN = "https://github.com/fschmid56/PretrainedSED/releases"
 MEDIAN_SECONDS = 0.36  # nine frames, the published filter

@@ -14,7 +14,6 @@ from pmam_plugin.checkpoints.foreign import (
     DESED_LABELS,
     ImportReport,
     class_labels,
-    load_strictly,
     read_checkpoint,
     tensors_in,
 )
@@ -22,6 +21,7 @@ from pmam_plugin.config import from_config
 from pmam_plugin.errors import InputError
 from pmam_plugin.files import read_json
 from pmam_plugin.nn.query_decoder import SetNetwork
+from pmam_plugin.weights import load_strictly
 
 # Reference name -> name here, first match wins; heads are SEDT's (class, tags) or SP-SEDT's (patch).
 _RENAMES = (

@@ -17,13 +17,13 @@ from pmam_plugin.checkpoints.foreign import (
     ImportReport,
     class_labels,
     count_blocks,
-    load_strictly,
     read_checkpoint,
     renamed,
     tensors_in,
 )
 from pmam_plugin.config import from_config
 from pmam_plugin.errors import InputError
+from pmam_plugin.weights import load_strictly
 
 _TRANSFORMER = "backbone.encoder.transformer.transformer."
 _ATTENTION_POOL = (

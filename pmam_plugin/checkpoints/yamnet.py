@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pmam_plugin.checkpoints.foreign import ImportReport, class_labels, load_strictly, under
+from pmam_plugin.checkpoints.foreign import ImportReport, class_labels, under
 from pmam_plugin.checkpoints.hub_folder import BUILTIN, WEIGHTS_NAME, fetch_model, model_folder
 from pmam_plugin.config import from_config
 from pmam_plugin.encoders.yamnet import CHANNELS, STRIDES, YAMNetEncoder, YAMNetFrames
-from pmam_plugin.errors import InputError
+from pmam_plugin.errors import InputError, reason
 from pmam_plugin.tables import Table
-from pmam_plugin.weights import read_tensors, refuse_others
+from pmam_plugin.weights import load_strictly, read_tensors, refuse_others
 
 ADDRESS = "https://storage.googleapis.com/audioset/yamnet.h5"
 CLASS_MAP = "yamnet_class_map.csv"
@@ -128,8 +128,7 @@ def _read_keras(source: str | os.PathLike[str]) -> dict[str, np.ndarray]:
                 for name in root[layer].attrs["weight_names"]
             }
     except (OSError, KeyError, RuntimeError, ValueError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{source}: not a whole Keras weights file ({reason}); download it again") from error
+        raise InputError(f"{source}: not a whole Keras weights file ({reason(error)}); download it again") from error
 
 
 def _network(arrays: dict[str, np.ndarray], source: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """The ``pmam`` command: every module of this package adds its verbs to ``app`` when it is imported.
 
+What a verb needs it imports when it is called, so that the others and --help are there at once.
 Exit status 0: done; 1: failed, with one line ``error: ...`` on standard error; 2: wrong usage.
 """
 
@@ -24,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+Device = Annotated[str | None, typer.Option(metavar="cpu|cuda|...", help="Where to compute; the GPU if there is one.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

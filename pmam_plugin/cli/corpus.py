@@ -53,7 +53,6 @@ def corpus(
 
     Recordings that annotations name and the download lacks are counted and left out.
     """
-    # Imported here, so that the other verbs and --help start fast.
     import inspect
 
     from pmam_plugin.data.corpora import CORPORA, write_corpus
@@ -66,23 +65,17 @@ def corpus(
         raise InputError(f"{source}: no such folder; name the folder of {kind} as downloaded")
     if folder.resolve() == source.resolve():
         raise InputError(f"{folder}: is the download itself, which is left as it is; give another folder to write to")
-    if fold is not None and "fold" not in taken:
-        raise InputError(f"--fold {fold}: {kind} has no folds; leave it out")
-    if not merge and "merge" not in taken:
-        raise InputError(f"--no-merge: {kind} joins no events; leave it out")
-    for name, value in (("split", split), ("labels", labels)):
-        if value is not None and name not in taken:
-            raise InputError(f"--{name} {value}: {kind} has no {name} to name; leave it out")
-    given = {"merge": merge, "split": split, "labels": labels, "folder": folder}
-    options: dict[str, Any] = {name: value for name, value in given.items() if name in taken and value is not None}
-    if fold is not None:
-        options["fold"] = fold or None
-    found = CORPORA[kind](source, **options)
-    counts = write_corpus(found, folder, _class_map(classes) if classes else None)
-    for note in found.notes:
-        typer.echo(note)
-    if found.missing:
-        typer.echo(f"{len(found.missing)} annotated recordings are missing and left out, {found.missing[0]} for one")
+    given: dict[str, Any] = {"fold": fold, "split": split, "labels": labels, "merge": None if merge else False}
+    options = {name: value for name, value in given.items() if value is not None}
+    for name, value in options.items():
+        if name not in taken:
+            option = "--no-merge" if name == "merge" else f"--{name} {value}"
+            raise InputError(f"{option}: means nothing for {kind}; leave it out")
+    if fold == 0:
+        options["fold"] = None
+    if "folder" in taken:
+        options["folder"] = folder
+    counts = write_corpus(CORPORA[kind](source, **options), folder, _class_map(classes) if classes else None)
     typer.echo(f"{folder}: {', '.join(f'{count} {part}' for part, count in counts.items())} recordings")
 
 

@@ -14,7 +14,7 @@ import typer
 
 from pmam_plugin import __version__
 from pmam_plugin.audio.names import AUDIO_ENDINGS, clip_name, existing_path, expand_pattern, find_audio, plain_path
-from pmam_plugin.cli import app
+from pmam_plugin.cli import Device, app
 from pmam_plugin.cli.progress import bars
 from pmam_plugin.errors import InputError
 
@@ -70,9 +70,7 @@ def detect(
         Path | None,
         typer.Option(metavar="CSV", help="Also write how many events of each class begin in every hour recorded."),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="cpu|cuda|...", help="Where to compute; the GPU if there is one.")
-    ] = None,
+    device: Device = None,
     precision: Annotated[
         str, typer.Option(metavar="float32|bfloat16|float16|auto", help="Of the network.")
     ] = "float32",
@@ -84,7 +82,7 @@ def detect(
 
     A recording that cannot be read is reported and does not stop the rest; the exit status is then 1.
     """
-    # Imported here, so that --help is there at once; pandas, with files to write, only where there are any.
+    # What imports pandas follows where there are files to write.
     from pmam_plugin.checkpoints.hub_folder import BUILTIN
     from pmam_plugin.files import check_writable, write_text
     from pmam_plugin.inference import SoundEventDetector
@@ -95,14 +93,14 @@ def detect(
     if out is not None:
         from pmam_plugin.tables.formats import FORMATS, format_named
 
-        chosen = "tsv" if out.is_dir() and form is None else format_named(form, out)
+        chosen = format_named(form, out)
+    files = find_recordings(inputs)
+    heard = {os.path.realpath(file) for file in files}
     for path in (out, report, counts):
         if path is not None:
+            if os.path.realpath(path) in heard:
+                raise InputError(f"{path}: is one of the recordings; give another file to write")
             check_writable(path / "events" if path is out and out.is_dir() else path)
-    files = find_recordings(inputs)
-    for path in (out, report, counts):
-        if path is not None and os.path.realpath(path) in {os.path.realpath(file) for file in files}:
-            raise InputError(f"{path}: is one of the recordings; give another file to write")
     if out is not None and chosen is not None and out.is_dir():
         for file, name in files.items():
             labels = out / (clip_name(name) + FORMATS[chosen].endings[0])

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from pmam_plugin.cli import app
 from pmam_plugin.cli.progress import counted
 from pmam_plugin.errors import InputError
-
-if TYPE_CHECKING:  # importing the room would make every verb and --help wait for pandas
-    from pmam_plugin.postprocessing.per_class import PerClass
 
 
 @app.command(
@@ -68,7 +65,6 @@ def evaluate(
         raise typer.BadParameter("give --threshold or --model, whose thresholds are its own")
     if sed_eval and events is None:
         raise typer.BadParameter("--sed-eval belongs to --events")
-    # Imported here, so that the other verbs and --help start fast.
     from pmam_plugin.evaluation import metrics
     from pmam_plugin.files import check_writable, write_json
     from pmam_plugin.tables import read_durations, read_events
@@ -78,45 +74,34 @@ def evaluate(
         raise InputError(f"--threshold {threshold}: is no number that scores can exceed; give one such as 0.5")
     if json is not None:
         check_writable(json)
-    exceeded = _thresholds(model) if model is not None else 0.5 if threshold is None else threshold
+    exceeded: Any = 0.5 if threshold is None else threshold
+    if model is not None:
+        from pmam_plugin.checkpoints import load_model
+
+        exceeded = load_model(model).scoring.postprocessing.threshold
+    resampling: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed}
     truth, seconds = read_events(ground_truth), read_durations(durations)
     with counted() as progress:
         if events is not None:
-            figures = metrics.evaluate_events(
-                read_events(events), truth, seconds, bootstrap=bootstrap, seed=seed, sed_eval=sed_eval
-            )
+            figures = metrics.evaluate_events(read_events(events), truth, seconds, sed_eval=sed_eval, **resampling)
         elif scores is not None:
+            tables = read_scores(scores, progress)
             figures = metrics.evaluate_scores(
-                read_scores(scores, progress),
-                truth,
-                seconds,
-                threshold=exceeded,
-                bootstrap=bootstrap,
-                seed=seed,
-                progress=progress,
+                tables, truth, seconds, threshold=exceeded, progress=progress, **resampling
             )
         elif operating_points is not None:
             points = read_operating_points(operating_points, progress)
-            figures = metrics.evaluate_operating_points(
-                points, truth, seconds, bootstrap=bootstrap, seed=seed, progress=progress
-            )
+            figures = metrics.evaluate_operating_points(points, truth, seconds, progress=progress, **resampling)
     if json is not None:
         write_json(json, figures)
     _print(figures)
-
-
-def _thresholds(model: str) -> PerClass:
-    """Those of a model's post-processing."""
-    from pmam_plugin.checkpoints import load_model
-
-    return load_model(model).scoring.postprocessing.threshold
 
 
 def _print(figures: dict[str, Any]) -> None:
     from pmam_plugin.evaluation.figures import CLASS_FIGURES, FIGURES
 
     rows = [[name, _percent(figures[key])] for key, name in FIGURES.items() if key in figures]
-    intervals = [_interval(figures[f"{key}_ci"]) for key in FIGURES if f"{key}_ci" in figures]
+    intervals = [" - ".join(map(_percent, figures[f"{key}_ci"])) for key in FIGURES if f"{key}_ci" in figures]
     if intervals:
         rows = [[*row, interval] for row, interval in zip(rows, intervals)]
     _table("overall", ["figure", "%", *(["95 % interval"] if intervals else [])], rows)
@@ -150,7 +135,3 @@ def _table(title: str, header: list[str], rows: list[list[str]]) -> None:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
-
-
-def _interval(bounds: list[float]) -> str:
-    return f"{_percent(bounds[0])} - {_percent(bounds[1])}"

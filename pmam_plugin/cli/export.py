@@ -23,7 +23,6 @@ def export(
     Its scores are compared with the model's in onnxruntime before the file is kept. Sliding windows and post-processing
     are not part of it; labels, rates and the post-processing's settings are in its metadata.
     """
-    # Imported here, so that --help is there at once.
     from rich.console import Console
 
     from pmam_plugin.checkpoints import load_model

@@ -75,7 +75,6 @@ def import_checkpoint(
     Every tensor is accounted for: one that is missing, unknown or of another shape stops the import. Pickles are read
     without running any code in them.
     """
-    # Imported here, so that --help is there at once.
     from pmam_plugin.checkpoints import save_model
 
     names = [name.strip() for name in labels.split(",")] if labels else None

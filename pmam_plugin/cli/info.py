@@ -26,7 +26,6 @@ def info(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a model detects, how large it is and where it comes from; its weights are checked by loading them."""
-    # Imported here, so that --help is there at once.
     from pmam_plugin.checkpoints import load_module
     from pmam_plugin.checkpoints.hub_folder import WEIGHTS_NAME, fetch_model
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pmam_plugin.cli import app
+from pmam_plugin.cli import Device, app
 from pmam_plugin.cli.progress import counted
 
 label = typer.Typer(no_args_is_help=True, help="Work with annotations: convert them between annotators' tools.")
@@ -40,11 +40,9 @@ def convert(
 
     Says what the target cannot hold.
     """
-    # Imported here, so that --help is there at once.
     from pmam_plugin.tables.formats import FORMATS, format_named, read_annotations, write_annotations
 
-    into_folder = Path(target).is_dir() or target.endswith(("/", "\\"))
-    chosen = format_named(form or ("tsv" if into_folder else None), target)
+    chosen = format_named(form, target)
     annotations = read_annotations(source, source_format, label_column)
     files = write_annotations(target, annotations, chosen)
     events, recordings = len(annotations.events), len(annotations.seconds)
@@ -66,14 +64,13 @@ def suggest(
     form: Annotated[
         str, typer.Option("--format", metavar="NAME", help="Of the tracks, as in pmam label convert.")
     ] = "audacity",
-    device: Annotated[str | None, typer.Option(metavar="cpu|cuda|...", help="Where to compute.")] = None,
+    device: Device = None,
 ) -> None:
     """Choose the passages of unlabelled recordings that are worth an annotator's next half hour.
 
     Those the model is most undecided about, each unlike the ones chosen before. A passage is named by its rank and the
     class in doubt ("1 Dog?"); ranking.tsv lists them all, best first.
     """
-    # Imported here, so that --help is there at once.
     import pandas as pd
 
     from pmam_plugin.audio.names import find_audio

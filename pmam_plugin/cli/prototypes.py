@@ -23,7 +23,6 @@ def prototypes(
     ] = None,
 ) -> None:
     """Explore the prototypes of a run: a map, typical sounds, spectra, labels and certainty, in one HTML file."""
-    # Imported here, so that the other verbs and --help start fast.
     from pmam_plugin.explorer import collect, write_prototype_report
     from pmam_plugin.files import check_writable
 

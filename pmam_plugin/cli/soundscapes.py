@@ -29,7 +29,6 @@ def soundscapes(
 
     Run again after an interruption, it goes on where it stopped.
     """
-    # Imported here, so that the other verbs and --help start fast.
     from pmam_plugin.demo.soundscapes import Counts, build_corpus
 
     with counted() as show:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pmam_plugin.cli import app
+from pmam_plugin.cli import Device, app
 
 
 @app.command(epilog="Example: pmam train recordings/ --unlabelled more/ --minutes 10 --out detector")
@@ -28,7 +28,7 @@ def train(
             help="Whose encoder to start from: yamnet.h5 or a model folder; the package's own without it.",
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(metavar="cpu|cuda|...", help="Where to compute.")] = None,
+    device: Device = None,
     seed: Annotated[int, typer.Option(help="Decides which recordings are held out, and all else random.")] = 1,
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open the report; never without a terminal.")] = True,
 ) -> None:
@@ -38,7 +38,6 @@ def train(
     labels; chooses thresholds; measures; and says which class needs more examples. DIR/hyperparams.yaml is what was
     run: recipes/DESED/train.py goes on with it. Given again, the command goes on where it was stopped.
     """
-    # Imported here, so that --help is there at once.
     import sys
     import warnings
 

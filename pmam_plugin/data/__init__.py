@@ -8,7 +8,6 @@ from pmam_plugin.data.loaders import evaluation_loader, training_loader
 from pmam_plugin.data.manifest import SUBSETS, TRAINING_SUBSETS, Clip, Event, Manifest
 from pmam_plugin.data.prepare import Prepared, load_prepared, prepare
 from pmam_plugin.data.sampler import SubsetBatchSampler, share_of
-from pmam_plugin.tables import clip_events, read_durations, read_events, read_weak
 
 __all__ = [
     "SUBSETS",
@@ -23,15 +22,11 @@ __all__ = [
     "SubsetBatchSampler",
     "WaveformCache",
     "class_list",
-    "clip_events",
     "collate",
     "evaluation_loader",
     "load_prepared",
     "prepare",
     "read_clip",
-    "read_durations",
-    "read_events",
-    "read_weak",
     "share_of",
     "training_loader",
 ]

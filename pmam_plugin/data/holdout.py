@@ -51,19 +51,17 @@ def split_clips(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Cl
     totals = Counter(label for name in names for label in labels[name])
     held: dict[str, None] = {}  # an ordered set
 
-    def hold(candidates: list[str], enough: Callable[[], bool]) -> None:
+    def hold(candidates: list[str], wanted: int, size: Callable[[str], int]) -> None:
         for name in candidates:
-            if enough():
+            if sum(size(name) for name in candidates if name in held) >= wanted:
                 break
             inside = Counter(label for chosen in held for label in labels[chosen])
             if name not in held and all(totals[label] - inside[label] > 1 for label in labels[name]):
                 held[name] = None
 
     for label in sorted(totals, key=lambda label: (totals[label], label)):
-        having = [name for name in names if label in labels[name]]
-        wanted = _part(totals[label], share)
-        hold(having, lambda having=having, wanted=wanted: sum(name in held for name in having) >= wanted)  # type: ignore[misc]
-    hold(names, lambda: sum(len(groups[chosen]) for chosen in held) >= _part(len(clips), share))
+        hold([name for name in names if label in labels[name]], _part(totals[label], share), lambda _: 1)
+    hold(names, _part(len(clips), share), lambda name: len(groups[name]))
     if not held and len(names) > 1:  # every recording is the only one of a class
         held[names[0]] = None
     if len(held) == len(groups):

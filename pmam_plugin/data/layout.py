@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pmam_plugin.errors import InputError
-
 logger = logging.getLogger(__name__)
 
 Kind = Literal["strong", "weak", "none"]
@@ -110,12 +108,7 @@ def find_source(data_folder: Path, name: str) -> Source | None:
     Returns:
         The set, or None when its audio folder is not there. Of several folders the one without a sample rate in its
         name is taken, then the one with the highest rate: nothing is lost by resampling downwards.
-
-    Raises:
-        InputError: an unknown name.
     """
-    if name not in PLACES:
-        raise InputError(f"{name!r} is no set that can be read; choose one of {', '.join(PLACES)}")
     if is_plain_folder(data_folder):
         return Source(name, data_folder, "none", None) if name == "unlabelled" else None
     place = PLACES[name]
@@ -128,18 +121,6 @@ def find_source(data_folder: Path, name: str) -> Source | None:
         return Source(name, folder, place.kind, None)
     candidates = _tables(data_folder, place, named)
     return Source(name, folder, place.kind, next((path for path in candidates if path.is_file()), None), candidates[0])
-
-
-def require_table(source: Source) -> None:
-    """Check that a set has its annotations.
-
-    Raises:
-        InputError: it has not.
-    """
-    if source.kind != "none" and source.table is None:
-        raise InputError(
-            f"{source.folder}: has audio but no annotations; write {source.expected_table} or remove the folder"
-        )
 
 
 def expected_folders(names: Sequence[str]) -> str:

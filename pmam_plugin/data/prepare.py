@@ -15,7 +15,7 @@ import pandas as pd
 
 from pmam_plugin.data.assembly import Assembly, Place
 from pmam_plugin.data.classes import annotated_classes, merged_classes
-from pmam_plugin.data.layout import PLACES, Source, expected_folders, find_corpora, find_source, require_table
+from pmam_plugin.data.layout import PLACES, Source, expected_folders, find_corpora, find_source
 from pmam_plugin.data.listing import Sets
 from pmam_plugin.data.manifest import SUBSETS, TRAINING_SUBSETS, Manifest
 from pmam_plugin.errors import InputError
@@ -280,7 +280,10 @@ def _sources(
             f"{root}: the selection set {' or '.join(selection)} is not there; expected {expected_folders(selection)}"
         )
     for source in sources.values():
-        require_table(source)
+        if source.kind != "none" and source.table is None:
+            raise InputError(
+                f"{source.folder}: has audio but no annotations; write {source.expected_table} or remove the folder"
+            )
     for role in wanted.keys() - roles:
         logger.warning("%s: no %s set (looked for %s)", root, role, expected_folders([wanted[role]]))
     return sources

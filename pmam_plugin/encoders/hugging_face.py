@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders.base import EncoderOutput, FrameEncoder, Wanted
-from pmam_plugin.errors import InputError
+from pmam_plugin.errors import InputError, reason
 from pmam_plugin.nn.interpolate import Grid
 
 # Nothing of a stranger's configuration is code, and what only classifiers need is left out.
@@ -117,9 +117,8 @@ class TransformersEncoder(FrameEncoder):
         try:
             model = auto_model.from_pretrained(name, revision=revision, use_safetensors=True, trust_remote_code=False)
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:160]
             raise InputError(
-                f"{name}: no model that transformers could load ({reason}); check name and revision"
+                f"{name}: no model that transformers could load ({reason(error)}); check name and revision"
             ) from error
         if "normalise" not in arguments:
             try:

@@ -52,17 +52,13 @@ def aligned(
     reference = Reference.from_tables(events, durations, labels)
     named = match_clips(tables, reference.clips)
     tables = {named.get(clip, clip): table for clip, table in tables.items()}
-    for names, counterparts, fault in (
-        (
-            set(reference.clips),
-            set(tables),
-            "have a duration but no scores; score them too or take them out of the durations",
-        ),
-        (set(tables), set(reference.clips), "have scores but no duration; add them to the durations"),
+    unscored, unlisted = set(reference.clips) - tables.keys(), tables.keys() - set(reference.clips)
+    for clips, fault in (
+        (unscored, "have a duration but no scores; score them too or take them out of the durations"),
+        (unlisted, "have scores but no duration; add them to the durations"),
     ):
-        lacking = sorted(names - counterparts)
-        if lacking:
-            raise InputError(f"{len(lacking)} clip(s) such as {lacking[0]} {fault}")
+        if clips:
+            raise InputError(f"{len(clips)} clip(s) such as {min(clips)} {fault}")
     _warn_of_lengths(tables, reference)
     judged = np.array([[label in tables[clip] for label in labels] for clip in reference.clips])
     unasked = ~judged.ravel()[reference.events.column(len(labels))]
@@ -75,13 +71,10 @@ def aligned(
     if not judged.all():
         clips_of = zip(labels, judged.sum(axis=0))
         logger.info("clips in which a class is judged: %s", ", ".join(f"{n} for {label}" for label, n in clips_of))
-        tables = {clip: table.assign(**_nowhere(labels, table)) for clip, table in tables.items()}
+        # What is not judged is never detected.
+        columns = ["onset", "offset", *labels]
+        tables = {clip: table.reindex(columns=columns, fill_value=-np.inf) for clip, table in tables.items()}
     return tables, replace(reference, judged=judged)
-
-
-def _nowhere(labels: Sequence[str], table: pd.DataFrame) -> dict[str, float]:
-    """Scores of what is not judged: never detected."""
-    return {label: -np.inf for label in labels if label not in table}
 
 
 def _warn_of_lengths(tables: Mapping[str, pd.DataFrame], reference: Reference) -> None:

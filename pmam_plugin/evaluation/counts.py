@@ -142,22 +142,19 @@ def clip_counts(present: np.ndarray, reference: Reference) -> np.ndarray:
     return np.stack((present & wanted, present, wanted), axis=-1).astype(np.float64)
 
 
-def presence(detected: EventArray, reference: Reference) -> np.ndarray:
-    """Whether a clip has any event of a class, ``(clips, classes)``."""
-    shape = (len(reference.clips), len(reference.labels))
-    return np.bincount(detected.column(shape[1]), minlength=shape[0] * shape[1]).reshape(shape) > 0
-
-
 def _segments(events: EventArray, classes: int, width: int) -> np.ndarray:
     """Active segments as ``column * width + segment``, each once."""
     first = np.floor(events.onset / SEGMENT_SECONDS).astype(np.int64)
     after = np.ceil(events.offset / SEGMENT_SECONDS).astype(np.int64)
     counts = after - first
-    step = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.unique(np.repeat(events.column(classes) * width + first, counts) + step)
+    return np.unique(ranges(events.column(classes) * width + first, counts))
+
+
+def ranges(start: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """``start[0], start[0] + 1, ...`` (``counts[0]`` of them), then the same for the next, in one array."""
+    return np.arange(counts.sum()) + np.repeat(start - (np.cumsum(counts) - counts), counts)
 
 
 def _stack(reference: Reference, *columns: np.ndarray) -> np.ndarray:
-    shape = (len(reference.clips), len(reference.labels))
-    tallies = [np.bincount(column, minlength=shape[0] * shape[1]).reshape(shape) for column in columns]
-    return np.stack(tallies, axis=-1).astype(np.float64)
+    tallies = [np.bincount(column, minlength=reference.judged.size) for column in columns]
+    return np.stack(tallies, axis=-1).astype(np.float64).reshape(*reference.judged.shape, len(columns))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pmam_plugin.evaluation.counts import ranges
 from pmam_plugin.evaluation.intervals import Intervals
 from pmam_plugin.evaluation.reference import EventArray, Reference
 
@@ -192,7 +193,7 @@ class _Coverage:
         start = np.searchsorted(occupied, clip * self.classes)
         counts = np.searchsorted(occupied, (clip + 1) * self.classes) - start
         interval = np.repeat(chosen, counts)
-        column = occupied[_ranges(start, counts)]
+        column = occupied[ranges(start, counts)]
         other = column != columns[interval]
         return interval[other], column[other]
 
@@ -204,7 +205,7 @@ class _Coverage:
         stop = np.minimum(stop, self._first[intervals.column + 1])
         counts = np.maximum(stop - start, 0)
         interval = np.repeat(np.arange(len(intervals)), counts)
-        event = _ranges(start, counts)
+        event = ranges(start, counts)
         end = np.minimum(intervals.offset[interval], self.offset[event])
         begin = np.maximum(intervals.onset[interval], self.onset[event])
         return interval, event, np.maximum(end - begin, 0.0)
@@ -218,8 +219,3 @@ def _select(intervals: Intervals, keep: np.ndarray) -> Intervals:
         intervals.level[keep],
         intervals.floor[keep],
     )
-
-
-def _ranges(start: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """``start[0], start[0] + 1, ...`` (``counts[0]`` of them), then the same for the next, in one array."""
-    return np.arange(counts.sum()) + np.repeat(start - (np.cumsum(counts) - counts), counts)

@@ -24,7 +24,7 @@ was drawn: per-clip counts are taken once, so a resample costs milliseconds, and
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,7 +87,7 @@ def evaluate_scores(
     weights = _resamples(len(reference.clips), bootstrap, seed)
     detected = events_above(tables, reference.clips, reference.labels, limits)
     if clip_scores is None:
-        present = counts.presence(detected, reference)
+        present = detected.tally(reference.judged.shape) > 0
     else:
         present = _clip_matrix(clip_scores, reference) > per_class(clip_threshold, reference.labels, "clip_threshold")
     results = _f1(detected, present & reference.judged, reference, weights)
@@ -129,7 +129,8 @@ def evaluate_events(
     detected = event_array(events, reference.clips, reference.labels, "the detections", ends)
     weights = _resamples(len(reference.clips), bootstrap, seed)
     tolerance = 0.0 if sed_eval else counts.TOLERANCE
-    return _ordered(_f1(detected, counts.presence(detected, reference), reference, weights, tolerance))
+    present = detected.tally(reference.judged.shape) > 0
+    return _ordered(_f1(detected, present, reference, weights, tolerance))
 
 
 def evaluate_operating_points(
@@ -187,16 +188,16 @@ def _add_psds(
     for label, value in roc.class_values.items():
         results["per_class"][label][key] = value
     results[key] = roc.value
+
+    def told(done: int) -> None:
+        if progress is not None:
+            progress(f"{key}: bootstrap", done, len(weights))
+
+    areas, means = psds.resampled_areas(changes, united, scenario, weights, told)
+    _add_interval(results, key, areas)
     if key == "psds1":
         results["psds1_mean"] = roc.mean
-    if len(weights):
-        hook: Callable[[int], None] | None = None
-        if progress is not None:
-            hook = lambda done: progress(f"{key}: bootstrap", done, len(weights))  # noqa: E731
-        areas, means = psds.resampled_areas(changes, united, scenario, weights, hook)
-        _add_interval(results, key, areas)
-        if key == "psds1":
-            _add_interval(results, "psds1_mean", means)
+        _add_interval(results, "psds1_mean", means)
 
 
 def _add_segment_figures(
@@ -209,8 +210,7 @@ def _add_segment_figures(
         for label, value in zip(united.labels, whole[place][0].tolist()):
             results["per_class"][label][class_key] = value
         results[key] = float(whole[place].mean())
-        if len(weights):
-            _add_interval(results, key, means[place])
+        _add_interval(results, key, means[place])
 
 
 def _f1(
@@ -231,8 +231,7 @@ def _f1(
         averages = ("macro",) if kind == "clip" else ("macro", "micro")
         for average in averages:
             results[f"{kind}_f1_{average}"] = float(getattr(whole, average))
-            if len(weights):
-                _add_interval(results, f"{kind}_f1_{average}", getattr(drawn, average))
+            _add_interval(results, f"{kind}_f1_{average}", getattr(drawn, average))
         measures = ("f1", "precision", "recall") if kind == "event" else ("f1",)
         for measure in measures:
             for label, value in zip(reference.labels, getattr(whole, measure)):
@@ -266,6 +265,8 @@ def _resamples(clips: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def _add_interval(results: dict[str, Any], key: str, values: np.ndarray) -> None:
+    if not len(values):
+        return
     tail = 100 * (1 - CONFIDENCE) / 2
     # NaN: a resample without any event, in which nothing can be measured.
     results[f"{key}_ci"] = [float(bound) for bound in np.nanpercentile(values, (tail, 100 - tail))]

@@ -80,7 +80,6 @@ def psd_roc(
     durations: Mapping[str, float],
     labels: Sequence[str] | None = None,
     scenario: str = "psds1",
-    progress: Progress | None = None,
 ) -> PSDROC:
     """The PSD-ROC of all classes and of each, for drawing.
 
@@ -90,14 +89,13 @@ def psd_roc(
         durations: seconds of every clip of the set.
         labels: the classes; default the columns of the tables.
         scenario: ``psds1`` or ``psds2``.
-        progress: a progress hook.
 
     Raises:
         InputError: as :func:`evaluate_scores`.
     """
     tables, reference = aligned(scores, events, durations, labels)
     united = reference.for_intersection()
-    changes = score_changes(tables, united, (scenario,), progress)[scenario]
+    changes = score_changes(tables, united, (scenario,))[scenario]
     return psd_roc_of(changes, united, SCENARIOS[scenario])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,6 +51,10 @@ class EventArray:
     def column(self, classes: int) -> np.ndarray:
         """One number per (clip, class) pair: ``clip * classes + label``, ``(events,)``."""
         return self.clip * classes + self.label
+
+    def tally(self, shape: tuple[int, ...], weights: np.ndarray | None = None) -> np.ndarray:
+        """Events, or the sum of what each weighs, by clip and class: ``shape`` is ``(clips, classes)``."""
+        return np.bincount(self.column(shape[1]), weights, math.prod(shape)).reshape(shape)
 
     def select(self, keep: np.ndarray) -> EventArray:
         """The events where the boolean array ``keep`` is true."""
@@ -130,15 +135,12 @@ class Reference:
     @cached_property
     def counts(self) -> np.ndarray:
         """Ground-truth events per clip and class, ``(clips, classes)``."""
-        shape = (len(self.clips), len(self.labels))
-        return np.bincount(self.events.column(shape[1]), minlength=shape[0] * shape[1]).reshape(shape)
+        return self.events.tally(self.judged.shape)
 
     @cached_property
     def event_seconds(self) -> np.ndarray:
         """Seconds of ground-truth events per clip and class, ``(clips, classes)``."""
-        shape, events = self.judged.shape, self.events
-        length = events.offset - events.onset
-        return np.bincount(events.column(shape[1]), length, minlength=shape[0] * shape[1]).reshape(shape)
+        return self.events.tally(self.judged.shape, self.events.offset - self.events.onset)
 
     @cached_property
     def seconds(self) -> np.ndarray:
@@ -156,7 +158,7 @@ class Reference:
                 "%d ground-truth events touch or overlap another of their class or have no length; united for PSDS",
                 len(self.events) - len(events),
             )
-        present = np.bincount(events.label, minlength=len(self.labels)) > 0
+        present = events.tally(self.judged.shape).sum(axis=0) > 0
         if not present.all():
             absent = [label for label, there in zip(self.labels, present) if not there]
             _LOG.warning("no ground-truth event of %s: left out of PSDS", ", ".join(absent))

@@ -18,6 +18,7 @@ from pmam_plugin.evaluation.intervals import Intervals, score_intervals
 from pmam_plugin.evaluation.psds import SCENARIOS, psd_roc_of
 from pmam_plugin.evaluation.reference import Reference
 from pmam_plugin.postprocessing.boxes import Boxes, SoundEventBoxes, candidates, merge
+from pmam_plugin.postprocessing.per_class import per_class
 from pmam_plugin.postprocessing.rows import ScoreRows
 
 _LOG = logging.getLogger(__name__)
@@ -88,7 +89,8 @@ def tune_segments(
         found = candidates(ordered, united.labels, np.full(classes, length))
         for index, (filter_seconds, absolute, relative) in enumerate(grid):
             if filter_seconds == length:
-                boxes = merge(found, _limit(absolute, classes), _limit(relative, classes))
+                limits = (per_class(value, united.labels, "a limit") for value in (absolute, relative))
+                boxes = merge(found, *limits)
                 changes = count_changes([_intervals(boxes, united)], united, [SCENARIOS["psds1"].criteria])[0]
                 areas[index] = list(psd_roc_of(changes, united, SCENARIOS["psds1"]).class_values.values())
                 done += 1
@@ -114,10 +116,6 @@ def _intervals(boxes: Boxes, united: Reference) -> Intervals:
     column, never = boxes.column[asked], np.full(asked.sum(), -np.inf)
     onset, offset, confidence = boxes.onset[asked], boxes.offset[asked], boxes.confidence[asked]
     return Intervals(column, onset, offset, confidence, never, np.full(len(column), -1))
-
-
-def _limit(value: float | None, classes: int) -> np.ndarray:
-    return np.full(classes, np.inf if value is None else value)
 
 
 def tune_thresholds(

@@ -339,12 +339,12 @@ class _Source:
 
     def __init__(self, audio: Audio, number: int) -> None:
         self.audio, self.samples = audio, 0
-        self.is_file = isinstance(audio, str | os.PathLike)
-        self.name = Path(os.fspath(audio)).name if self.is_file else f"recording_{number + 1}"  # type: ignore[arg-type]
+        self.path = audio if isinstance(audio, str | os.PathLike) else None
+        self.name = f"recording_{number + 1}" if self.path is None else Path(self.path).name
 
     def blocks(self, rate: int, sample_rate: int | None, progress: Progress | None) -> Iterator[Tensor]:
         """Mono blocks at ``rate``; counts the samples and tells ``progress``."""
-        total = audio_info(self.audio).duration if progress and self.is_file else 0.0  # type: ignore[arg-type]
+        total = audio_info(self.path).duration if progress and self.path is not None else 0.0
         for block in self._read(rate, sample_rate):
             self.samples += len(block)
             yield block
@@ -352,8 +352,8 @@ class _Source:
                 progress(self.name, self.samples / rate, max(total, self.samples / rate))
 
     def _read(self, rate: int, sample_rate: int | None) -> Iterator[Tensor]:
-        if self.is_file:
-            yield from audio_blocks(self.audio, rate)  # type: ignore[arg-type]
+        if self.path is not None:
+            yield from audio_blocks(self.path, rate)
         elif not isinstance(self.audio, np.ndarray | Tensor | Sequence) or isinstance(self.audio, bytes):
             kind = type(self.audio).__name__
             raise InputError(

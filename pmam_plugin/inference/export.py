@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pmam_plugin.checkpoints.folder import LoadedModel
-from pmam_plugin.errors import InputError
+from pmam_plugin.errors import InputError, reason
 from pmam_plugin.files import atomic_path
 from pmam_plugin.inference.tracing import TraceableShapes, make_traceable
 from pmam_plugin.models.base import Detection, SoundEventModel
@@ -110,7 +109,9 @@ def _trace(exported: ExportedDetector, path: Path) -> None:
     model = exported.model
     example = torch.zeros(2, round(min(2.0, model.clip_seconds) * model.sample_rate))
     try:
-        with _quiet(), torch.no_grad(), TraceableShapes():
+        with warnings.catch_warnings(), torch.no_grad(), TraceableShapes():
+            # Of every number that is taken from a shape; what that does to other lengths is compared instead.
+            warnings.simplefilter("ignore")
             torch.onnx.export(
                 exported,
                 (example,),
@@ -126,7 +127,7 @@ def _trace(exported: ExportedDetector, path: Path) -> None:
                 dynamo=False,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-        raise InputError(f"{type(model).__name__} cannot be exported to ONNX ({_short(error)})") from error
+        raise InputError(f"{type(model).__name__} cannot be exported to ONNX ({reason(error)})") from error
 
 
 def _compare(model: SoundEventModel, options: Mapping[str, Any], path: Path) -> None:
@@ -146,18 +147,6 @@ def _compare(model: SoundEventModel, options: Mapping[str, Any], path: Path) -> 
         try:
             scores = session.run(["scores"], {"waveform": waveform.numpy()})[0]
         except Exception as error:  # onnxruntime has a class of errors for every status, without a common base
-            raise InputError(f"{type(model).__name__} cannot be exported to ONNX ({_short(error)})") from error
+            raise InputError(f"{type(model).__name__} cannot be exported to ONNX ({reason(error)})") from error
         if scores.shape != expected.shape or abs(scores - expected).max() > TOLERANCE:
             raise InputError(f"{type(model).__name__} cannot be exported to ONNX: scores differ for {samples} samples")
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The tracer warns of every number it takes from a shape; what that does to other lengths is compared instead."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

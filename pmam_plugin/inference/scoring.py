@@ -61,7 +61,7 @@ class Scorer:
         scoring: how; its filters are not applied here.
         batch_size: windows scored at a time.
         autocast: context the network runs in; the front end always works in float32.
-        tags: compute clip-level probabilities of a tag branch although no mask needs them.
+        tags: compute clip-level probabilities of a tag branch, which no mask needs.
         events: also list the events of a model that predicts sets, by its published protocol.
         encoded: keeps what a frozen encoder says of windows that are scored again; None encodes each time.
     """
@@ -80,7 +80,7 @@ class Scorer:
         self.model, self.scoring, self.batch_size, self.autocast = model, scoring, batch_size, autocast
         self.rule = scoring.postprocessing
         self.options = scoring.options
-        if isinstance(model, FrameDetector) and not tags and not self.rule.needs_tags:
+        if isinstance(model, FrameDetector) and not tags:
             self.options["tags"] = False
 
     @property
@@ -148,13 +148,11 @@ class Scorer:
 
     def masked(self, detection: Detection, windows: Sequence[Window]) -> list[np.ndarray]:
         """Frame scores of every window, ``(window.frames, classes)``, times the clip-level mask."""
-        frames = detection.frames.float().cpu().numpy()
-        factors = self._factors(detection)
+        frames, factors = detection.frames.float().cpu().numpy(), self._factors(detection)
         return [frames[row, : window.frames] * factors[row] for row, window in enumerate(windows)]
 
     def _factors(self, detection: Detection) -> np.ndarray:
-        chosen = detection.tags if self.rule.mask_with == "tags" and detection.tags is not None else detection.clips
-        return self.rule.mask(chosen.float().cpu().numpy()).astype(np.float32)
+        return self.rule.mask(detection.clips.float().cpu().numpy()).astype(np.float32)
 
     def _score(self, queue: Sequence[tuple[_Recording, Window]]) -> None:
         windows = [window for _, window in queue]

@@ -16,6 +16,7 @@ from pmam_plugin.inference.long_audio import Cutter, Joiner, Window
 from pmam_plugin.inference.scoring import Scorer
 from pmam_plugin.models.base import frame_rows
 from pmam_plugin.postprocessing.filters import PostProcessing
+from pmam_plugin.postprocessing.per_class import per_class
 from pmam_plugin.postprocessing.rows import ScoreRows
 
 
@@ -68,7 +69,10 @@ class SoundEventStream:
         self._cutter, self._joiner = Cutter(grid), Joiner(len(model.labels))
         self._resampler = MonoResampler(sample_rate, model.sample_rate, "the stream")
         rule = scorer.rule
-        self._margin = math.ceil(_look_ahead(rule, model.clip_seconds) * model.frame_rate)
+        # Later scores that the filters need; bounding boxes, which have no such length, get half a clip.
+        longest = per_class(rule.median_seconds, model.labels, "median_seconds").max(initial=0.0)
+        boxes = 0.0 if rule.segments is None else model.clip_seconds / 2
+        self._margin = math.ceil((longest / 2 + boxes) * model.frame_rate)
         self._scores = _Rows(model.labels, model.frame_rate, rule, self._margin)
         self._open = _OpenEvents(rule)
         empty = self._scores.add(np.zeros((0, len(model.labels)), dtype=np.float32))
@@ -162,11 +166,3 @@ class _OpenEvents:
         for label, offset in zip(ended["event_label"], ended["offset"]):
             self._closed[label] = max(offset, self._closed.get(label, 0.0))
         return ended.reset_index(drop=True)
-
-
-def _look_ahead(postprocessing: PostProcessing, clip_seconds: float) -> float:
-    """Seconds of later scores that the filters need; bounding boxes, which have no such length, get half a clip."""
-    lengths = postprocessing.median_seconds
-    longest = max(lengths.values(), default=0.0) if isinstance(lengths, dict) else float(lengths)  # type: ignore[arg-type]
-    boxes = 0.0 if postprocessing.segments is None else clip_seconds / 2
-    return longest / 2 + boxes

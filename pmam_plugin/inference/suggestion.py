@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.special import entr, expit, logit
 from torch import Tensor
 
 from pmam_plugin.audio import audio_blocks
@@ -22,16 +23,13 @@ from pmam_plugin.errors import InputError, Progress
 from pmam_plugin.inference.detector import SoundEventDetector
 from pmam_plugin.inference.long_audio import Cutter, Grid, Window
 from pmam_plugin.inference.scoring import Scorer
+from pmam_plugin.models.sedt import SEDT
 from pmam_plugin.postprocessing.per_class import per_class
 
 logger = logging.getLogger(__name__)
 
 _FRAMES = 20_000  # frames that the mixture is fitted to
 _ENOUGH_FRAMES = 20  # frames per prototype
-
-
-class _NoEmbeddings(InputError):
-    """Of the model, whatever the recording."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,8 @@ def suggest_passages(
         raise InputError("no recordings to choose passages from; name a folder that holds some")
     if minutes <= 0 or seconds <= 0:
         raise InputError(f"{minutes:g} minutes in passages of {seconds:g} s choose nothing; both must be more than 0")
+    if isinstance(detector.model, SEDT):
+        raise InputError("SEDT has no frame embeddings to tell passages apart by; give a frame-based model")
     scorer = Scorer(detector.model, detector.scoring, detector.batch_size, tags=False)
     found: list[Passage] = []
     embeddings: list[np.ndarray] = []
@@ -92,7 +92,7 @@ def suggest_passages(
         try:
             heard = list(_passages(detector, scorer, path, seconds))
         except InputError as error:
-            if isinstance(error, _NoEmbeddings) or (done == len(recordings) and not found):
+            if done == len(recordings) and not found:
                 raise
             logger.warning("left out: %s", error)
             continue
@@ -121,9 +121,7 @@ def _passages(
     step, heard = max(1, round(seconds * rate)), 0
     while batch := list(itertools.islice(windows, detector.batch_size)):
         detection = scorer.forward(batch)
-        if detection.embedding is None:
-            name = type(detector.model).__name__
-            raise _NoEmbeddings(f"{name} has no frame embeddings to tell passages apart by; give a frame-based model")
+        assert detection.embedding is not None
         scores = scorer.masked(detection, batch)
         for row, window in enumerate(batch):
             embedding = detection.embedding[row].float().cpu().numpy()
@@ -142,10 +140,8 @@ def _passages(
 
 def _entropy(scores: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Binary entropy in bits of scores seen from their thresholds, ``(classes,)``."""
-    clipped, bounds = np.clip(scores, 1e-6, 1 - 1e-6), np.clip(limits, 1e-6, 1 - 1e-6)
-    odds = np.log(clipped / (1 - clipped)) - np.log(bounds / (1 - bounds))
-    chance = np.clip(1 / (1 + np.exp(-odds)), 1e-12, 1 - 1e-12)
-    return -(chance * np.log2(chance) + (1 - chance) * np.log2(1 - chance))
+    odds = logit(np.clip(scores, 1e-6, 1 - 1e-6)) - logit(np.clip(limits, 1e-6, 1 - 1e-6))
+    return (entr(expit(odds)) + entr(expit(-odds))) / np.log(2)
 
 
 def _profiles(embeddings: Sequence[np.ndarray], prototypes: int, seed: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from speechbrain.utils.fetching import FetchConfig
 from torch import Tensor, nn
 
 from pmam_plugin.checkpoints.folder import build_detector, load_weights
-from pmam_plugin.checkpoints.hub_folder import fetch_model
+from pmam_plugin.checkpoints.hub_folder import Fetching, fetch_model
 from pmam_plugin.inference import Scorer, Scoring, SoundEventDetector
 from pmam_plugin.models.base import SoundEventModel
 
@@ -93,10 +93,6 @@ class PretrainedDetector(Pretrained):
         hparams_file: str = HPARAMS_NAME,
         fetch_config: FetchConfig | None = None,
         overrides: Mapping[str, Any] | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
         **settings: Any,
     ) -> PretrainedDetector:
         """Load a model folder or a Hub repository that holds ``hyperparams.yaml``.
@@ -105,28 +101,24 @@ class PretrainedDetector(Pretrained):
             source: folder or Hub id; :func:`~pmam_plugin.checkpoints.fetch_model` fetches it.
             revision: branch, tag or commit.
             hparams_file: name of the YAML file.
-            fetch_config: SpeechBrain's form of the other settings here (``revision``, ``token``,
-                ``huggingface_cache_dir``, ``allow_network``), which go before it.
+            fetch_config: SpeechBrain's form of settings here (``revision``, ``token``, ``huggingface_cache_dir``,
+                ``allow_network``), which go before it.
             overrides: of the YAML file.
-            token: see :func:`~pmam_plugin.checkpoints.fetch_model`, as for the next three.
-            cache_dir: where fetched files are kept.
-            local_files_only: use what was fetched before, and nothing else.
-            force_download: fetch what is in the cache again.
-            settings: SpeechBrain's: ``savedir``, ``run_opts``, ``local_strategy``, ``freeze_params``.
+            settings: ``token``, ``cache_dir``, ``local_files_only`` and ``force_download`` of
+                :func:`~pmam_plugin.checkpoints.fetch_model`; SpeechBrain's ``savedir``, ``run_opts``,
+                ``local_strategy``, ``freeze_params``.
 
         Raises:
             InputError: there is no such model, it has no ``hyperparams.yaml``, or its files do not fit.
         """
         theirs = fetch_config or FetchConfig()
-        folder = fetch_model(
-            source,
-            revision or theirs.revision,
-            token=token or theirs.token or None,
-            cache_dir=cache_dir or theirs.huggingface_cache_dir,
-            local_files_only=local_files_only or not theirs.allow_network,
-            force_download=force_download,
-            companions=(hparams_file,),
-        )
+        fetching: dict[str, Any] = {
+            "token": theirs.token or None,
+            "cache_dir": theirs.huggingface_cache_dir,
+            "local_files_only": not theirs.allow_network,
+        }
+        fetching |= {name: settings.pop(name) for name in Fetching.__annotations__ if name in settings}
+        folder = fetch_model(source, revision or theirs.revision, companions=(hparams_file,), **fetching)
         return pretrained_from_hparams(
             cls,
             str(folder),

@@ -11,17 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
-from pmam_plugin.postprocessing.per_class import PerClass, per_class
+from pmam_plugin.postprocessing.per_class import PerClass, per_class, values_of
 from pmam_plugin.postprocessing.rows import ScoreRows
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _SMOOTHING = 1e-3  # added to both scores of a ratio, so that near silence is not cut up by ratios of nothing
 _DECIMALS = 9  # filter responses are sums of many scores: equal ones should compare equal
@@ -64,22 +60,18 @@ class SoundEventBoxes:
         self.absolute_threshold = absolute_threshold
         self.relative_threshold = relative_threshold
         for name, value in (("filter_seconds", filter_seconds), ("absolute_threshold", absolute_threshold)):
-            if any(item is not None and not item > 0 for item in _values(value)):
+            if any(item is not None and not item > 0 for item in values_of(value)):
                 raise InputError(f"SoundEventBoxes: {name} must be greater than 0")
-        if any(item is not None and not item >= 1 for item in _values(relative_threshold)):
+        if any(item is not None and not item >= 1 for item in values_of(relative_threshold)):
             raise InputError("SoundEventBoxes: relative_threshold is a ratio and must be 1 or more")
 
-    def __call__(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Boxes of one clip, on the rows of its scores table ``onset, offset, <class>...``.
+    def __call__(self, rows: ScoreRows) -> ScoreRows:
+        """Boxes of one clip, on the rows of its scores.
 
         Raises:
-            InputError: a per-class setting lacks a class of the table.
-            ValueError: the table holds infinite scores, so its events are boxes already.
+            InputError: a per-class setting lacks a class of the rows.
+            ValueError: scores are infinite, so their events are boxes already.
         """
-        return self.boxed(ScoreRows.of(table)).table()
-
-    def boxed(self, rows: ScoreRows) -> ScoreRows:
-        """The same of arrays."""
         labels = rows.labels
         found = candidates([rows], labels, per_class(self.filter_seconds, labels, "filter_seconds"))
         absolute = per_class(self.absolute_threshold, labels, "absolute_threshold")
@@ -257,7 +249,3 @@ def _measure(
         np.where(last, -np.inf, lowest[1::2]),
         area[1::2],
     )
-
-
-def _values(value: Any) -> list[Any]:
-    return list(value.values()) if isinstance(value, Mapping) else [value]

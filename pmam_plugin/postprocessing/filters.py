@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from pmam_plugin.config import configurable
 from pmam_plugin.errors import InputError
 from pmam_plugin.postprocessing.boxes import SoundEventBoxes
-from pmam_plugin.postprocessing.per_class import PerClass, per_class
+from pmam_plugin.postprocessing.per_class import PerClass, per_class, values_of
 from pmam_plugin.postprocessing.rows import EventRows, ScoreRows
 
 if TYPE_CHECKING:
@@ -33,9 +33,8 @@ class PostProcessing:
 
     Args:
         weak_mask: ``"none"``; ``"soft"``: multiply a class's scores by its clip score; ``"hard"``: set them to zero
-            where the clip score is below 0.5.
-        mask_with: clip scores behind the mask: ``"clips"`` are pooled from the frames, as in the reference systems,
-            whose tag branch serves the clip F1 alone; ``"tags"`` come from the tag branch where the model has one.
+            where the clip score is below 0.5. Clip scores are pooled from the frames, as in the reference systems,
+            whose tag branch serves the clip F1 alone.
         median_seconds: length of the filter, for all classes or per class; 0 for no filter. It becomes whole frames at
             the frame rate of the scores, at least one.
         median_rule: ``"scipy"``: any length, clips mirrored at their ends; ``"odd"``: even lengths get one frame more,
@@ -54,11 +53,9 @@ class PostProcessing:
         median_rule: Literal["scipy", "odd"] = "scipy",
         segments: SoundEventBoxes | None = None,
         threshold: PerClass = 0.5,
-        mask_with: Literal["clips", "tags"] = "clips",
     ) -> None:
         for name, value, allowed in (
             ("weak_mask", weak_mask, ("none", "soft", "hard")),
-            ("mask_with", mask_with, ("clips", "tags")),
             ("median_rule", median_rule, ("scipy", "odd")),
         ):
             if value not in allowed:
@@ -66,7 +63,7 @@ class PostProcessing:
         if not all(0 <= length <= _LONGEST_FILTER for length in _numbers("median_seconds", median_seconds)):
             raise InputError(f"post-processing: median_seconds must be within 0 and {_LONGEST_FILTER:g} s")
         _numbers("threshold", threshold)
-        self.weak_mask, self.mask_with = weak_mask, mask_with
+        self.weak_mask = weak_mask
         self.median_seconds = median_seconds
         self.median_rule = median_rule
         self.segments = segments
@@ -95,11 +92,6 @@ class PostProcessing:
         masked = replace(rows, scores=rows.scores * self._clip_factors(rows.labels, clip_scores))
         return self.filtered_rows(masked).table()
 
-    @property
-    def needs_tags(self) -> bool:
-        """Whether the mask reads a tag branch."""
-        return self.weak_mask != "none" and self.mask_with == "tags"
-
     def mask(self, clip_scores: np.ndarray) -> np.ndarray:
         """What the weak mask multiplies scores by: ``(..., classes)`` clip scores -> factors of that shape."""
         if self.weak_mask == "none":
@@ -116,7 +108,7 @@ class PostProcessing:
         for length in np.unique(frames[frames > 1]):
             scores[:, frames == length] = self._median(scores[:, frames == length], int(length))
         result = replace(rows, scores=scores)
-        return result if self.segments is None else self.segments.boxed(result)
+        return result if self.segments is None else self.segments(result)
 
     def events(self, table: pd.DataFrame, filename: str) -> pd.DataFrame:
         """Events of one clip: where post-processed scores exceed the threshold.
@@ -197,7 +189,7 @@ def active_runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def _numbers(name: str, value: Any) -> list[float]:
     """A setting for all classes or per class as numbers; InputError where one is none."""
-    values = list(value.values()) if isinstance(value, Mapping) else [value]
+    values = values_of(value)
     for item in values:
         if not isinstance(item, Real) or isinstance(item, bool) or item != item:
             raise InputError(f"post-processing: {name} must be a number, or one per class, not {item!r}")

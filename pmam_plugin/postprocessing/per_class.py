@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,11 @@ def per_class(value: PerClass | Mapping[str, float | None] | None, labels: Seque
         raise InputError(f"{name} has no value for {', '.join(missing)}; give one for every class, or a single number")
     chosen = [value[label] for label in labels]
     return np.array([np.inf if item is None else float(item) for item in chosen])
+
+
+def values_of(value: Any) -> list[Any]:
+    """All values of such a setting."""
+    return list(value.values()) if isinstance(value, Mapping) else [value]
 
 
 def class_table(labels: Sequence[str], default: float, exceptions: Mapping[str, float]) -> dict[str, float]:

@@ -34,23 +34,21 @@ _LONG = 4
 _MOMENT = 1e-3
 
 
-def read_events(path: str | PathLike[str], labels: Collection[str] | None = None) -> pd.DataFrame:
+def read_events(path: str | PathLike[str]) -> pd.DataFrame:
     """Read events or detections.
 
     Args:
         path: table with the columns ``filename, onset, offset, event_label`` and perhaps ``score``, of a detection, or
             ``soft_label``: how much of a class is heard, in [0, 1].
-        labels: the allowed classes; any when not given.
 
     Returns:
         Those columns, times in seconds, in the order of the file (whose name is in ``attrs["source"]``); accents of
-        classes composed (NFC). An event-free clip is one row whose onset and offset
-        are NaN and whose label is None, as it is one row with three empty fields in the file.
+        classes composed (NFC). An event-free clip is one row whose onset and offset are NaN and whose label is None, as
+        it is one row with three empty fields in the file.
 
     Raises:
         InputError: the file is absent or no such table; a row is too short or too long, half filled, holds a time that
-            is no number, begins before 0 s, has its offset before its onset, names an unknown class, or has a soft
-            label outside of [0, 1].
+            is no number, begins before 0 s, has its offset before its onset, or has a soft label outside of [0, 1].
     """
     table = Table.read(path, EVENT_COLUMNS, optional=("score", "soft_label"))
     label = table.columns["event_label"]
@@ -63,7 +61,7 @@ def read_events(path: str | PathLike[str], labels: Collection[str] | None = None
     for line, name, begin, end, cell, free in zip(table.lines, table.columns["filename"], onset, offset, label, empty):
         Entry(f"line {line}", name, begin, end, None if free else cell).check(path)
     names = [(name,) * bool(name) for name in label]
-    _check_names(table, "event_label", names, labels, "is no known class", "write a row for each")
+    _check_names(table, "event_label", names, "write a row for each")
     events = pd.DataFrame({"filename": table.columns["filename"], "onset": onset, "offset": offset})
     events["event_label"] = pd.Series([None if free else name for name, free in zip(label, empty)], dtype=object)
     events.attrs["source"] = str(path)
@@ -76,24 +74,21 @@ def read_events(path: str | PathLike[str], labels: Collection[str] | None = None
     return events
 
 
-def read_weak(path: str | PathLike[str], labels: Collection[str] | None = None) -> pd.DataFrame:
+def read_weak(path: str | PathLike[str]) -> pd.DataFrame:
     """Read weak labels.
 
     Args:
         path: table with the columns ``filename, event_labels``; the classes of a clip are separated by commas, and one
             that holds a comma stands in quotation marks.
-        labels: the allowed classes; any when not given.
 
     Returns:
         Columns ``filename`` and ``event_labels``, the latter a tuple of class names per clip, perhaps empty.
 
     Raises:
-        InputError: the file is absent or no such table, a clip is listed twice, or a class is unknown.
+        InputError: the file is absent or no such table, a clip is listed twice, or a cell holds no names of classes.
     """
     table = Table.read(path, ("filename", "event_labels"))
-    _refuse_nameless(table)
-    clips = [clip_name(name) for name in table.columns["filename"]]
-    table.refuse_repeated("filename", clips, ", with all its classes, separated by commas")
+    _check_recordings(table, ", with all its classes, separated by commas")
     cells = table.columns["event_labels"]
     table.refuse(
         [cell.count('"') % 2 == 1 for cell in cells], "event_labels", "has a quotation mark that is not closed"
@@ -107,7 +102,7 @@ def read_weak(path: str | PathLike[str], labels: Collection[str] | None = None) 
         [cell.lower() in _ABSENT for cell in cells], "event_labels", "names no class; leave the cell empty for none"
     )
     split = [split_names(normalize("NFC", cell)) for cell in cells]
-    _check_names(table, "event_labels", split, labels, "holds an unknown class", "separate them by commas")
+    _check_names(table, "event_labels", split, "separate them by commas")
     return pd.DataFrame(
         {"filename": table.columns["filename"], "event_labels": pd.Series([*split, ()], dtype=object)[:-1]}
     )
@@ -121,8 +116,7 @@ def read_durations(path: str | PathLike[str]) -> dict[str, float]:
             is no positive number.
     """
     table = Table.read(path, ("filename", "duration"))
-    _refuse_nameless(table)
-    table.refuse_repeated("filename", [clip_name(name) for name in table.columns["filename"]])
+    _check_recordings(table)
     if not table.lines:
         raise InputError(f"{path}: names no recording; write a row for every recording of the set")
     table.refuse_unclear_commas("duration")
@@ -256,23 +250,16 @@ def write_weak(path: str | PathLike[str], labels: Mapping[str, Collection[str]])
     write_text(path, rows_text([("filename", "event_labels"), *rows]))
 
 
-def _check_names(
-    table: Table, column: str, names: Sequence[Sequence[str]], labels: Collection[str] | None, strange: str, cure: str
-) -> None:
-    """Refuse names that no class may bear, those that are known classes with a separator between, and ones beside
-    ``labels``; warn once of others that hold a separator."""
-    classes = set(labels or ()).union(*names)
+def _check_names(table: Table, column: str, names: Sequence[Sequence[str]], cure: str) -> None:
+    """Refuse names that no class may bear, and those that are other classes with a separator between; warn once of
+    others that hold a separator."""
+    classes = set().union(*names)
     unusable = {name for name in classes if not can_be_class(name)}
     fault = "cannot name a class: it names a column, or holds a control character; rename it"
     table.refuse([not unusable.isdisjoint(row) for row in names], column, fault)
     joined = {name for name in classes if joins(name, classes)}
     fault = f"joins classes that also stand by themselves; {cure}, or rename the class"
     table.refuse([not joined.isdisjoint(row) for row in names], column, fault)
-    if labels is not None:
-        allowed = {normalize("NFC", name) for name in labels}
-        fault = f"{strange}; the classes are {', '.join(labels)}"
-        table.refuse([not allowed.issuperset(row) for row in names], column, fault)
-        return
     held = {name for name in classes if re.search("[;|]", name)}
     if held:
         line, name = next((line, n) for line, row in zip(table.lines, names) for n in row if n in held)
@@ -285,5 +272,9 @@ def _warn_once(message: str) -> None:
     logger.warning("%s", message)
 
 
-def _refuse_nameless(table: Table) -> None:
-    table.refuse([not cell for cell in table.columns["filename"]], "filename", "is empty; fill it or remove the row")
+def _check_recordings(table: Table, keeping: str = "") -> None:
+    """Refuse a row without a recording, and a second one of the same."""
+    names = table.columns["filename"]
+    table.refuse([not name for name in names], "filename", "is empty; fill it or remove the row")
+    repeated = pd.Index([clip_name(name) for name in names]).duplicated()
+    table.refuse(repeated, "filename", f"is listed for the second time; keep one row of it{keeping}")

@@ -73,7 +73,7 @@ _READABLE = frozenset((".txt", ".csv", ".tsv", ".json", ".rttm", ".textgrid"))
 
 
 def format_named(name: str | None, path: str | PathLike[str]) -> str:
-    """The format to write: as named, or as the ending says.
+    """The format to write: as named, or as the ending says; tables into a folder.
 
     Raises:
         InputError: no such format, or an ending that says none.
@@ -82,6 +82,8 @@ def format_named(name: str | None, path: str | PathLike[str]) -> str:
         if name.lower() not in FORMATS:
             raise InputError(f"--format {name}: is no format; choose from {', '.join(FORMATS)}")
         return name.lower()
+    if _is_folder(path):
+        return "tsv"
     file = Path(path).name.lower()
     ending = next((ending for ending in _BY_ENDING if file.endswith(ending)), None)
     if ending is None:
@@ -204,11 +206,9 @@ def write_annotations(
     Raises:
         InputError: an unknown format, names that it cannot hold or tell apart, or a file cannot be written.
     """
-    target = Path(path)
-    into_folder = target.is_dir() or str(path).endswith(("/", "\\"))
-    chosen = format_named(name or ("tsv" if into_folder else None), path)
+    target, chosen = Path(path), format_named(name, path)
     form = FORMATS[chosen]
-    if into_folder:
+    if _is_folder(path):
         inside = {r: relative_path(clip_name(r), f"{path}") + form.endings[0] for r in annotations.seconds}
         repeated = [file for file in inside.values() if list(inside.values()).count(file) > 1]
         if repeated:
@@ -230,6 +230,11 @@ def write_annotations(
         with atomic_path(file) as temporary:
             temporary.write_bytes(text.encode("utf-8"))
     return list(texts)
+
+
+def _is_folder(path: str | PathLike[str]) -> bool:
+    """Whether files go into a folder, which need not be there yet."""
+    return Path(path).is_dir() or str(path).endswith(("/", "\\"))
 
 
 def _format(path: Path, name: str | None) -> str:

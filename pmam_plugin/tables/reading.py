@@ -103,17 +103,11 @@ class Table:
             InputError: a cell is no finite decimal number.
         """
         skipped = np.zeros(len(self.lines), dtype=bool) if unless is None else np.array(unless, dtype=bool)
-        values = np.array(
-            [
-                math.nan if skip else parse_number(cell, self.separator != ",")
-                for cell, skip in zip(self.columns[column], skipped)
-            ],
-            dtype=np.float64,
-        )
+        cells = zip(self.columns[column], skipped)
+        values = np.array([math.nan if skip else parse_number(cell, self.separator != ",") for cell, skip in cells])
         comma = " or semicolons between cells" if self.separator == "," else ""
-        self.refuse(
-            ~np.isfinite(values) & ~skipped, column, f"is not a number; write seconds with a decimal point{comma}"
-        )
+        fault = f"is not a number; write seconds with a decimal point{comma}"
+        self.refuse(~np.isfinite(values) & ~skipped, column, fault)
         return values
 
     def refuse_unclear_commas(self, *columns: str) -> None:
@@ -136,12 +130,6 @@ class Table:
             first = int(rows[0])
             cell = self.columns[column][first]
             raise InputError(f"{self.path}, line {self.lines[first]}: the {column} {_shown(cell)} {fault}")
-
-    def refuse_repeated(self, column: str, keys: Sequence[str], keeping: str = "") -> None:
-        """Raise InputError where a key stands for the second time."""
-        seen: set[str] = set()
-        repeated = [key in seen or bool(seen.add(key)) for key in keys]  # type: ignore[func-returns-value]
-        self.refuse(repeated, column, f"is listed for the second time; keep one row of it{keeping}")
 
 
 def parse_number(cell: str, decimal_comma: bool = True) -> float:

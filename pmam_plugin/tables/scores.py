@@ -91,25 +91,20 @@ def read_scores(folder: str | PathLike[str], progress: Progress | None = None) -
     return tables
 
 
-def write_scores(
-    folder: str | PathLike[str], tables: Mapping[str, pd.DataFrame], progress: Progress | None = None
-) -> None:
+def write_scores(folder: str | PathLike[str], tables: Mapping[str, pd.DataFrame]) -> None:
     """Write one ``<clip>.tsv`` per clip, each whole or not at all, with nine significant digits (exact for float32).
 
     Args:
         folder: created when it is not there; other files in it stay.
         tables: scores by clip name.
-        progress: a progress hook.
 
     Raises:
         InputError: a clip name that leaves the folder, or the folder cannot be written.
     """
-    for done, (clip, table) in enumerate(tables.items(), start=1):
+    for clip, table in tables.items():
         path = Path(folder) / (relative_path(clip, "a score table") + ".tsv")
         with atomic_path(path) as temporary:
             table.to_csv(temporary, sep="\t", index=False, float_format="%.9g")
-        if progress is not None:
-            progress("writing scores", done, len(tables))
 
 
 def scores_table(scores: np.ndarray, onset: ArrayLike, offset: ArrayLike, labels: Sequence[str]) -> pd.DataFrame:

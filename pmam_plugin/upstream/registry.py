@@ -11,7 +11,7 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.upstream.expert import UpstreamExpert
 
 
-def pmam(ckpt: str | None = None, model_config: Any = None, refresh: bool = False, **options: Any) -> UpstreamExpert:
+def pmam(ckpt: str | None = None, **options: Any) -> UpstreamExpert:
     """The published weights; until there are any, the small model that comes with the package.
 
     That one is YAMNet, which knows AudioSet, frozen under layers that learned ten household sounds: its embeddings
@@ -20,9 +20,7 @@ def pmam(ckpt: str | None = None, model_config: Any = None, refresh: bool = Fals
     return UpstreamExpert(None, **options)
 
 
-def pmam_local(
-    ckpt: str | os.PathLike[str] | None = None, model_config: Any = None, refresh: bool = False, **options: Any
-) -> UpstreamExpert:
+def pmam_local(ckpt: str | os.PathLike[str] | None = None, **options: Any) -> UpstreamExpert:
     """The model in the folder ``ckpt`` (s3prl's ``path_or_url``); ``options`` as in :class:`UpstreamExpert`.
 
     Raises:
@@ -31,12 +29,10 @@ def pmam_local(
     if ckpt is None or not Path(ckpt).exists():
         named = "no model folder was named" if ckpt is None else f"{ckpt}: no such model folder"
         raise InputError(f"pmam_local: {named}; give one as path_or_url (ckpt in s3prl's older interface)")
-    return UpstreamExpert(ckpt, refresh=refresh, **options)
+    return UpstreamExpert(ckpt, **options)
 
 
-def pmam_hub(
-    ckpt: str | None = None, model_config: Any = None, refresh: bool = False, **options: Any
-) -> UpstreamExpert:
+def pmam_hub(ckpt: str | None = None, **options: Any) -> UpstreamExpert:
     """The model ``ckpt`` (``org/name`` or ``org/name@revision``) of the Hub, cached after the first use.
 
     Raises:
@@ -44,7 +40,7 @@ def pmam_hub(
     """
     if ckpt is None:
         raise InputError("pmam_hub: no Hub id was named; give one (org/name or org/name@revision) as path_or_url")
-    return UpstreamExpert(ckpt, refresh=refresh, **options)
+    return UpstreamExpert(ckpt, **options)
 
 
 ENTRIES: dict[str, Callable[..., UpstreamExpert]] = {"pmam": pmam, "pmam_local": pmam_local, "pmam_hub": pmam_hub}

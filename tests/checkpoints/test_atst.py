@@ -9,6 +9,7 @@ from pmam_plugin.checkpoints import load_model, load_module, save_model
 from pmam_plugin.checkpoints.atst import import_atst_frame, import_atst_sed, load_atst_frame
 from pmam_plugin.encoders.atst import ATSTFrame
 from pmam_plugin.errors import InputError
+from tests.checkpoints.beats_files import prefixed
 from tests.encoders.test_atst import published_tensors
 from tests.support import shared
 
@@ -23,10 +24,6 @@ def encoder() -> ATSTFrame:
 
 def heads(prefix: str) -> dict[str, torch.Tensor]:
     return {f"{prefix}{name}": torch.ones(2) for name in ("0.weight", "1.weight", "1.running_mean", "3.weight")}
-
-
-def prefixed(prefix: str, tensors) -> dict[str, torch.Tensor]:
-    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
 
 
 def layouts(encoder: ATSTFrame) -> dict[str, dict]:

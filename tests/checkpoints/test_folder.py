@@ -99,11 +99,6 @@ def test_what_does_not_fit_float16_or_is_not_finite_is_not_saved(tmp_path):
     assert not (tmp_path / "model").exists()
 
 
-def test_the_card_can_be_given(tmp_path):
-    save_model(tmp_path, tiny_detector(), card="# Mine\n")
-    assert (tmp_path / "README.md").read_text() == "# Mine\n"
-
-
 def test_saving_again_replaces_the_files_and_leaves_others_alone(folder):
     (folder / "notes.txt").write_text("keep")
     save_model(folder, tiny_detector(seed=1))

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from pmam_plugin.checkpoints.foreign import ImportReport, load_strictly, read_checkpoint, tensors_in, under
+from pmam_plugin.checkpoints.foreign import ImportReport, read_checkpoint, tensors_in, under
 from pmam_plugin.errors import InputError
+from pmam_plugin.weights import load_strictly
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -121,7 +122,7 @@ def test_strict_loading_takes_every_tensor_and_no_other():
     for tensors, message in (
         ({"weight": torch.ones(2, 3)}, r"x\.pt: lacks bias of Linear"),
         ({**before, "more": torch.ones(1)}, r"x\.pt: more does not belong"),
-        ({**before, "bias": torch.ones(5)}, r"bias has shape \(5,\), Linear needs \(2,\)"),
+        ({**before, "bias": torch.ones(5)}, r"bias is float32 of shape \(5,\), Linear needs float32 of shape \(2,\)"),
     ):
         with pytest.raises(InputError, match=message):
             load_strictly(module, tensors, "x.pt")

@@ -14,8 +14,7 @@ from pmam_plugin.models import AttentionHead
 from pmam_plugin.nn.context import RecurrentContext
 from pmam_plugin.nn.interpolate import interpolate_frames
 from tests.checkpoints.beats_files import SMALL, prefixed, published_tensors
-from tests.cli.test_detect import run
-from tests.support import shared
+from tests.support import run, shared
 
 CLASSES = [f"class, {number}" for number in range(64)]
 

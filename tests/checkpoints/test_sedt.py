@@ -107,7 +107,7 @@ def test_a_network_is_filled_with_published_pre_training(tmp_path: Path, layout:
     expected = pretext.network.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
     smaller = from_config({**to_config(pretext.network), "queries": 2})
-    with pytest.raises(InputError, match="event_queries has shape"):
+    with pytest.raises(InputError, match="event_queries is float32 of shape"):
         load_sp_sedt(smaller, source)
 
 
@@ -149,8 +149,6 @@ def test_the_averaged_weights_of_a_semi_supervised_run_can_be_taken(tmp_path: Pa
     path = save(tmp_path / "semi.pt", sedt_state, ema_model=teacher, args=argparse.Namespace(lr=1e-4))
     assert torch.equal(import_sedt(path, LABELS, teacher=True)[0].tag_head.bias, teacher["weak_class_embed.bias"])
     assert torch.equal(import_sedt(path, LABELS)[0].tag_head.bias, sedt_state["weak_class_embed.bias"])
-    with pytest.raises(InputError, match="no ema_model"):
-        import_sedt(save(tmp_path / "plain.pt", sedt_state), LABELS, teacher=True)
 
 
 def test_band_statistics_reach_the_front_end(tmp_path: Path, sedt_state) -> None:

@@ -8,8 +8,7 @@ from pmam_plugin import SoundEventDetector
 from pmam_plugin.checkpoints import load_module, save_model
 from pmam_plugin.checkpoints.yamnet import import_detector, import_yamnet, load_yamnet
 from pmam_plugin.encoders.yamnet import CHANNELS, YAMNetEncoder
-from tests.cli.test_detect import run
-from tests.support import shared
+from tests.support import run, shared
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 

@@ -4,7 +4,6 @@ import pytest
 
 from pmam_plugin import __version__
 from pmam_plugin.checkpoints import save_model
-from pmam_plugin.cli import main
 from pmam_plugin.encoders import PatchEncoder
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import write_scores
@@ -12,15 +11,14 @@ from pmam_plugin.features import FrontEnds, LogMel
 from pmam_plugin.models import Backbone, FrameDetector, LinearSoftmaxHead
 from pmam_plugin.postprocessing import PostProcessing, Scoring
 from tests.evaluation.examples import LABELS, events_table, random_set, runs
-from tests.support import shared
+from tests.support import run, shared
 
 
-def run(capsys, *arguments):
+def told(capsys, *arguments):
     """Exit status, standard output and standard error."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
+    status = run(*arguments)
     output = capsys.readouterr()
-    return ended.value.code, output.out, output.err
+    return status, output.out, output.err
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ def common(folder):
 
 def test_published_detections_print_the_figures_of_sed_eval(capsys):
     folder = shared("desed_metadata") / "validation"
-    status, output, _ = run(
+    status, output, _ = told(
         capsys,
         "evaluate",
         *("--events", shared("published_predictions/predictions0.5.csv")),
@@ -77,7 +75,7 @@ def test_published_detections_print_the_figures_of_sed_eval(capsys):
 )
 def test_each_source_has_its_figures_printed_and_written(capsys, dataset, option, name, keys):
     target = dataset / "figures.json"
-    status, output, errors = run(capsys, *common(dataset), option, dataset / name, "--json", target, "--bootstrap", 10)
+    status, output, errors = told(capsys, *common(dataset), option, dataset / name, "--json", target, "--bootstrap", 10)
     assert (status, errors.strip()) == (0, "")
     figures = json.loads(target.read_text())
     assert keys | {f"{key}_ci" for key in keys} <= set(figures)
@@ -89,15 +87,15 @@ def test_each_source_has_its_figures_printed_and_written(capsys, dataset, option
 
 def test_intervals_can_be_left_out_and_are_repeatable(capsys, dataset):
     arguments = [*common(dataset), "--events", dataset / "detections.csv"]
-    assert "interval" not in run(capsys, *arguments, "--bootstrap", 0)[1]
-    first, again, other = (run(capsys, *arguments, "--bootstrap", 10, "--seed", seed)[1] for seed in (1, 1, 2))
+    assert "interval" not in told(capsys, *arguments, "--bootstrap", 0)[1]
+    first, again, other = (told(capsys, *arguments, "--bootstrap", 10, "--seed", seed)[1] for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_the_threshold_decides_what_counts(capsys, dataset):
     arguments = [*common(dataset), "--scores", dataset / "scores", "--bootstrap", 0]
-    assert "event F1, macro\t0.00" in run(capsys, *arguments, "--threshold", 1.0)[1]
-    assert "event F1, macro\t0.00" not in run(capsys, *arguments)[1]
+    assert "event F1, macro\t0.00" in told(capsys, *arguments, "--threshold", 1.0)[1]
+    assert "event F1, macro\t0.00" not in told(capsys, *arguments)[1]
 
 
 def test_a_model_brings_its_thresholds(capsys, dataset):
@@ -106,14 +104,14 @@ def test_a_model_brings_its_thresholds(capsys, dataset):
     backbone = Backbone(FrontEnds(mel=LogMel(n_mels=16)), PatchEncoder(mel_bins=16, dim=4, depth=1, heads=2), None)
     save_model(dataset / "model", FrameDetector(backbone, head, list(LABELS)), Scoring(rule))
     arguments = [*common(dataset), "--scores", dataset / "scores", "--bootstrap", 0]
-    own = run(capsys, *arguments, "--model", dataset / "model")
+    own = told(capsys, *arguments, "--model", dataset / "model")
     assert own[0] == 0
-    assert own[1] == run(capsys, *arguments, "--threshold", 0.3)[1] != run(capsys, *arguments)[1]
+    assert own[1] == told(capsys, *arguments, "--threshold", 0.3)[1] != told(capsys, *arguments)[1]
 
 
 def test_a_terminal_gets_a_drawn_table(capsys, dataset, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    status, output, _ = run(capsys, *common(dataset), "--events", dataset / "detections.csv", "--bootstrap", 0)
+    status, output, _ = told(capsys, *common(dataset), "--events", dataset / "detections.csv", "--bootstrap", 0)
     assert status == 0
     assert "event F1, macro" in output
     assert "│" in output or "┃" in output
@@ -134,19 +132,19 @@ def test_a_terminal_gets_a_drawn_table(capsys, dataset, monkeypatch):
     ],
 )
 def test_wrong_usage_is_status_two(capsys, arguments):
-    status, _, errors = run(capsys, *arguments)
+    status, _, errors = told(capsys, *arguments)
     assert status == 2
     assert "Traceback" not in errors
 
 
 def test_help_shows_an_example(capsys):
-    status, output, _ = run(capsys, "evaluate", "--help")
+    status, output, _ = told(capsys, "evaluate", "--help")
     assert status == 0
     assert "Example: pmam evaluate --events" in " ".join(output.split())
 
 
 def test_the_version_is_printed(capsys):
-    assert run(capsys, "--version")[:2] == (0, f"pmam {__version__}\n")
+    assert told(capsys, "--version")[:2] == (0, f"pmam {__version__}\n")
 
 
 def test_a_multi_line_reason_becomes_one_line(capsys, dataset, monkeypatch):
@@ -154,4 +152,4 @@ def test_a_multi_line_reason_becomes_one_line(capsys, dataset, monkeypatch):
         raise InputError("one\n  two")
 
     monkeypatch.setattr("pmam_plugin.tables.read_events", fail)
-    assert run(capsys, *common(dataset), "--events", "x")[2] == "error: one two\n"
+    assert told(capsys, *common(dataset), "--events", "x")[2] == "error: one two\n"

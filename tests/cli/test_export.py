@@ -2,17 +2,11 @@
 
 import pytest
 
-from pmam_plugin.cli import main
+from tests.support import run
 from tests.upstream.models import write_folder
 
 pytest.importorskip("onnx", reason="onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-
-
-def run(*arguments) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return ended.value.code or 0
 
 
 def test_a_model_folder_becomes_an_onnx_file(tmp_path, capsys):

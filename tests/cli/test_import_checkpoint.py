@@ -6,8 +6,8 @@ import torch
 from pmam_plugin.checkpoints import load_model, load_module
 from pmam_plugin.encoders.atst import ATSTFrame
 from tests.checkpoints.test_atst import prefixed, sed_tensors
-from tests.cli.test_detect import run
 from tests.official_passt import OfficialPaSST
+from tests.support import run
 
 
 def test_an_atst_frame_encoder_becomes_a_folder(tmp_path, capsys):

@@ -5,7 +5,7 @@ import pytest
 from pmam_plugin.checkpoints import save_model
 from pmam_plugin.encoders.atst import ATSTFrame
 from pmam_plugin.postprocessing import PostProcessing, Scoring
-from tests.cli.test_detect import run
+from tests.support import run
 from tests.tiny_models import tiny_detector
 
 

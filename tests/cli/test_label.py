@@ -1,17 +1,10 @@
 import numpy as np
-import pytest
 import soundfile
 
 from pmam_plugin.checkpoints import save_model
-from pmam_plugin.cli import main
 from pmam_plugin.tables import read_events
+from tests.support import run
 from tests.tiny_models import LABELS, tiny_detector
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    return int(caught.value.code or 0)
 
 
 def test_a_folder_of_tracks_becomes_a_table_and_tracks_again(tmp_path, capsys):

@@ -234,7 +234,7 @@ def test_wrong_options_are_refused(tmp_path):
         return CliRunner().invoke(app, ["corpus", *arguments, str(tmp_path), str(tmp_path / "out")])
 
     assert "choose from audioset-strong" in str(run("desert").exception)
-    assert "has no folds" in str(run("urban-sed", "--fold", "1").exception)
+    assert "--fold 1: means nothing for urban-sed" in str(run("urban-sed", "--fold", "1").exception)
     (tmp_path / "map.tsv").write_text("dog\tDog\ndog\tHund\n")
     urban(tmp_path)
     assert "line 2: 'dog' is mapped" in str(run("urban-sed", "--classes", str(tmp_path / "map.tsv")).exception)

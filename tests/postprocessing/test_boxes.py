@@ -7,13 +7,17 @@ from hypothesis import given, settings, strategies as st
 from pmam_plugin.errors import InputError
 from pmam_plugin.evaluation import evaluate_scores, tune_segments
 from pmam_plugin.evaluation.tuning import GRID
-from pmam_plugin.postprocessing import SoundEventBoxes
+from pmam_plugin.postprocessing import ScoreRows, SoundEventBoxes
 from tests.evaluation.examples import LABELS, random_set, scores_table
+
+
+def boxed(table, **settings):
+    return SoundEventBoxes(**settings)(ScoreRows.of(table)).table()
 
 
 def boxes_of(scores, frame=0.1, **settings):
     """Onset, offset (s) and confidence of the boxes of one class."""
-    table = SoundEventBoxes(**settings)(scores_table(np.asarray(scores, float)[:, None], frame))
+    table = boxed(scores_table(np.asarray(scores, float)[:, None], frame), **settings)
     values = table["Cat"].to_numpy()
     changes = np.concatenate(([0], np.flatnonzero(values[1:] != values[:-1]) + 1, [len(values)]))
     return [
@@ -73,7 +77,7 @@ def test_a_closed_gap_counts_in_the_mean():
 def test_a_low_threshold_does_not_make_boxes_longer():
     rng = np.random.default_rng(1)
     ramp = np.concatenate((np.linspace(0, 1, 30), np.linspace(1, 0, 30))) * 0.8 + 0.1 * rng.random(60)
-    table = SoundEventBoxes(relative_threshold=5.0)(scores_table(ramp[:, None]))
+    table = boxed(scores_table(ramp[:, None]), relative_threshold=5.0)
     levels = np.unique(table["Cat"][table["Cat"] > -np.inf])
     frames = [(table["Cat"] >= level).sum() for level in levels]
     assert len(levels) <= 3
@@ -179,22 +183,20 @@ def test_boxes_are_those_of_the_published_package(setting):
 
 def test_each_class_has_its_own_settings():
     table = scores_table(np.stack([two_bumps(0.5)] * 3, axis=1))
-    result = SoundEventBoxes(absolute_threshold={"Cat": 0.1, "Dog": 0.4, "Speech": None}, relative_threshold=None)(
-        table
-    )
+    result = boxed(table, absolute_threshold={"Cat": 0.1, "Dog": 0.4, "Speech": None}, relative_threshold=None)
     assert [len(result[label][result[label] > -np.inf].unique()) for label in LABELS] == [2, 1, 1]
 
 
 def test_a_shorter_last_row_weighs_less():
     table = scores_table(np.concatenate((np.full(10, 0.8), [0.6]))[:, None])
     table.loc[10, "offset"] = 1.05
-    result = SoundEventBoxes()(table)
+    result = boxed(table)
     assert result["Cat"].to_numpy() == pytest.approx(np.full(11, (10 * 0.1 * 0.8 + 0.05 * 0.6) / 1.05))
 
 
 def test_boxes_of_boxes_are_refused():
     with pytest.raises(ValueError, match="finite score"):
-        SoundEventBoxes()(scores_table(np.full((5, 3), -np.inf)))
+        boxed(scores_table(np.full((5, 3), -np.inf)))
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_tuning_is_never_worse_than_any_setting_of_the_grid_on_its_own_set():
     tuned = tune_segments(scores, events, durations, prior_events=0)
 
     def areas(boxes):
-        tables = {clip: boxes(table) for clip, table in scores.items()}
+        tables = {clip: boxes(ScoreRows.of(table)).table() for clip, table in scores.items()}
         classes = evaluate_scores(tables, events, durations, bootstrap=0)["per_class"]
         return np.array([classes[label]["psds1"] for label in LABELS])
 
@@ -227,8 +229,9 @@ def test_tuning_is_never_worse_than_any_setting_of_the_grid_on_its_own_set():
 
 def test_where_a_class_has_few_events_the_setting_is_the_best_of_all():
     scores, events, durations = random_set(4, clips=12, frames=100)
-    tables = {setting: {clip: SoundEventBoxes(*setting)(table) for clip, table in scores.items()} for setting in GRID}
-    means = [evaluate_scores(tables[one], events, durations, bootstrap=0)["psds1_mean"] for one in GRID]
+    rows = {clip: ScoreRows.of(table) for clip, table in scores.items()}
+    boxes = [{clip: SoundEventBoxes(*setting)(found).table() for clip, found in rows.items()} for setting in GRID]
+    means = [evaluate_scores(tables, events, durations, bootstrap=0)["psds1_mean"] for tables in boxes]
     best = GRID[int(np.argmax(means))]
     tuned = tune_segments(scores, events, durations, prior_events=1e6)
     assert set(tuned.filter_seconds.values()) == {best[0]}

@@ -29,7 +29,7 @@ def write(folder: Path, text: str, name: str = "table.tsv") -> Path:
 
 
 def test_events_and_event_free_clips_are_read(tmp_path):
-    events = read_events(write(tmp_path, HEADER + "a.wav\t0.5\t1.25\tDog\nb.wav\t\t\t\nc.wav\n\n"), ["Dog"])
+    events = read_events(write(tmp_path, HEADER + "a.wav\t0.5\t1.25\tDog\nb.wav\t\t\t\nc.wav\n\n"))
     assert events["filename"].tolist() == ["a.wav", "b.wav", "c.wav"]
     assert events["event_label"].tolist() == ["Dog", None, None]
     assert events.loc[0, ["onset", "offset"]].tolist() == [0.5, 1.25]

@@ -62,7 +62,6 @@ def test_operating_points_are_sorted_by_threshold(tmp_path):
 
 def test_many_files_report_progress(tmp_path):
     seen = []
-    scores = {name: scores_table(np.zeros((2, 3))) for name in "ab"}
-    write_scores(tmp_path, scores, lambda *step: seen.append(step))
+    write_scores(tmp_path, {name: scores_table(np.zeros((2, 3))) for name in "ab"})
     read_scores(tmp_path, lambda *step: seen.append(step))
-    assert seen == [(f"{what} scores", done, 2) for what in ("writing", "reading") for done in (1, 2)]
+    assert seen == [("reading scores", done, 2) for done in (1, 2)]

@@ -22,32 +22,23 @@ from tests.upstream.models import (
     write_folder,
 )
 
+# Models and their strides.
 MODELS = {
-    "patch": patch_detector,
-    "dual": dual_detector,
-    "recurrent": recurrent_detector,
-    "atst": atst_detector,
-    "ctrans": ctrans_detector,
-    "beats": lambda: beats_detector("mean"),
-    "frame_mn": frame_mn_detector,
-    "sedt": tiny_sedt,
-}
-STRIDES = {
-    "patch": 640,
-    "dual": 160,
-    "recurrent": 1024,
-    "atst": 1024,
-    "ctrans": 1024,
-    "beats": 640,
-    "frame_mn": 640,
-    "sedt": 320,
+    "patch": (patch_detector, 640),
+    "dual": (dual_detector, 160),
+    "recurrent": (recurrent_detector, 1024),
+    "atst": (atst_detector, 1024),
+    "ctrans": (ctrans_detector, 1024),
+    "beats": (lambda: beats_detector("mean"), 640),
+    "frame_mn": (frame_mn_detector, 640),
+    "sedt": (tiny_sedt, 320),
 }
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
-    return {name: write_folder(root / name, build()) for name, build in MODELS.items()}
+    return {name: write_folder(root / name, build()) for name, (build, _) in MODELS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +51,7 @@ def test_every_layer_has_the_same_width_and_one_frame_for_every_stride(experts, 
     expert = experts[name]
     stride = expert.get_downsample_rates("hidden_states")
     assert isinstance(stride, int)
-    assert stride == STRIDES[name]
+    assert stride == MODELS[name][1]
     wavs = [noise(1.0), noise(0.73, 1), noise(1.3, 2)]
     hidden = expert(wavs)["hidden_states"]
     assert len(hidden) == len(expert.layers) >= 2

@@ -96,7 +96,7 @@ def write_corpus(corpus: Corpus, folder: Path, classes: Mapping[str, str] | None
         if table is not None:
             _write_table(folder / "metadata" / table, part, recordings)
     for note in corpus.notes:
-        logger.info(note)
+        logger.warning(note)
     if corpus.missing:
         shown = ", ".join(corpus.missing[:3]) + (", ..." if len(corpus.missing) > 3 else "")
         logger.warning("%d annotated recordings are missing and left out: %s", len(corpus.missing), shown)

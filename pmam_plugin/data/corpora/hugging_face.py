@@ -17,7 +17,7 @@ from typing import Any
 from pmam_plugin.audio.names import has_audio_ending, plain_path
 from pmam_plugin.data.corpora.base import Corpus, Part, Recording, audio_folder
 from pmam_plugin.data.corpora.shards import Labels, parsed_labels, part_of
-from pmam_plugin.errors import InputError
+from pmam_plugin.errors import InputError, reason
 from pmam_plugin.files import RECORDINGS
 
 _SHARD_BYTES = 1e9
@@ -93,7 +93,7 @@ def _opened(library: Any, source: Path, split: str, labels: str | None) -> tuple
         kinds = dict(data.features or data._resolve_features().features or {})
     except _FAULTS as error:
         raise InputError(
-            f"{source}: split {split!r} cannot be loaded as a Hugging Face data set ({_line(error)}); "
+            f"{source}: split {split!r} cannot be loaded as a Hugging Face data set ({reason(error)}); "
             "check name and split, and hf auth login for a private one"
         ) from error
     audio = [name for name, kind in kinds.items() if isinstance(kind, library.Audio) or _like_audio(kind)]
@@ -120,10 +120,8 @@ def _each(rows: Any, source: Path) -> Iterator[Mapping[str, Any]]:
             f"{source}: consists of audio files, which are used as they are; fetch them "
             f"(hf download --repo-type dataset {source} --local-dir FOLDER) and lay them out"
         ) from error
-    except InputError:
-        raise
     except _FAULTS as error:
-        raise InputError(f"{source}: breaks off ({_line(error)}); run the command again") from error
+        raise InputError(f"{source}: breaks off ({reason(error)}); run the command again") from error
 
 
 def _content(audio: Any, place: str) -> tuple[bytes, str]:
@@ -161,7 +159,3 @@ def _spelt_entry(kind: Any, entry: Any) -> Any:
     if isinstance(entry, Mapping) and isinstance(kind, Mapping):
         return {name: _spelt_entry(kind[name], part) for name, part in entry.items()}
     return kind.int2str(entry) if hasattr(kind, "int2str") and isinstance(entry, int) else entry
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200].rstrip(". ") or type(error).__name__

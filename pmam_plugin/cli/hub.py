@@ -1,4 +1,4 @@
-"""``pmam push``: publish a model folder on the Hugging Face Hub."""
+"""``pmam push`` and ``pmam pull``: model folders to and from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -37,8 +37,28 @@ def push(
     The model is loaded first, so nothing broken is published. A card (README.md) that you wrote or edited is kept; the
     one of the training is replaced by one for the repository.
     """
-    # Imported here, so that --help is there at once.
     from pmam_plugin import hub
 
     commit = hub.push(folder, repository, private, revision, message, license, dataset, trained_on or (), token)
     typer.echo(f"{repository}@{commit}")
+
+
+@app.command(epilog="Example: pmam pull org/pmam-desed models/pmam --revision v1")
+def pull(
+    repository: Annotated[str, typer.Argument(metavar="ORG/NAME", help="Hub id.")],
+    destination: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="An empty or new folder; by default NAME, here.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit.")] = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="HF_TOKEN", help="For private ones; by default that of 'hf auth login'.")
+    ] = None,
+) -> None:
+    """Fetch a model: configuration, weights and card, nothing else; its weights are checked by loading them.
+
+    Other verbs take a Hub id wherever they take a folder, so this is only needed to have the files at hand.
+    """
+    from pmam_plugin import hub
+
+    target = destination if destination is not None else Path(repository.rpartition("/")[2])
+    typer.echo(str(hub.pull(repository, target, revision, token=token)))
