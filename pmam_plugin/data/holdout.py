@@ -45,20 +45,22 @@ def split_clips(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Cl
     groups: dict[str, list[Clip]] = {}
     for clip in clips:
         groups.setdefault(recording_of(clip), []).append(clip)
-    order = np.random.default_rng(seed).permutation(len(groups))
-    names = [sorted(groups)[place] for place in order]
+    names = np.random.default_rng(seed).permutation(sorted(groups)).tolist()
     labels = {name: {label for clip in groups[name] for label in clip.labels or ()} for name in names}
-    totals = Counter(label for name in names for label in labels[name])
+    left = Counter(label for name in names for label in labels[name])  # recordings of a class that are not held out
     held: dict[str, None] = {}  # an ordered set
 
     def hold(candidates: list[str], wanted: int, size: Callable[[str], int]) -> None:
+        count = sum(size(name) for name in candidates if name in held)
         for name in candidates:
-            if sum(size(name) for name in candidates if name in held) >= wanted:
+            if count >= wanted:
                 break
-            inside = Counter(label for chosen in held for label in labels[chosen])
-            if name not in held and all(totals[label] - inside[label] > 1 for label in labels[name]):
+            if name not in held and all(left[label] > 1 for label in labels[name]):
                 held[name] = None
+                left.subtract(labels[name])
+                count += size(name)
 
+    totals = dict(left)
     for label in sorted(totals, key=lambda label: (totals[label], label)):
         hold([name for name in names if label in labels[name]], _part(totals[label], share), lambda _: 1)
     hold(names, _part(len(clips), share), lambda name: len(groups[name]))
