@@ -35,13 +35,11 @@ class Division:
     """How one batch is divided.
 
     Attributes:
-        size: clips of the whole batch.
         shares: rows of every process, ``(its rows,)`` each.
         rank: of this process.
         passes: rows of every pass of this process.
     """
 
-    size: int
     shares: Sequence[Tensor]
     rank: int
     passes: Sequence[Rows]
@@ -62,8 +60,8 @@ class Division:
         shares = [torch.tensor(share_of(size, number, each, world)) for each in range(world)]
         passes = number_of_passes(size, world, micro_batch)
         if world == passes == 1:
-            return cls(size, shares, rank, [WHOLE])
-        return cls(size, shares, rank, shares[rank].tensor_split(passes))
+            return cls(shares, rank, [WHOLE])
+        return cls(shares, rank, shares[rank].tensor_split(passes))
 
     def gather(self, values: Tensor) -> Tensor:
         """A tensor of the whole batch from this process's rows, in the order of the passes; no gradient passes."""

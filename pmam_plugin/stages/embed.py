@@ -46,7 +46,7 @@ class Embed(Stage):
         ValueError: copies without an augmentation, which would be the same clip again.
     """
 
-    name, folder = "embed", "stages/embed"
+    name = "embed"
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ class LearningCurve(Stage):
     """
 
     reports = True
-    name, folder = "learning_curve", "stages/learning_curve"
+    name = "learning_curve"
 
     def __init__(self, finetune: FineTune, evaluate: Evaluate, shares: Sequence[float] = (0.25, 0.5)) -> None:
         if any(not 0 < share < 1 for share in shares) or sorted(shares) != list(shares):

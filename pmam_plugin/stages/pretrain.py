@@ -124,7 +124,6 @@ class Pretrain(Pretraining):
         self.augmentation, self.tag_weight, self.tag_heads, self.lora = augmentation, tag_weight, tag_heads, lora
         self.minimum_share, self.stored, self.restart = minimum_share, stored, restart
         self.name = f"pretrain_{iteration}"
-        self.folder = f"stages/{self.name}"
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
@@ -134,12 +133,12 @@ class Pretrain(Pretraining):
         brain = MaskedBrain(
             model,
             self.loss,
-            torch.as_tensor(prototypes.means, dtype=torch.float32),
-            ArrayStore.open(context.artifacts["posteriors"]),
-            self.augmentation,
-            run,
-            self.tag_weight,
-            self.minimum_share,
+            prototypes=torch.as_tensor(prototypes.means, dtype=torch.float32),
+            posteriors=ArrayStore.open(context.artifacts["posteriors"]),
+            augmentation=self.augmentation,
+            run=run,
+            tag_weight=self.tag_weight,
+            minimum_share=self.minimum_share,
         )
         notes = self._train(context, brain, model.backbone)
         path = hand_on(folder / "backbone.safetensors", merge_lora(model.backbone))
@@ -183,7 +182,7 @@ class PretrainATSTFrame(Pretraining):
         settings: of :class:`~pmam_plugin.brains.byol.ATSTFrameSettings`.
     """
 
-    name, folder = "pretrain_atst", "stages/pretrain_atst"
+    name = "pretrain_atst"
 
     def __init__(
         self,
@@ -229,7 +228,7 @@ class PretrainTagger(Pretraining):
         pooling: of the tagger, ``max`` or ``mean``.
     """
 
-    name, folder = "pretrain_tagger", "stages/pretrain_tagger"
+    name = "pretrain_tagger"
 
     def __init__(
         self,
@@ -276,7 +275,7 @@ class PretrainPatches(Pretraining):
         ValueError: stored embeddings, of which no patch can be cut and encoded by itself.
     """
 
-    name, folder = "pretrain_patches", "stages/pretrain_patches"
+    name = "pretrain_patches"
 
     def __init__(
         self,

@@ -83,7 +83,12 @@ class EStep(Stage):
         self.from_mel = first_embeddings == "mel" and iteration == 1
         self.components, self.centre, self.frame_subsampling = components, centre, frame_subsampling
         self.temperature, self.batch_clips, self.dtype = temperature, batch_clips, dtype
-        self.name, self.folder = f"estep_{iteration}", f"prototypes/{iteration}"
+        self.name = f"estep_{iteration}"
+
+    @property
+    def folder(self) -> str:
+        """See :class:`pmam_plugin.stages.context.Stage`."""
+        return f"prototypes/{self.iteration}"
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""

@@ -44,7 +44,7 @@ class Report(Stage):
     """
 
     reports = True
-    name, folder = "report", "stages/report"
+    name = "report"
 
     def __init__(self, model: SoundEventModel, title: str) -> None:
         self.model, self.title = model, title

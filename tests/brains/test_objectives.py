@@ -40,10 +40,8 @@ def state(plan=None, modules=None, teacher=True, grad=False):
     )
     padding = torch.zeros(CLIPS, FRAMES, dtype=torch.bool)
     padding[0, -1] = True
-    targets = {"strong": strong, "weak": weak}
-    return StepState(
-        detection(0, grad), detection(1, grad) if teacher else None, targets, batch, padding, plan, modules or {}
-    )
+    targets = {"strong": strong, "weak": weak, "padding": padding}
+    return StepState(detection(0, grad), detection(1, grad) if teacher else None, targets, batch, plan, modules or {})
 
 
 def plan(weights, targets, partners):
@@ -198,7 +196,7 @@ def test_clip_order_does_not_matter():
     for name in ("student", "teacher"):
         shuffled = Detection(*(value[order] for value in vars(getattr(now, name)).values() if value is not None))
         setattr(moved, name, shuffled)
-    moved.padding = now.padding[order]
+    moved.targets = moved.targets | {"padding": now.targets["padding"][order]}
     first, second = MixedPseudoLabels(ONE, ONE)(now, 0, 1), MixedPseudoLabels(ONE, ONE)(moved, 0, 1)
     for name in first:
         torch.testing.assert_close(first[name], second[name])

@@ -11,7 +11,7 @@ from pmam_plugin.models.sedt import SetDetection, SetOutput
 from pmam_plugin.models.set_scores import fuse_tags
 from pmam_plugin.postprocessing import PostProcessing, ScoreRows
 from pmam_plugin.stages.evaluate import Evaluate, best_of
-from pmam_plugin.stages.figures import figures_of
+from pmam_plugin.stages.figures import ScoredSubset, figures_of
 from tests.sedt_models import tiny_sedt
 from tests.tiny_models import tiny_detector
 
@@ -32,10 +32,9 @@ def test_low_clip_scores_count_only_where_thresholds_are_tuned(thresholds: str, 
     data = SimpleNamespace(
         events=lambda _: events, durations=lambda _: dict.fromkeys(present, 10.0), judged=lambda _, scores: scores
     )
-    context = SimpleNamespace(data=data, seed=0)
     stage = Evaluate(SimpleNamespace(labels=labels), Scoring(thresholds=thresholds))  # type: ignore[arg-type]
-    limits = stage._clip_threshold(context, scored)  # type: ignore[arg-type]
-    figures = figures_of(scored, stage.scoring, labels, data, "test", limits)  # type: ignore[arg-type]
+    limits = stage._clip_threshold(ScoredSubset(scored, labels, data, "selection"))  # type: ignore[arg-type]
+    figures = figures_of(ScoredSubset(scored, labels, data, "test"), stage.scoring, limits)  # type: ignore[arg-type]
     assert figures["clip_f1_macro"] == expected
 
 
@@ -67,7 +66,7 @@ def test_the_model_folder_carries_what_scores_best_on_selection(monkeypatch, tmp
     context = SimpleNamespace(data=data, seed=0, folder=tmp_path)
     stage = Evaluate(SimpleNamespace(labels=["Cat"]), Scoring(segments=segments), bootstrap=0)  # type: ignore[arg-type]
     monkeypatch.setattr(stage, "_candidates", lambda _: {"student": None})
-    monkeypatch.setattr(stage, "_score", lambda *_: scored)
+    monkeypatch.setattr(stage, "_score", lambda _, __, subset: ScoredSubset(scored, ["Cat"], data, subset))  # type: ignore[arg-type]
     written = {}
     monkeypatch.setattr(
         stage, "_write", lambda _, model, test, scoring, result: written.update(rule=scoring.postprocessing, **result)

@@ -215,7 +215,7 @@ def test_what_cannot_be_learned_from_the_data_is_refused_at_once(tmp_path):
 class Never(Stage):
     """A stage that takes long."""
 
-    name, folder = "never", "never"
+    name = "never"
     _arguments: ClassVar[dict[str, str]] = {}
 
     def run(self, context, folder):
