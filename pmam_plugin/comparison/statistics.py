@@ -209,12 +209,5 @@ def _table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
 
 def to_json(summary: Mapping[str, Any]) -> str:
     """The summary as JSON (not a number becomes null)."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(key): plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(plain(summary), indent=1, ensure_ascii=False)
+    plain = json.loads(json.dumps(summary), parse_constant=lambda _: None)
+    return json.dumps(plain, indent=1, ensure_ascii=False)

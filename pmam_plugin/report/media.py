@@ -20,6 +20,9 @@ import soundfile
 
 from pmam_plugin.audio import audio_blocks, audio_info, to_mono_resampled
 
+AudioSource = str | os.PathLike[str] | tuple[np.ndarray, int]
+"""A file, or samples with their rate in Hz."""
+
 SAMPLE_RATE = 16_000
 """Of all sound and spectrograms in reports, in Hz."""
 
@@ -62,7 +65,7 @@ def encode_audio(samples: np.ndarray) -> dict[str, str]:
     return encoder.finish()
 
 
-def mono_blocks(source: str | os.PathLike[str] | tuple[np.ndarray, int]) -> Iterator[np.ndarray]:
+def mono_blocks(source: AudioSource) -> Iterator[np.ndarray]:
     """Read a recording as 16 kHz mono, 30 s at a time, so that an hour needs no more memory than a minute.
 
     Args:
@@ -81,7 +84,7 @@ def mono_blocks(source: str | os.PathLike[str] | tuple[np.ndarray, int]) -> Iter
             yield block.numpy()
 
 
-def duration_of(source: str | os.PathLike[str] | tuple[np.ndarray, int]) -> float:
+def duration_of(source: AudioSource) -> float:
     """Length in seconds of a file or of samples with their rate.
 
     Raises:

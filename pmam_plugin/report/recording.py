@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pmam_plugin.report.media import AudioEncoder, bytes_of, duration_of, mono_blocks, relative_link
+from pmam_plugin.report.media import AudioEncoder, AudioSource, bytes_of, duration_of, mono_blocks, relative_link
 from pmam_plugin.report.spectrogram import SpectrogramBuilder, spectrogram_data
-
-AudioSource = str | os.PathLike[str] | tuple[np.ndarray, int]
-"""A file, or samples with their rate in Hz."""
 
 Thresholds = float | Mapping[str, float] | None
 """What scores must exceed to be an event, for all classes or per class; None where nobody knows."""

@@ -14,7 +14,7 @@ from pmam_plugin.evaluation.figures import CLASS_FIGURES, FIGURES
 from pmam_plugin.evaluation.mistakes import Mistake, Mistakes, OperatingCurve
 from pmam_plugin.evaluation.psds import MAX_RATE, PSDROC
 from pmam_plugin.postprocessing.per_class import PerClass
-from pmam_plugin.report.page import details, duration_text, escape, facts_table, number, section, write_page
+from pmam_plugin.report.page import details, duration_text, escape, facts_table, number, section, table, write_page
 from pmam_plugin.report.recording import DetectedRecording, recording_data
 from pmam_plugin.report.wrong import mistakes_data, mistakes_section, thresholds_data, thresholds_section
 
@@ -199,19 +199,15 @@ def _results(
     keys = [key for key in FIGURES if any(key in metrics for metrics in systems.values())]
     if not keys:
         return ""
-    head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in systems)
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(FIGURES[key])}</th>"
-        + "".join(
-            f"<td><b>{_percentage(metrics.get(key))}</b> <small>{_interval(metrics, key)}</small></td>"
+    rows = {
+        FIGURES[key]: [
+            f"<b>{_percentage(metrics.get(key))}</b> <small>{_interval(metrics, key)}</small>"
             for metrics in systems.values()
-        )
-        + "</tr>"
+        ]
         for key in keys
-    )
-    table = f'<table class="results"><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>'
-    table = f'<div class="scroll">{table}</div>'
-    return section("results", "Results on the test set", table, "In percent, with 95 % bootstrap intervals over clips.")
+    }
+    body = f'<div class="scroll">{table(["", *systems], rows, "results")}</div>'
+    return section("results", "Results on the test set", body, "In percent, with 95 % bootstrap intervals over clips.")
 
 
 def _roc(curves: Mapping[str, Any]) -> str:

@@ -84,7 +84,6 @@ def constraint_set(file: Path = _PACKAGE.parent / "constraints.txt") -> dict[str
     """The tested set of versions that belongs to the checkout, and which installed ones differ from it."""
     if not file.is_file():
         return None
-    # Imported here: inference needs neither, and this package comes with SpeechBrain.
     text = file.read_text(encoding="utf-8")
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     pinned = [pin for pin in map(Requirement, filter(None, lines)) if pin.marker is None or pin.marker.evaluate()]
