@@ -159,7 +159,7 @@ def speech(rng: Random, seconds: float, rate: int) -> Array:
     tract, base = between(rng, 0.85, 1.2), log_between(rng, 85, 270)
     knots, loudness, hiss = _syllables(rng, points)
     time = np.arange(points)
-    formants = np.stack([np.interp(time, knots, tract * _vowels(rng, len(knots), *span)) for span in _FORMANT_RANGES])
+    formants = np.stack([np.interp(time, knots, tract * rng.uniform(*span, len(knots))) for span in _FORMANT_RANGES])
     melody = np.linspace(1.12, 0.88, points) * np.exp(
         stretch(0.1 * rng.standard_normal(max(3, len(knots) // 2)), points)
     )
@@ -195,10 +195,6 @@ SOUNDS: dict[str, Sound] = {
 
 # Lowest and highest value, in Hz, of the first three formants over the vowels.
 _FORMANT_RANGES = ((280, 850), (850, 2300), (2200, 3100))
-
-
-def _vowels(rng: Random, count: int, low: float, high: float) -> Array:
-    return rng.uniform(low, high, count)
 
 
 def _syllables(rng: Random, points: int) -> tuple[Array, Array, Array]:
