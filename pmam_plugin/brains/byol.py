@@ -26,22 +26,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class TwoViews:
-    """A batch, or some of its clips, in training.
+    """A batch, or some of its clips, in training."""
 
-    Attributes:
-        first, second: the views, ``(clips, mel, frames)``.
-        padding: ``(clips, tokens)``.
-        mask: what the student does not see, ``(clips, tokens)``.
-        predicted: tokens that are predicted in the whole batch.
-        share: of the clips of the whole batch.
-    """
-
-    first: Tensor
-    second: Tensor
-    padding: Tensor
-    mask: Tensor
-    predicted: Tensor
-    share: float = 1.0
+    first: Tensor  # view 1, (clips, mel, frames)
+    second: Tensor  # view 2
+    padding: Tensor  # (clips, tokens)
+    mask: Tensor  # what the student does not see, (clips, tokens)
+    predicted: Tensor  # tokens that are predicted in the whole batch
+    share: float = 1.0  # of the clips of the whole batch
 
     def __getitem__(self, rows: Rows) -> TwoViews:
         """Some of the clips."""

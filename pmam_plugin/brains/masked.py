@@ -24,25 +24,15 @@ from pmam_plugin.prototypes import ArrayStore
 
 @dataclass
 class MaskedClips:
-    """A batch, or some of its clips, ready for the masked model.
+    """A batch, or some of its clips, ready for the masked model."""
 
-    Attributes:
-        features: name -> ``(clips, mel, frames)``.
-        posteriors: ``(clips, frames, prototypes)``.
-        presence: ``(clips, prototypes)``.
-        padding: ``(clips, frames)``.
-        plan: what is hidden.
-        share: of the clips of the whole batch.
-        hidden: share of its hidden frames.
-    """
-
-    features: dict[str, Tensor]
-    posteriors: Tensor
-    presence: Tensor
-    padding: Tensor
-    plan: MaskPlan
-    share: float = 1.0
-    hidden: float = 1.0
+    features: dict[str, Tensor]  # name -> (clips, mel, frames)
+    posteriors: Tensor  # (clips, frames, prototypes)
+    presence: Tensor  # (clips, prototypes)
+    padding: Tensor  # (clips, frames)
+    plan: MaskPlan  # what is hidden
+    share: float = 1.0  # of the clips of the whole batch
+    hidden: float = 1.0  # share of its hidden frames
 
     def __getitem__(self, rows: Rows) -> MaskedClips:
         """Some of the clips."""

@@ -39,23 +39,14 @@ _MODELS = ("student", "teacher")
 
 @dataclass
 class Prepared:
-    """A whole batch in training.
+    """A whole batch in training."""
 
-    Attributes:
-        batch: the clips, with their labels.
-        features: of the student's view.
-        targets: of the same.
-        plan: who is mixed with whom; None where nobody is.
-        teacher: its answers, for every pass of this process; empty where nothing looks at them.
-        answers: its answers to the whole batch, as far as terms ask for them; None where the part is the whole.
-    """
-
-    batch: Batch
-    features: Features
-    targets: Targets
-    plan: MixPlan | None
-    teacher: list[Detection] = field(default_factory=list)
-    answers: Mapping[str, Tensor] | None = None
+    batch: Batch  # the clips, with their labels
+    features: Features  # of the student's view
+    targets: Targets  # of the same
+    plan: MixPlan | None  # who is mixed with whom; None where nobody is
+    teacher: list[Detection] = field(default_factory=list)  # its answers by pass; empty where nothing looks at them
+    answers: Mapping[str, Tensor] | None = None  # see StepState
 
 
 Part = tuple[Prepared, Rows, Detection | None]

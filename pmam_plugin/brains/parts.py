@@ -32,17 +32,11 @@ WHOLE = slice(None)
 
 @dataclass(frozen=True)
 class Division:
-    """How one batch is divided.
+    """How one batch is divided."""
 
-    Attributes:
-        shares: rows of every process, ``(its rows,)`` each.
-        rank: of this process.
-        passes: rows of every pass of this process.
-    """
-
-    shares: Sequence[Tensor]
-    rank: int
-    passes: Sequence[Rows]
+    shares: Sequence[Tensor]  # rows of every process, (its rows,) each
+    rank: int  # of this process
+    passes: Sequence[Rows]  # rows of every pass of this process
 
     @property
     def divided(self) -> bool:
@@ -50,8 +44,8 @@ class Division:
         return isinstance(self.passes[0], Tensor)
 
     @classmethod
-    def of(cls, size: int, number: int, micro_batch: int | None = None) -> Division:
-        """Divide batch ``number`` of the training.
+    def of(cls, size: int, number: int, micro_batch: int | None) -> Division:
+        """Divide batch ``number`` of the training, of ``size`` clips.
 
         All processes make as many passes (their batch norms wait for each other), so where a remainder leaves some
         process fewer clips than the others have passes, a pass has one clip more than ``micro_batch``.
@@ -77,11 +71,7 @@ def number_of_passes(size: int, world: int, micro_batch: int | None) -> int:
 
 @dataclass
 class SharedBatch(Batch):
-    """A batch of several processes: every process knows all labels, and has the sound of its own rows only.
-
-    Attributes:
-        division: of the batch.
-    """
+    """A batch of several processes: every process knows all labels, and has the sound of its own rows only."""
 
     division: Division | None = None
 

@@ -28,17 +28,11 @@ from pmam_plugin.nn.intervals import box_edges, interval_iou
 
 @dataclass
 class TaggedClips:
-    """A batch for the tagger.
+    """A batch for the tagger."""
 
-    Attributes:
-        features: name -> ``(batch, mel, frames)``.
-        tags: ``(batch, classes)``.
-        labelled: which clips' tags are known, ``(batch,)``.
-    """
-
-    features: dict[str, Tensor]
-    tags: Tensor
-    labelled: Tensor
+    features: dict[str, Tensor]  # name -> (batch, mel, frames)
+    tags: Tensor  # (batch, classes)
+    labelled: Tensor  # which clips' tags are known, (batch,)
 
 
 class TaggerBrain(StageBrain):
@@ -106,24 +100,16 @@ class TaggerBrain(StageBrain):
 
 @dataclass
 class PatchedClips:
-    """A batch, or some of its clips, for the search for patches.
+    """A batch, or some of its clips, for the search for patches."""
 
-    Attributes:
-        features: name -> ``(clips, mel, frames)``, or stored embeddings, ``(clips, their dim, cells)``.
-        padding: ``(clips, frames)``.
-        bounds: of the patches, ``(clips, patches, 2)``.
-        share: of the clips of the whole batch.
-    """
-
-    features: dict[str, Tensor]
-    padding: Tensor
-    bounds: Tensor
-    share: float = 1.0
+    features: dict[str, Tensor]  # name -> (clips, mel, frames), or stored embeddings, (clips, their dim, cells)
+    padding: Tensor  # (clips, frames)
+    bounds: Tensor  # of the patches, (clips, patches, 2)
+    share: float = 1.0  # of the clips of the whole batch
 
     def __getitem__(self, rows: Rows) -> PatchedClips:
         """Some of the clips."""
-        features = {name: value[rows] for name, value in self.features.items()}
-        bounds = self.bounds[rows]
+        features, bounds = {name: value[rows] for name, value in self.features.items()}, self.bounds[rows]
         return PatchedClips(features, self.padding[rows], bounds, len(bounds) / len(self.bounds))
 
 

@@ -93,12 +93,10 @@ class PrototypeReport:
     """Everything the page shows.
 
     Attributes:
-        title: of the page.
         iterations: in order; the last is shown first.
         provenance: run, package, ...: shown as a table.
     """
 
-    title: str
     iterations: Sequence[PrototypeIteration]
     provenance: Mapping[str, Any]
 
@@ -115,7 +113,7 @@ def write_prototype_report(path: str | os.PathLike[str], report: PrototypeReport
     last = report.iterations[-1]
     subtitle = f"run {report.provenance['run']}: {len(last.weights)} prototypes, {int(last.entropies.sum()):,} frames"
     data = {"iterations": [_iteration_data(item) for item in report.iterations]}
-    write_page(path, report.title, subtitle, _body(report), data, _SCRIPTS)
+    write_page(path, "What the prototypes stand for", subtitle, _body(report), data, _SCRIPTS)
 
 
 def _iteration_data(item: PrototypeIteration) -> dict[str, Any]:

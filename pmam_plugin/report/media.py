@@ -66,13 +66,7 @@ def encode_audio(samples: np.ndarray) -> dict[str, str]:
 
 
 def mono_blocks(source: AudioSource) -> Iterator[np.ndarray]:
-    """Read a recording as 16 kHz mono, 30 s at a time, so that an hour needs no more memory than a minute.
-
-    Args:
-        source: an audio file, or samples with their rate in Hz.
-
-    Yields:
-        float32 blocks, ``(samples,)``.
+    """Blocks ``(samples,)`` of 30 s, 16 kHz mono float32, so that an hour needs no more memory than a minute.
 
     Raises:
         InputError: see :func:`~pmam_plugin.audio.audio_blocks`.
@@ -96,11 +90,7 @@ def duration_of(source: AudioSource) -> float:
 
 
 def png(gray: np.ndarray) -> str:
-    """A grayscale image as base64 PNG.
-
-    Args:
-        gray: uint8, ``(rows, columns)``, first row on top.
-    """
+    """A grayscale image, uint8 ``(rows, columns)`` with the first row on top, as base64 PNG."""
     height, width = gray.shape
     # Differences along time (PNG's filter 1) leave small numbers where a spectrogram changes slowly.
     rows = np.ones((height, width + 1), dtype=np.uint8)

@@ -80,21 +80,13 @@ class Trained:
 
 @dataclass(frozen=True)
 class Size:
-    """How much is trained.
+    """How much is trained."""
 
-    Attributes:
-        epochs: of a fine-tuning.
-        steps: updates of an epoch.
-        pretrained: whether pre-training is tried.
-        fits: whether all of it fits into the time.
-        minutes: that a fine-tuning may take: machines get slower while they are shared.
-    """
-
-    epochs: int
-    steps: int
-    pretrained: bool
-    fits: bool
-    minutes: float
+    epochs: int  # of a fine-tuning
+    steps: int  # updates of an epoch
+    pretrained: bool  # whether pre-training is tried
+    fits: bool  # whether all of it fits into the time
+    minutes: float  # that a fine-tuning may take: machines get slower while they are shared
 
 
 def sized(free: float, update: float, epoch: float, epochs: int, steps: int, worth: bool) -> Size:

@@ -61,17 +61,9 @@ class Pretraining(Stage):
     def _train(
         self, context: RunContext, brain: StageBrain, reads: Pretrainable, metric: str = "", validate: bool = True
     ) -> dict[str, Any]:
-        """Train, and leave the best weights in the model.
+        """Train, and leave the best weights in the model; notes are ``updates`` and the last point of ``metric``.
 
-        Args:
-            context: of the run.
-            brain: of one model.
-            reads: what clips are loaded for: the model, or its backbone.
-            metric: a curve whose last point is noted.
-            validate: on the selection clips; without it the last weights are the best.
-
-        Returns:
-            Notes: ``updates``, and ``metric`` if there is such a curve.
+        Clips are loaded for ``reads``: the model, or its backbone. Without validation the last weights are the best.
         """
         clips = self.plan.batch_clips
         brain.train(

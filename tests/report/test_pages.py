@@ -159,13 +159,13 @@ def test_a_prototype_page_without_any_label_or_sound_is_a_page(tmp_path: Path) -
         np.zeros((2, 64)),
         {},
     )
-    write_prototype_report(tmp_path / "p.html", PrototypeReport("Bare", [bare], {"run": "1"}))
+    write_prototype_report(tmp_path / "p.html", PrototypeReport([bare], {"run": "1"}))
     shown = data_of(tmp_path / "p.html")["iterations"][0]
     assert shown["sprite"] is None
     assert shown["labelled"] is False
     assert shown["telling"] == [-1, -1]
     with pytest.raises(ValueError, match="at least one"):
-        write_prototype_report(tmp_path / "q.html", PrototypeReport("None", [], {"run": "1"}))
+        write_prototype_report(tmp_path / "q.html", PrototypeReport([], {"run": "1"}))
 
 
 def test_people_read_numbers_and_durations() -> None:
