@@ -84,10 +84,7 @@ class SharedBatch(Batch):
 def whole_batch(batch: Any, number: int, micro_batch: int | None) -> tuple[Any, Division]:
     """The batch of an update and its division, from what the loader of this process gave.
 
-    Args:
-        batch: this process's clips.
-        number: of the batch, counted from 0 over the whole training.
-        micro_batch: clips that pass through the networks at a time; None is all.
+    Batches are counted from 0 over the whole training; ``micro_batch`` clips pass through the networks at a time.
     """
     if processes.share()[1] == 1:
         return batch, Division.of(len(batch), number, micro_batch)

@@ -36,13 +36,7 @@ class TaggedClips:
 
 
 class TaggerBrain(StageBrain):
-    """Trains a backbone to tag clips: BCE over the clips whose tags are known.
-
-    Args:
-        model: backbone and tagging head.
-        augmentation: moves features and tags together.
-        run: see :class:`StageBrain`.
-    """
+    """Trains a backbone to tag clips: BCE over the clips whose tags are known; tags are augmented with the features."""
 
     def __init__(self, model: AudioTagger, augmentation: Augmentation | None, run: StageRun) -> None:
         super().__init__({"model": model}, run)
@@ -114,13 +108,7 @@ class PatchedClips:
 
 
 class PatchBrain(StageBrain):
-    """Trains a set network to say where in a clip its patches are (SP-SEDT, section 2).
-
-    Args:
-        model: the pretext task around the network.
-        criterion: set criterion; class 0 is "patch".
-        run: see :class:`StageBrain`.
-    """
+    """Trains a set network to say where in a clip its patches are (SP-SEDT, section 2); class 0 is "patch"."""
 
     def __init__(self, model: SPSEDT, criterion: SetCriterion, run: StageRun) -> None:
         super().__init__({"model": model}, run)

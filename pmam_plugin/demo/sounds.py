@@ -37,17 +37,11 @@ from pmam_plugin.demo.synthesis import (
 
 @dataclass(frozen=True)
 class Sound:
-    """A class of sounds.
+    """A class of sounds."""
 
-    Attributes:
-        make: called as ``make(rng, seconds, rate)``; returns a dry waveform of about that length, float32.
-        seconds: shortest and longest event.
-        repeats: most events of the class in one soundscape.
-    """
-
-    make: Callable[[Random, float, int], Array]
-    seconds: tuple[float, float]
-    repeats: int
+    make: Callable[[Random, float, int], Array]  # (rng, seconds, rate) -> a dry waveform of about that length, float32
+    seconds: tuple[float, float]  # of the shortest and the longest event
+    repeats: int  # most events of the class in one soundscape
 
 
 def alarm_bell(rng: Random, seconds: float, rate: int) -> Array:

@@ -71,11 +71,6 @@ _PLACES = {
 def soundscape(rng: Random, seconds: float = 10.0, sample_rate: int = 16000) -> tuple[Array, tuple[Event, ...]]:
     """One soundscape: up to three classes, overlapping, 3 dB below to 15 dB above their background.
 
-    Args:
-        rng: source of every draw.
-        seconds: length.
-        sample_rate: in Hz.
-
     Returns:
         Waveform ``(samples,)`` float32 and its events in order of onset. An event covers all samples that were added
         for it and no others; events of one class do not touch.
@@ -118,8 +113,7 @@ def build_corpus(
         folder: new, empty, or of an earlier build with the same settings.
         counts: clips per subset; ``selection`` becomes the synthetic validation set.
         seed: of everything.
-        seconds: length of a clip.
-        sample_rate: in Hz.
+        seconds, sample_rate: of a clip, s and Hz.
         progress: is told of every finished clip.
 
     Returns:

@@ -76,11 +76,7 @@ class TrainingReport:
 
 
 def write_training_report(path: str | os.PathLike[str], report: TrainingReport) -> None:
-    """Write the page, atomically; six clips of 10 s make it about 1.5 MB.
-
-    Args:
-        path: the HTML file.
-        report: what to show; parts that are empty are left out.
+    """Write the page, atomically, without parts that are empty; six clips of 10 s make it about 1.5 MB.
 
     Raises:
         InputError: the page cannot be written.
@@ -126,13 +122,9 @@ def write_training_report(path: str | os.PathLike[str], report: TrainingReport) 
 
 
 def class_figures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Figures per class of every system, by metric.
+    """Figures per class of every system, by metric: ``{"names": systems, "metrics": {metric: [[label, [values]]]}}``.
 
-    Args:
-        results: system -> its metrics, with ``per_class``: ``{label: {metric: share of 1, or None}}``.
-
-    Returns:
-        ``{"names": systems, "metrics": {metric: [[label, [value per system]]]}}``.
+    ``results`` are the metrics of each system, with ``per_class``: ``{label: {metric: share of 1, or None}}``.
     """
     tables = {name: metrics["per_class"] for name, metrics in results.items() if metrics.get("per_class")}
     labels = list(dict.fromkeys(label for table in tables.values() for label in table))
