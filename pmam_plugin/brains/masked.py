@@ -127,13 +127,10 @@ class MaskedBrain(StageBrain):
 
     def _observe_validation(self, output: MaskedOutput, posteriors: Tensor) -> None:
         """How often the most similar prototype of a hidden frame is its most probable one."""
-        if output.prediction.shape[-1] != self.prototypes.shape[-1] or not bool(output.mask.any()):
+        if not bool(output.mask.any()):
             return
-        cosine = (
-            functional.normalize(output.prediction[output.mask].float(), dim=-1)
-            @ functional.normalize(self.prototypes, dim=-1).T
-        )
-        hits = cosine.argmax(dim=-1) == posteriors[output.mask].argmax(dim=-1)
+        similarity = output.prediction[output.mask].float() @ functional.normalize(self.prototypes, dim=-1).T
+        hits = similarity.argmax(dim=-1) == posteriors[output.mask].argmax(dim=-1)
         self._accuracies.append(float(hits.float().mean()))
 
     def validation_scores(self, loss: float) -> dict[str, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import Any
 
-import numpy as np
 import speechbrain as sb
 import torch
 from torch import Tensor
@@ -84,10 +83,9 @@ class TaggerBrain(StageBrain):
         seen = processes.gather_dealt(self._seen)
         logits, tags = (torch.cat(parts).numpy() for parts in zip(*seen, strict=True))
         self._seen = []
-        present = tags.any(axis=0)
-        precisions = [average_precision_score(tags[:, index], logits[:, index]) for index in np.flatnonzero(present)]
-        precision = float(np.mean(precisions)) if precisions else 0.0
-        if precisions:
+        present, precision = tags.any(axis=0), 0.0
+        if present.any():
+            precision = float(average_precision_score(tags[:, present], logits[:, present]))
             self.best.offer("model", precision, self.model.state_dict())
         return {"validation_loss": loss, "mean_average_precision": precision}
 

@@ -56,7 +56,9 @@ def escape(text: object) -> str:
 
 
 def section(name: str, title: str, body: str, lead: str = "") -> str:
-    """A titled part of the page; ``lead`` is a sentence of plain text that says how to read it."""
+    """A titled part of the page, none for an empty body; ``lead`` is a sentence of plain text: how to read it."""
+    if not body:
+        return ""
     paragraph = f'<p class="lead">{escape(lead)}</p>' if lead else ""
     return (
         f'<section id="{escape(name)}" aria-labelledby="{escape(name)}-title">'

@@ -100,7 +100,7 @@ def write_training_report(path: str | os.PathLike[str], report: TrainingReport) 
         section("configuration", "Configuration", details("YAML", f"<pre>{_highlighted(report.configuration)}</pre>"))
         if report.configuration
         else "",
-        section("provenance", "Provenance", facts_table(report.provenance)) if report.provenance else "",
+        section("provenance", "Provenance", facts_table(report.provenance)),
     ]
     data: dict[str, Any] = {
         "stages": [{"name": stage.name, "curves": stage.curves, "usage": _usage(stage)} for stage in report.stages],
@@ -219,7 +219,7 @@ def _roc(curves: Mapping[str, Any]) -> str:
 def _classes(figures: Mapping[str, Any]) -> str:
     if not figures["metrics"]:
         return ""
-    preferred = [metric for metric in ("psds1", "event_f1", "event_f1_macro") if metric in figures["metrics"]]
+    preferred = [metric for metric in ("psds1", "event_f1") if metric in figures["metrics"]]
     options = "".join(
         f'<option value="{escape(metric)}"{" selected" if preferred[:1] == [metric] else ""}>'
         f"{escape(CLASS_FIGURES.get(metric, metric))}</option>"
@@ -245,27 +245,23 @@ def _labels(stages: Sequence[StageSummary]) -> str:
 
 
 def _clips(clips: Sequence[DetectedRecording]) -> str:
-    if not clips:
-        return ""
     hosts = "".join(f'<div id="clip-{index}"></div>' for index in range(len(clips)))
     lead = "Press play, or click into a picture to jump there. Space, arrows and N / P act on the player used last."
     return section("clips", "Clips of the test set", hosts, lead)
 
 
 def _prototypes(stages: Sequence[StageSummary]) -> str:
-    cards = []
-    for index, stage in enumerate(stages):
-        if _usage(stage):
-            cards.append(
-                f'<div class="card"><h3>{escape(stage.name)}</h3>{_facts(stage)}'
-                f'<div data-weights="{index}"></div></div>'
-            )
+    cards = "".join(
+        f'<div class="card"><h3>{escape(stage.name)}</h3>{_facts(stage)}<div data-weights="{index}"></div></div>'
+        for index, stage in enumerate(stages)
+        if _usage(stage)
+    )
     if not cards:
         return ""
     lead = (
         "What every E-step found: how many prototypes are in use, and how undecided a frame's posterior is (in nats)."
     )
-    return section("prototypes", "Prototypes", f'<div class="two">{"".join(cards)}</div>', lead)
+    return section("prototypes", "Prototypes", f'<div class="two">{cards}</div>', lead)
 
 
 def _usage(stage: StageSummary) -> list[float] | None:
@@ -295,7 +291,7 @@ def _stages(stages: Sequence[StageSummary]) -> str:
         elif facts and not _usage(stage):
             curves += f"<h3>{escape(stage.name)}</h3>{facts}"
     timeline = section("stages", "Stages", f'<div class="timeline">{rows}</div>')
-    return timeline + (section("curves", "Curves", curves) if curves else "")
+    return timeline + section("curves", "Curves", curves)
 
 
 def _facts(stage: StageSummary) -> str:

@@ -31,13 +31,7 @@ from pmam_plugin.files import write_text
 from pmam_plugin.inference.encoded import EncodedWindows
 from pmam_plugin.report.page import duration_text
 from pmam_plugin.stages.context import RunContext, StageRecord
-from pmam_plugin.stages.experiment import (
-    build_experiment,
-    described,
-    experiment_file,
-    lay_over,
-    read_experiment,
-)
+from pmam_plugin.stages.experiment import build_experiment, described, experiment_file, lay_over, read_experiment
 from pmam_plugin.stages.finetune import FineTune
 from pmam_plugin.stages.pretrain import Pretrain
 from pmam_plugin.stages.prototypes import EStep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -68,9 +69,7 @@ class LearningCurve(Stage):
 
 
 def _point(share: float, data: Prepared, figures: dict[str, Any]) -> dict[str, Any]:
-    counts: dict[str, int] = dict.fromkeys(data.labels, 0)
-    for clip in data.manifests["strong"]:
-        for event in clip.events or ():
-            counts[event.label] += 1
+    heard = Counter(event.label for clip in data.manifests["strong"] for event in clip.events or ())
+    counts = {label: heard[label] for label in data.labels}
     per_class = {label: values.get("event_f1") for label, values in figures.get("per_class", {}).items()}
     return {"share": share, FIGURE: figures.get(FIGURE), "events": counts, "event_f1": per_class}

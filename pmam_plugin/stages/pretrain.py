@@ -23,15 +23,7 @@ from pmam_plugin.config import configurable
 from pmam_plugin.encoders import ATSTFrame
 from pmam_plugin.errors import InputError
 from pmam_plugin.losses.set_criterion import SetCriterion
-from pmam_plugin.models import (
-    SEDT,
-    SPSEDT,
-    ATSTFrameMasking,
-    ATSTFramePretraining,
-    AudioTagger,
-    Backbone,
-    MaskedModel,
-)
+from pmam_plugin.models import SEDT, SPSEDT, ATSTFrameMasking, ATSTFramePretraining, AudioTagger, Backbone, MaskedModel
 from pmam_plugin.nn.heads import PredictionHead, TagHead
 from pmam_plugin.nn.lora import add_lora, merge_lora
 from pmam_plugin.nn.masking import BlockMasking, NoMasking
