@@ -78,17 +78,13 @@ class ATSTFrameBrain(StageBrain):
     averaged = ("teacher.",)  # it takes its own batch statistics
 
     def __init__(
-        self,
-        model: ATSTFramePretraining,
-        frontend: FrontEnds,
-        run: StageRun,
-        settings: ATSTFrameSettings | None = None,
+        self, model: ATSTFramePretraining, frontend: FrontEnds, run: StageRun, settings: ATSTFrameSettings
     ) -> None:
         super().__init__({"model": model}, run)
         self.model = model
         self.front_end = frontend.named()[model.encoder.feature].to(self.device)
         self._initial_decays = [group["weight_decay"] for group in self.groups]
-        self.settings = settings or ATSTFrameSettings()
+        self.settings = settings
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
         """Also set the weight decay of this step."""

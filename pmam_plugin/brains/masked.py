@@ -67,14 +67,13 @@ class MaskedBrain(StageBrain):
         posteriors: ArrayStore,
         augmentation: Augmentation | None,
         run: StageRun,
-        tag_weight: float = 0.1,
-        minimum_share: float = 0.02,
+        tag_weight: float,
+        minimum_share: float,
     ) -> None:
         super().__init__({"model": model}, run)
         self.model, self.loss, self.posteriors = model, loss, posteriors
         self.prototypes = prototypes.to(self.device)
         self.augmentation, self.tag_weight, self.minimum_share = augmentation, tag_weight, minimum_share
-        self._accuracies: list[float] = []
 
     def prepare(self, batch: Batch, division: Division) -> MaskedClips:
         """The whole batch, augmented, with its masks."""
@@ -131,12 +130,12 @@ class MaskedBrain(StageBrain):
             return
         similarity = output.prediction[output.mask].float() @ functional.normalize(self.prototypes, dim=-1).T
         hits = similarity.argmax(dim=-1) == posteriors[output.mask].argmax(dim=-1)
-        self._accuracies.append(float(hits.float().mean()))
+        self.observed.append(float(hits.float().mean()))
 
     def validation_scores(self, loss: float) -> dict[str, float]:
         """Loss and prototype accuracy on the selection clips; the lowest loss is kept."""
         scores = {"validation_loss": loss}
-        accuracies, self._accuracies = processes.gather_dealt(self._accuracies), []
+        accuracies = processes.gather_dealt(self.observed)
         if accuracies:
             scores["masked_accuracy"] = sum(accuracies) / len(accuracies)
         self.best.offer("model", -loss, self.model.state_dict())

@@ -38,7 +38,7 @@ _MODELS = ("student", "teacher")
 
 
 @dataclass
-class Prepared:
+class PreparedBatch:
     """A whole batch in training."""
 
     batch: Batch  # the clips, with their labels
@@ -49,7 +49,7 @@ class Prepared:
     answers: Mapping[str, Tensor] | None = None  # see StepState
 
 
-Part = tuple[Prepared, Rows, Detection | None]
+Part = tuple[PreparedBatch, Rows, Detection | None]
 """What one pass takes of it: some rows, and the teacher's answers to them."""
 
 
@@ -139,11 +139,11 @@ class MeanTeacherBrain(StageBrain):
             rows=rows,
         )
 
-    def prepare(self, batch: Batch, division: Division) -> Prepared:
+    def prepare(self, batch: Batch, division: Division) -> PreparedBatch:
         """Both views of the whole batch, and what the teacher says of its view, pass by pass."""
         batch = batch.to(self.device)
         student, view, targets, plan = self.views(self.student.frontend, batch)
-        prepared = Prepared(batch, student, targets, plan)
+        prepared = PreparedBatch(batch, student, targets, plan)
         if self.teacher is None or not any(objective.uses_teacher for objective in self.objectives):
             return prepared
         options = {} if self.teacher_windows is None else {"windows": self.teacher_windows}
@@ -165,7 +165,7 @@ class MeanTeacherBrain(StageBrain):
             wanted |= getattr(objective, "of_batch", lambda _: {})(teacher)
         return wanted
 
-    def part(self, whole: Prepared, number: int, rows: Rows) -> Part:
+    def part(self, whole: PreparedBatch, number: int, rows: Rows) -> Part:
         """See :meth:`StageBrain.part`."""
         return whole, rows, whole.teacher[number] if whole.teacher else None
 

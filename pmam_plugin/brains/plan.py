@@ -69,4 +69,4 @@ class StageRun:
     plan: TrainingPlan
     folder: Path
     seed: int
-    run_opts: Mapping[str, Any] = field(default_factory=dict)
+    run_opts: Mapping[str, Any]

@@ -40,7 +40,6 @@ class TaggerBrain(StageBrain):
     def __init__(self, model: AudioTagger, augmentation: Augmentation | None, run: StageRun) -> None:
         super().__init__({"model": model}, run)
         self.model, self.augmentation = model, augmentation
-        self._seen: list[tuple[Tensor, Tensor]] = []
 
     def prepare(self, batch: Batch, division: Division) -> TaggedClips:
         """The whole batch, augmented."""
@@ -73,16 +72,15 @@ class TaggerBrain(StageBrain):
         if stage == sb.Stage.TRAIN:
             self.log_losses({"tag_bce": loss})
         else:
-            self._seen.append((logits[labelled].float().cpu(), tags[labelled].cpu()))
+            self.observed.append((logits[labelled].float().cpu(), tags[labelled].cpu()))
         return loss
 
     def validation_scores(self, loss: float) -> dict[str, float]:
         """Loss and mean average precision on the selection clips; the best precision, if there is one, is kept."""
         from sklearn.metrics import average_precision_score
 
-        seen = processes.gather_dealt(self._seen)
+        seen = processes.gather_dealt(self.observed)
         logits, tags = (torch.cat(parts).numpy() for parts in zip(*seen, strict=True))
-        self._seen = []
         present, precision = tags.any(axis=0), 0.0
         if present.any():
             precision = float(average_precision_score(tags[:, present], logits[:, present]))
@@ -111,7 +109,6 @@ class PatchBrain(StageBrain):
     def __init__(self, model: SPSEDT, criterion: SetCriterion, run: StageRun) -> None:
         super().__init__({"model": model}, run)
         self.model, self.criterion = model, criterion
-        self._overlaps: list[float] = []
 
     def prepare(self, batch: Batch, division: Division) -> PatchedClips:
         """The whole batch with the bounds of its patches."""
@@ -138,15 +135,14 @@ class PatchBrain(StageBrain):
         if stage == sb.Stage.TRAIN:
             self.log_losses({f"patch_{name}": value for name, value in losses.parts.items() if "_" not in name})
         else:
-            self._overlaps.append(float(patch_overlap(found).mean()))
+            self.observed.append(float(patch_overlap(found).mean()))
         return losses.total
 
     def validation_scores(self, loss: float) -> dict[str, float]:
         """Loss, and how well patches are found, on the selection clips; the lowest loss is kept."""
-        overlaps, self._overlaps = processes.gather_dealt(self._overlaps), []
-        overlap = sum(overlaps) / len(overlaps)
+        overlaps = processes.gather_dealt(self.observed)
         self.best.offer("model", -loss, self.model.state_dict())
-        return {"validation_loss": loss, "patch_iou": overlap}
+        return {"validation_loss": loss, "patch_iou": sum(overlaps) / len(overlaps)}
 
 
 def patch_overlap(prediction: PretextOutput) -> Tensor:

@@ -51,7 +51,7 @@ _FEWEST_EPOCHS = 4
 _WORTH = 0.5  # seconds without labels per labelled one, from which pre-training is tried
 _PROBE_UPDATES = (1, 2, 12)
 _HEARD_TWICE = 2.0  # windows of a recording that is scored overlap by half
-_CURVE_EVALUATION = 0.5  # of the time of the evaluation: a point of the learning curve draws no intervals
+_CURVE_EVALUATION = 0.5  # of the time of the evaluation: a point of the learning curve has no intervals
 _CURVE_RESERVE = 0.5  # of what must stay free at the end: after the learning curve there is but the report
 
 Tell = Callable[[str], None]

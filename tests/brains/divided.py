@@ -140,9 +140,8 @@ def masked(folder: Path, options: dict[str, Any]) -> StageBrain:
     store = ArrayStore.open(folder.parent / "store")
     prototypes = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
     augmentation = Mixup(10.0, 0.5, 0.9)
-    return MaskedBrain(
-        model, PrototypeBCE(), prototypes, store, augmentation, StageRun("pretrain", plan(), folder, 1, options), 0.0
-    )
+    run = StageRun("pretrain", plan(), folder, 1, options)
+    return MaskedBrain(model, PrototypeBCE(), prototypes, store, augmentation, run, tag_weight=0.0, minimum_share=0.02)
 
 
 def sedt(folder: Path, options: dict[str, Any]) -> StageBrain:
