@@ -44,7 +44,7 @@ class StageBrain(sb.Brain):
 
     Subclasses implement ``prepare`` (what is made of a whole batch in training), ``part`` (what of it a pass takes),
     ``compute_forward`` and ``compute_objectives`` (in training of a pass: its share of the loss of the whole batch)
-    and, where they validate, ``validation_scores``.
+    and, where they validate, ``validation_scores``; what that needs of single batches is collected in ``observed``.
 
     Args:
         modules: what is trained; each is wrapped for distributed training.
@@ -102,6 +102,7 @@ class StageBrain(sb.Brain):
         self.steps_per_epoch = 1
         self._points_written: dict[str, int] = {}
         self._terms: dict[str, Tensor] = {}
+        self.observed: list[Any] = []
         self._validation_losses: list[Tensor] = []
         self._validates = False
 
@@ -270,7 +271,7 @@ class StageBrain(sb.Brain):
 
     def _fit_valid(self, valid_set: Any, epoch: int, enable: bool) -> None:
         if self._validation_due(epoch):
-            self._validation_losses = []
+            self.observed, self._validation_losses = [], []
             with torch.random.fork_rng(devices=[]):
                 super()._fit_valid(valid_set, epoch, enable)
 

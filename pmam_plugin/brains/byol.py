@@ -26,22 +26,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class TwoViews:
-    """A batch, or some of its clips, in training.
+    """A batch, or some of its clips, in training."""
 
-    Attributes:
-        first, second: the views, ``(clips, mel, frames)``.
-        padding: ``(clips, tokens)``.
-        mask: what the student does not see, ``(clips, tokens)``.
-        predicted: tokens that are predicted in the whole batch.
-        share: of the clips of the whole batch.
-    """
-
-    first: Tensor
-    second: Tensor
-    padding: Tensor
-    mask: Tensor
-    predicted: Tensor
-    share: float = 1.0
+    first: Tensor  # view 1, (clips, mel, frames)
+    second: Tensor  # view 2
+    padding: Tensor  # (clips, tokens)
+    mask: Tensor  # what the student does not see, (clips, tokens)
+    predicted: Tensor  # tokens that are predicted in the whole batch
+    share: float = 1.0  # of the clips of the whole batch
 
     def __getitem__(self, rows: Rows) -> TwoViews:
         """Some of the clips."""
@@ -86,17 +78,13 @@ class ATSTFrameBrain(StageBrain):
     averaged = ("teacher.",)  # it takes its own batch statistics
 
     def __init__(
-        self,
-        model: ATSTFramePretraining,
-        frontend: FrontEnds,
-        run: StageRun,
-        settings: ATSTFrameSettings | None = None,
+        self, model: ATSTFramePretraining, frontend: FrontEnds, run: StageRun, settings: ATSTFrameSettings
     ) -> None:
         super().__init__({"model": model}, run)
         self.model = model
         self.front_end = frontend.named()[model.encoder.feature].to(self.device)
         self._initial_decays = [group["weight_decay"] for group in self.groups]
-        self.settings = settings or ATSTFrameSettings()
+        self.settings = settings
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
         """Also set the weight decay of this step."""

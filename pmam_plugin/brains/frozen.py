@@ -14,10 +14,6 @@ def frozen_parts(module: nn.Module, inside_frozen: bool = False) -> list[str]:
     both running in a stage that freezes the encoder, so that what is called frozen answers differently every time.
     Parts without parameters (dropout) belong to what they stand in. Front ends are never listed: what they vary in
     training is augmentation of the sound.
-
-    Args:
-        module: that trains.
-        inside_frozen: it stands in a part that is frozen, and so is all of it.
     """
     if isinstance(module, MelFrontEnd):
         return []

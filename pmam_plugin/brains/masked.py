@@ -24,25 +24,15 @@ from pmam_plugin.prototypes import ArrayStore
 
 @dataclass
 class MaskedClips:
-    """A batch, or some of its clips, ready for the masked model.
+    """A batch, or some of its clips, ready for the masked model."""
 
-    Attributes:
-        features: name -> ``(clips, mel, frames)``.
-        posteriors: ``(clips, frames, prototypes)``.
-        presence: ``(clips, prototypes)``.
-        padding: ``(clips, frames)``.
-        plan: what is hidden.
-        share: of the clips of the whole batch.
-        hidden: share of its hidden frames.
-    """
-
-    features: dict[str, Tensor]
-    posteriors: Tensor
-    presence: Tensor
-    padding: Tensor
-    plan: MaskPlan
-    share: float = 1.0
-    hidden: float = 1.0
+    features: dict[str, Tensor]  # name -> (clips, mel, frames)
+    posteriors: Tensor  # (clips, frames, prototypes)
+    presence: Tensor  # (clips, prototypes)
+    padding: Tensor  # (clips, frames)
+    plan: MaskPlan  # what is hidden
+    share: float = 1.0  # of the clips of the whole batch
+    hidden: float = 1.0  # share of its hidden frames
 
     def __getitem__(self, rows: Rows) -> MaskedClips:
         """Some of the clips."""
@@ -77,14 +67,13 @@ class MaskedBrain(StageBrain):
         posteriors: ArrayStore,
         augmentation: Augmentation | None,
         run: StageRun,
-        tag_weight: float = 0.1,
-        minimum_share: float = 0.02,
+        tag_weight: float,
+        minimum_share: float,
     ) -> None:
         super().__init__({"model": model}, run)
         self.model, self.loss, self.posteriors = model, loss, posteriors
         self.prototypes = prototypes.to(self.device)
         self.augmentation, self.tag_weight, self.minimum_share = augmentation, tag_weight, minimum_share
-        self._accuracies: list[float] = []
 
     def prepare(self, batch: Batch, division: Division) -> MaskedClips:
         """The whole batch, augmented, with its masks."""
@@ -137,19 +126,16 @@ class MaskedBrain(StageBrain):
 
     def _observe_validation(self, output: MaskedOutput, posteriors: Tensor) -> None:
         """How often the most similar prototype of a hidden frame is its most probable one."""
-        if output.prediction.shape[-1] != self.prototypes.shape[-1] or not bool(output.mask.any()):
+        if not bool(output.mask.any()):
             return
-        cosine = (
-            functional.normalize(output.prediction[output.mask].float(), dim=-1)
-            @ functional.normalize(self.prototypes, dim=-1).T
-        )
-        hits = cosine.argmax(dim=-1) == posteriors[output.mask].argmax(dim=-1)
-        self._accuracies.append(float(hits.float().mean()))
+        similarity = output.prediction[output.mask].float() @ functional.normalize(self.prototypes, dim=-1).T
+        hits = similarity.argmax(dim=-1) == posteriors[output.mask].argmax(dim=-1)
+        self.observed.append(float(hits.float().mean()))
 
     def validation_scores(self, loss: float) -> dict[str, float]:
         """Loss and prototype accuracy on the selection clips; the lowest loss is kept."""
         scores = {"validation_loss": loss}
-        accuracies, self._accuracies = processes.gather_dealt(self._accuracies), []
+        accuracies = processes.gather_dealt(self.observed)
         if accuracies:
             scores["masked_accuracy"] = sum(accuracies) / len(accuracies)
         self.best.offer("model", -loss, self.model.state_dict())

@@ -31,34 +31,25 @@ from pmam_plugin.models import Detection, SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
 from pmam_plugin.postprocessing import Scoring
 
-# (scored clips, by clip) -> figures, among them "selection": higher is better
-SelectionScore = Callable[[Mapping[str, ScoredClip]], Mapping[str, float]]
+# (scored clips, by clip; how they were scored) -> figures, among them "selection": higher is better
+SelectionScore = Callable[[Mapping[str, ScoredClip], Scoring], Mapping[str, float]]
 
 _MODELS = ("student", "teacher")
 
 
 @dataclass
-class Prepared:
-    """A whole batch in training.
+class PreparedBatch:
+    """A whole batch in training."""
 
-    Attributes:
-        batch: the clips, with their labels.
-        features: of the student's view.
-        targets: of the same.
-        plan: who is mixed with whom; None where nobody is.
-        teacher: its answers, for every pass of this process; empty where nothing looks at them.
-        answers: its answers to the whole batch, as far as terms ask for them; None where the part is the whole.
-    """
-
-    batch: Batch
-    features: Features
-    targets: Targets
-    plan: MixPlan | None
-    teacher: list[Detection] = field(default_factory=list)
-    answers: Mapping[str, Tensor] | None = None
+    batch: Batch  # the clips, with their labels
+    features: Features  # of the student's view
+    targets: Targets  # of the same
+    plan: MixPlan | None  # who is mixed with whom; None where nobody is
+    teacher: list[Detection] = field(default_factory=list)  # its answers by pass; empty where nothing looks at them
+    answers: Mapping[str, Tensor] | None = None  # see StepState
 
 
-Part = tuple[Prepared, Rows, Detection | None]
+Part = tuple[PreparedBatch, Rows, Detection | None]
 """What one pass takes of it: some rows, and the teacher's answers to them."""
 
 
@@ -70,9 +61,9 @@ class MeanTeacherBrain(StageBrain):
         teacher: its exponential moving average; None trains without a teacher.
         views: how a batch becomes what student and teacher see.
         objectives: loss terms, summed.
-        score: figures of the scored selection clips, among them ``selection``.
         run: see :class:`StageBrain`.
         scoring: of both in validation, the one that the run is evaluated with.
+        score: figures of the scored selection clips, among them ``selection``.
         teacher_windows: sliding windows for the teacher in training.
         encoded: keeps what a frozen encoder says of the selection clips, for all validations.
         recalibrate: training clips, spread evenly over all, on whose unmixed sound the student's batch norm measures
@@ -87,13 +78,14 @@ class MeanTeacherBrain(StageBrain):
         teacher: EMATeacher | None,
         views: Views,
         objectives: Sequence[Objective],
-        score: SelectionScore,
         run: StageRun,
-        scoring: Scoring | None = None,
+        *,
+        scoring: Scoring,
+        score: SelectionScore,
         teacher_windows: Windows | None = None,
+        encoded: EncodedWindows | None = None,
         recalibrate: int = 0,
         validate_first: bool = False,
-        encoded: EncodedWindows | None = None,
     ) -> None:
         # Heads that only a loss term uses (projectors) are trained here and never reach the exported model.
         modules: dict[str, nn.Module] = {"student": student}
@@ -108,10 +100,9 @@ class MeanTeacherBrain(StageBrain):
         )
         for moved in recoverables.values():
             moved.to(self.device)
-        self.views, self.objectives, self.score = views, objectives, score
-        self.scoring = scoring or Scoring()
-        self.teacher_windows, self.recalibrate, self.validate_first = teacher_windows, recalibrate, validate_first
-        self.encoded = encoded
+        self.views, self.objectives, self.scoring, self.score = views, objectives, scoring, score
+        self.teacher_windows, self.encoded = teacher_windows, encoded
+        self.recalibrate, self.validate_first = recalibrate, validate_first
         self._scored: dict[str, dict[str, ScoredClip]] = {}
 
     def heads(self) -> dict[str, Tensor]:
@@ -136,25 +127,23 @@ class MeanTeacherBrain(StageBrain):
             )
             inputs |= {name: value[rows] for name, value in given.items()}
         features = {name: value[rows] for name, value in whole.features.items()}
-        padding = whole.targets["padding"]
         return StepState(
-            self.modules.student(features, padding=padding[rows], **inputs),
-            teacher,
-            whole.targets,
-            whole.batch,
-            padding,
-            whole.plan,
-            self.modules,
-            self.views.mix_teacher,
-            whole.answers,
-            rows,
+            student=self.modules.student(features, padding=whole.targets["padding"][rows], **inputs),
+            teacher=teacher,
+            targets=whole.targets,
+            batch=whole.batch,
+            plan=whole.plan,
+            modules=self.modules,
+            teacher_mixed=self.views.mix_teacher,
+            answers=whole.answers,
+            rows=rows,
         )
 
-    def prepare(self, batch: Batch, division: Division) -> Prepared:
+    def prepare(self, batch: Batch, division: Division) -> PreparedBatch:
         """Both views of the whole batch, and what the teacher says of its view, pass by pass."""
         batch = batch.to(self.device)
         student, view, targets, plan = self.views(self.student.frontend, batch)
-        prepared = Prepared(batch, student, targets, plan)
+        prepared = PreparedBatch(batch, student, targets, plan)
         if self.teacher is None or not any(objective.uses_teacher for objective in self.objectives):
             return prepared
         options = {} if self.teacher_windows is None else {"windows": self.teacher_windows}
@@ -176,7 +165,7 @@ class MeanTeacherBrain(StageBrain):
             wanted |= getattr(objective, "of_batch", lambda _: {})(teacher)
         return wanted
 
-    def part(self, whole: Prepared, number: int, rows: Rows) -> Part:
+    def part(self, whole: PreparedBatch, number: int, rows: Rows) -> Part:
         """See :meth:`StageBrain.part`."""
         return whole, rows, whole.teacher[number] if whole.teacher else None
 
@@ -265,7 +254,8 @@ class MeanTeacherBrain(StageBrain):
         """Selection scores of every candidate; the best weights of each are kept on their own."""
         scores: dict[str, float] = {}
         for name, model in self.candidates().items():
-            result = self.score(dict(ChainMap(*processes.gather_objects(self._scored.get(name, {})))))
+            clips = dict(ChainMap(*processes.gather_objects(self._scored.get(name, {}))))
+            result = self.score(clips, self.scoring)
             scores |= {f"{name}_{metric}": value for metric, value in result.items()}
             self.best.offer(name, result["selection"], model.state_dict())
         return scores

@@ -34,10 +34,9 @@ class StepState:
         student: predictions on the student's view, of the clips ``rows``.
         teacher: predictions on the teacher's view of the same clips, without gradient; None without a teacher.
         targets: of the whole batch: mixed labels ``strong`` ``(batch, frames, classes)``, ``weak`` ``(batch,
-            classes)``; of several corpora also ``annotated`` ``(batch, classes)``; of mixtures what
-            :func:`~pmam_plugin.brains.views.partners_of` says.
+            classes)``; ``padding``, true where a frame is padding, ``(batch, frames)``; of several corpora also
+            ``annotated`` ``(batch, classes)``; of mixtures what :func:`~pmam_plugin.brains.views.partners_of` says.
         batch: the clips, with ``has_strong`` and ``has_weak``.
-        padding: true where a frame is padding, ``(batch, frames)``.
         plan: how clips were mixed; None where they were not.
         modules: trained modules by name, wrapped for distributed training.
         teacher_mixed: the teacher saw the mixture too, not the clean clips.
@@ -50,7 +49,6 @@ class StepState:
     teacher: Detection | None
     targets: Mapping[str, Tensor]
     batch: Batch
-    padding: Tensor
     plan: MixPlan | None
     modules: Mapping[str, nn.Module]
     teacher_mixed: bool = False
@@ -76,7 +74,7 @@ class StepState:
     @property
     def valid_frames(self) -> Tensor:
         """1 where a frame is sound, 0 where it is padding, ``(batch, frames)``, of the whole batch."""
-        return (~self.padding).float()
+        return (~self.targets["padding"]).float()
 
 
 class Objective(Protocol):
@@ -184,11 +182,11 @@ class Consistency:
         student, teacher = state.student, _teacher_of(state)
         weight = self.ramp.value(step, steps_per_epoch)
         loss = consistency(student.frames, teacher.frames, state.valid_frames, state.rows)
-        clips = self.clip_weight * consistency(student.clips, _followed(teacher, self.clip_target))
+        followed = teacher.clips if self.clip_target == "clips" or teacher.tags is None else teacher.tags
+        clips = self.clip_weight * consistency(student.clips, followed)
         if self.tag_weight and student.tags is not None and teacher.tags is not None:
             clips = clips + self.tag_weight * consistency(student.tags, teacher.tags)
-        loss = loss + state.share * clips
-        return {"consistency": weight * loss}
+        return {"consistency": weight * (loss + state.share * clips)}
 
 
 @configurable
@@ -316,7 +314,7 @@ class EmbeddingContrast:
         if self.warm_up:
             student = student.detach()
         # The teacher's projector sees the whole batch: its batch norm, and clips that others are mixed with.
-        sound = ~state.padding
+        sound = ~state.targets["padding"]
         plan = None if state.plan is None or state.teacher_mixed else state.plan.part(state.rows)
         valid = sound[state.rows]
         predicted = state.modules["predictor"](state.modules["projector"](student[valid].float()))
@@ -349,8 +347,3 @@ def _teacher_of(state: StepState) -> Detection:
 def _check_clip_target(clip_target: str) -> None:
     if clip_target not in ("clips", "tags"):
         raise ValueError(f"clip_target is clips or tags, not {clip_target!r}")
-
-
-def _followed(teacher: Detection, clip_target: str) -> Tensor:
-    """The teacher's score that the student's pooled clip score is drawn to."""
-    return teacher.tags if clip_target == "tags" and teacher.tags is not None else teacher.clips

@@ -32,19 +32,11 @@ WHOLE = slice(None)
 
 @dataclass(frozen=True)
 class Division:
-    """How one batch is divided.
+    """How one batch is divided."""
 
-    Attributes:
-        size: clips of the whole batch.
-        shares: rows of every process, ``(its rows,)`` each.
-        rank: of this process.
-        passes: rows of every pass of this process.
-    """
-
-    size: int
-    shares: Sequence[Tensor]
-    rank: int
-    passes: Sequence[Rows]
+    shares: Sequence[Tensor]  # rows of every process, (its rows,) each
+    rank: int  # of this process
+    passes: Sequence[Rows]  # rows of every pass of this process
 
     @property
     def divided(self) -> bool:
@@ -52,8 +44,8 @@ class Division:
         return isinstance(self.passes[0], Tensor)
 
     @classmethod
-    def of(cls, size: int, number: int, micro_batch: int | None = None) -> Division:
-        """Divide batch ``number`` of the training.
+    def of(cls, size: int, number: int, micro_batch: int | None) -> Division:
+        """Divide batch ``number`` of the training, of ``size`` clips.
 
         All processes make as many passes (their batch norms wait for each other), so where a remainder leaves some
         process fewer clips than the others have passes, a pass has one clip more than ``micro_batch``.
@@ -62,8 +54,8 @@ class Division:
         shares = [torch.tensor(share_of(size, number, each, world)) for each in range(world)]
         passes = number_of_passes(size, world, micro_batch)
         if world == passes == 1:
-            return cls(size, shares, rank, [WHOLE])
-        return cls(size, shares, rank, shares[rank].tensor_split(passes))
+            return cls(shares, rank, [WHOLE])
+        return cls(shares, rank, shares[rank].tensor_split(passes))
 
     def gather(self, values: Tensor) -> Tensor:
         """A tensor of the whole batch from this process's rows, in the order of the passes; no gradient passes."""
@@ -79,11 +71,7 @@ def number_of_passes(size: int, world: int, micro_batch: int | None) -> int:
 
 @dataclass
 class SharedBatch(Batch):
-    """A batch of several processes: every process knows all labels, and has the sound of its own rows only.
-
-    Attributes:
-        division: of the batch.
-    """
+    """A batch of several processes: every process knows all labels, and has the sound of its own rows only."""
 
     division: Division | None = None
 
@@ -96,10 +84,7 @@ class SharedBatch(Batch):
 def whole_batch(batch: Any, number: int, micro_batch: int | None) -> tuple[Any, Division]:
     """The batch of an update and its division, from what the loader of this process gave.
 
-    Args:
-        batch: this process's clips.
-        number: of the batch, counted from 0 over the whole training.
-        micro_batch: clips that pass through the networks at a time; None is all.
+    Batches are counted from 0 over the whole training; ``micro_batch`` clips pass through the networks at a time.
     """
     if processes.share()[1] == 1:
         return batch, Division.of(len(batch), number, micro_batch)

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pmam_plugin.brains.optimisation import ParameterGroup
 from pmam_plugin.brains.schedules import Constant, Schedule
 from pmam_plugin.config import configurable
@@ -71,8 +69,4 @@ class StageRun:
     plan: TrainingPlan
     folder: Path
     seed: int
-    run_opts: Mapping[str, Any] = field(default_factory=dict)
-
-    def seed_weights(self) -> None:
-        """Make the weights that are drawn next follow from the run's seed and the stage alone."""
-        torch.manual_seed(fold_seed(self.seed, self.name, "weights"))
+    run_opts: Mapping[str, Any]

@@ -22,7 +22,7 @@ class History:
         log_every: what is observed in that many steps, however many times a step, is averaged to one point.
     """
 
-    def __init__(self, log_every: int = 10) -> None:
+    def __init__(self, log_every: int) -> None:
         self.log_every = log_every
         self.curves: dict[str, list[list[float]]] = {}
         self._pending: dict[str, list[float | Tensor]] = {}

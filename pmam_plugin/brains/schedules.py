@@ -8,6 +8,7 @@ reference skips it). Lengths are given in epochs, as papers give them; the train
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -116,13 +117,21 @@ class StepDown:
         return 0.1 ** int(step / max(1, round(self.every_epochs * steps_per_epoch)))
 
 
+_RAMPS: dict[str, Callable[[float], float]] = {
+    "linear": lambda x: x,
+    "sigmoid": lambda x: 1 / (1 + math.exp(-10 * (x - 0.5))),
+    "exponential": lambda x: math.exp(-5 * (1 - x) ** 2),
+    "none": lambda x: 1.0,
+}
+
+
 @configurable
 @dataclass(frozen=True)
 class Ramp:
     """Weight of a loss term that grows with training and then stays.
 
-    It is 0 for ``start`` epochs. Then, with ``x = step / length``: ``linear`` x, ``sigmoid`` 1 / (1 + exp(-10 (x -
-    1/2))), ``exponential`` exp(-5 (1 - x)^2), ``none`` 1.
+    It is 0 for ``start`` epochs, then ``maximum`` times, with ``x = step / length``: ``linear`` x, ``sigmoid``
+    1 / (1 + exp(-10 (x - 1/2))), ``exponential`` exp(-5 (1 - x)^2), ``none`` 1.
 
     Args:
         maximum: value after the ramp.
@@ -137,8 +146,8 @@ class Ramp:
     start: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.shape not in ("linear", "sigmoid", "exponential", "none"):
-            raise ValueError(f"shape is linear, sigmoid, exponential or none, not {self.shape!r}")
+        if self.shape not in _RAMPS:
+            raise ValueError(f"shape is {', '.join(_RAMPS)}, not {self.shape!r}")
 
     def value(self, step: int, steps_per_epoch: int) -> float:
         """Weight at ``step``, counted from 0."""
@@ -146,15 +155,9 @@ class Ramp:
         step -= round(self.start * steps_per_epoch)
         if step < 0:
             return 0.0
-        if self.shape == "none" or length <= 0 or step >= length:
+        if length <= 0 or step >= length:
             return self.maximum
-        x = step / length
-        factor = {
-            "linear": x,
-            "sigmoid": 1 / (1 + math.exp(-10 * (x - 0.5))),
-            "exponential": math.exp(-5 * (1 - x) ** 2),
-        }[self.shape]
-        return self.maximum * factor
+        return self.maximum * _RAMPS[self.shape](step / length)
 
 
 def cosine_fall(progress: float) -> float:

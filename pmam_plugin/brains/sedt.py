@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import Any
 
-import numpy as np
 import speechbrain as sb
 import torch
 from torch import Tensor
@@ -28,32 +27,19 @@ from pmam_plugin.nn.intervals import box_edges, interval_iou
 
 @dataclass
 class TaggedClips:
-    """A batch for the tagger.
+    """A batch for the tagger."""
 
-    Attributes:
-        features: name -> ``(batch, mel, frames)``.
-        tags: ``(batch, classes)``.
-        labelled: which clips' tags are known, ``(batch,)``.
-    """
-
-    features: dict[str, Tensor]
-    tags: Tensor
-    labelled: Tensor
+    features: dict[str, Tensor]  # name -> (batch, mel, frames)
+    tags: Tensor  # (batch, classes)
+    labelled: Tensor  # which clips' tags are known, (batch,)
 
 
 class TaggerBrain(StageBrain):
-    """Trains a backbone to tag clips: BCE over the clips whose tags are known.
-
-    Args:
-        model: backbone and tagging head.
-        augmentation: moves features and tags together.
-        run: see :class:`StageBrain`.
-    """
+    """Trains a backbone to tag clips: BCE over the clips whose tags are known; tags are augmented with the features."""
 
     def __init__(self, model: AudioTagger, augmentation: Augmentation | None, run: StageRun) -> None:
         super().__init__({"model": model}, run)
         self.model, self.augmentation = model, augmentation
-        self._seen: list[tuple[Tensor, Tensor]] = []
 
     def prepare(self, batch: Batch, division: Division) -> TaggedClips:
         """The whole batch, augmented."""
@@ -86,60 +72,43 @@ class TaggerBrain(StageBrain):
         if stage == sb.Stage.TRAIN:
             self.log_losses({"tag_bce": loss})
         else:
-            self._seen.append((logits[labelled].float().cpu(), tags[labelled].cpu()))
+            self.observed.append((logits[labelled].float().cpu(), tags[labelled].cpu()))
         return loss
 
     def validation_scores(self, loss: float) -> dict[str, float]:
         """Loss and mean average precision on the selection clips; the best precision, if there is one, is kept."""
         from sklearn.metrics import average_precision_score
 
-        seen = processes.gather_dealt(self._seen)
+        seen = processes.gather_dealt(self.observed)
         logits, tags = (torch.cat(parts).numpy() for parts in zip(*seen, strict=True))
-        self._seen = []
-        present = tags.any(axis=0)
-        precisions = [average_precision_score(tags[:, index], logits[:, index]) for index in np.flatnonzero(present)]
-        precision = float(np.mean(precisions)) if precisions else 0.0
-        if precisions:
+        present, precision = tags.any(axis=0), 0.0
+        if present.any():
+            precision = float(average_precision_score(tags[:, present], logits[:, present]))
             self.best.offer("model", precision, self.model.state_dict())
         return {"validation_loss": loss, "mean_average_precision": precision}
 
 
 @dataclass
 class PatchedClips:
-    """A batch, or some of its clips, for the search for patches.
+    """A batch, or some of its clips, for the search for patches."""
 
-    Attributes:
-        features: name -> ``(clips, mel, frames)``, or stored embeddings, ``(clips, their dim, cells)``.
-        padding: ``(clips, frames)``.
-        bounds: of the patches, ``(clips, patches, 2)``.
-        share: of the clips of the whole batch.
-    """
-
-    features: dict[str, Tensor]
-    padding: Tensor
-    bounds: Tensor
-    share: float = 1.0
+    features: dict[str, Tensor]  # name -> (clips, mel, frames), or stored embeddings, (clips, their dim, cells)
+    padding: Tensor  # (clips, frames)
+    bounds: Tensor  # of the patches, (clips, patches, 2)
+    share: float = 1.0  # of the clips of the whole batch
 
     def __getitem__(self, rows: Rows) -> PatchedClips:
         """Some of the clips."""
-        features = {name: value[rows] for name, value in self.features.items()}
-        bounds = self.bounds[rows]
+        features, bounds = {name: value[rows] for name, value in self.features.items()}, self.bounds[rows]
         return PatchedClips(features, self.padding[rows], bounds, len(bounds) / len(self.bounds))
 
 
 class PatchBrain(StageBrain):
-    """Trains a set network to say where in a clip its patches are (SP-SEDT, section 2).
-
-    Args:
-        model: the pretext task around the network.
-        criterion: set criterion; class 0 is "patch".
-        run: see :class:`StageBrain`.
-    """
+    """Trains a set network to say where in a clip its patches are (SP-SEDT, section 2); class 0 is "patch"."""
 
     def __init__(self, model: SPSEDT, criterion: SetCriterion, run: StageRun) -> None:
         super().__init__({"model": model}, run)
         self.model, self.criterion = model, criterion
-        self._overlaps: list[float] = []
 
     def prepare(self, batch: Batch, division: Division) -> PatchedClips:
         """The whole batch with the bounds of its patches."""
@@ -166,15 +135,14 @@ class PatchBrain(StageBrain):
         if stage == sb.Stage.TRAIN:
             self.log_losses({f"patch_{name}": value for name, value in losses.parts.items() if "_" not in name})
         else:
-            self._overlaps.append(float(patch_overlap(found).mean()))
+            self.observed.append(float(patch_overlap(found).mean()))
         return losses.total
 
     def validation_scores(self, loss: float) -> dict[str, float]:
         """Loss, and how well patches are found, on the selection clips; the lowest loss is kept."""
-        overlaps, self._overlaps = processes.gather_dealt(self._overlaps), []
-        overlap = sum(overlaps) / len(overlaps)
+        overlaps = processes.gather_dealt(self.observed)
         self.best.offer("model", -loss, self.model.state_dict())
-        return {"validation_loss": loss, "patch_iou": overlap}
+        return {"validation_loss": loss, "patch_iou": sum(overlaps) / len(overlaps)}
 
 
 def patch_overlap(prediction: PretextOutput) -> Tensor:

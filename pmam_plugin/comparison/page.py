@@ -12,7 +12,7 @@ import numpy as np
 
 from pmam_plugin.comparison.statistics import PROCESSINGS, gain_text, half_width, markdown, percent, to_json
 from pmam_plugin.files import write_text
-from pmam_plugin.report.page import details, escape, section, write_page
+from pmam_plugin.report.page import details, escape, section, table, write_page
 
 _WIDTH = 260
 
@@ -41,14 +41,11 @@ def _metric(summary: Mapping[str, Any], metric: str) -> str:
         ends = [value for cell in cells.values() for value in (*cell["values"].values(), *_ends(cell))]
         gains = [found for cell in cells.values() for found in cell["gains"].values() if found]
         spans = [value for found in gains for value in (0.0, *_ends({"mean": found["difference"], **found}))]
-        lines = "".join(
-            f"<tr><th scope='row'>{escape(name)}</th><td>{escape(percent(cell))}</td>"
-            f"<td>{_bar(cell['mean'], cell['half_width'], ends, list(cell['values'].values()))}</td>"
-            f"<td>{_gains(cell, spans)}</td></tr>"
-            for name, cell in cells.items()
-        )
-        heads = "".join(f"<th scope='col'>{head}</th>" for head in ("row", "mean", "interval and seeds", "difference"))
-        body += f"<h3>{escape(title)}</h3><table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
+        rows = {}
+        for name, cell in cells.items():
+            bar = _bar(cell["mean"], cell["half_width"], ends, list(cell["values"].values()))
+            rows[name] = escape(percent(cell)), bar, _gains(cell, spans)
+        body += f"<h3>{escape(title)}</h3>{table(('row', 'mean', 'interval and seeds', 'difference'), rows)}"
     return body + _updates(summary, metric)
 
 
@@ -116,16 +113,12 @@ def _updates(summary: Mapping[str, Any], metric: str) -> str:
 
 
 def _settings(summary: Mapping[str, Any]) -> str:
-    lines = []
+    rows = {}
     for name, row in summary["rows"].items():
         changed = [f"{key}: {value}" for key, value in row["overrides"].items()]
         changed += [f"without {', '.join(row['skip_stages'])}"] if row["skip_stages"] else []
         found = ", ".join(f"{key} {value:.3g}" for key, value in row["diagnostics"].items())
         cost = "" if math.isnan(row["seconds"]) else f"{row['seconds'] / 60:.1f} min"
         cells = (row["hparams"], "; ".join(changed), ", ".join(map(str, row["updates"])), cost, found)
-        lines.append(
-            f"<tr><th scope='row'>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
-        )
-    heads = ("row", "experiment", "overrides", "updates", "time per run", "prototypes")
-    head = "".join(f"<th scope='col'>{text}</th>" for text in heads)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        rows[name] = map(escape, cells)
+    return table(("row", "experiment", "overrides", "updates", "time per run", "prototypes"), rows)

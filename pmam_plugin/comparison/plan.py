@@ -136,7 +136,7 @@ def load_comparison(
             raise InputError(f"{path}: no row begins with {' or '.join(rows)}; the rows are {', '.join(sorted(names))}")
         wanted = {name for row in chosen for name in (row.name, *row.against)}
         found = tuple(row for row in found if row.name in wanted)
-    seeds = tuple(seeds or content.get("seeds", (1, 2, 3)))
+    seeds = seeds or content.get("seeds", (1, 2, 3))
     return Comparison(content["title"], found, tuple(seeds), tuple(content.get("metrics", METRICS)))
 
 

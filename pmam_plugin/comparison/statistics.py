@@ -59,21 +59,19 @@ def figures(run: Run, metrics: Sequence[str]) -> dict[str, Any] | None:
     tuned = [name for name in stages if name.startswith("finetune")]
     esteps = sorted(name for name in stages if name.startswith("estep"))
     records = [read_json(path) for path in run.folder.glob("*/*/record.json")]
-    found: dict[str, Any] = {
-        processing: {name: content[processing][chosen][name] for name in metrics}
-        for processing in PROCESSINGS
-        if chosen in content.get(processing, {})
-    }
-    found |= {
+    last = stages[esteps[-1]] if esteps else {}
+    return {
+        **{
+            processing: {name: content[processing][chosen][name] for name in metrics}
+            for processing in PROCESSINGS
+            if chosen in content.get(processing, {})
+        },
         "seconds": sum(stage.get("seconds", 0.0) for stage in stages.values()),
         "updates": sum(stages[name].get("updates", 0) for name in tuned),
-        "diagnostics": {name: stages[esteps[-1]][name] for name in _DIAGNOSTICS if name in stages[esteps[-1]]}
-        if esteps
-        else {},
+        "diagnostics": {name: last[name] for name in _DIAGNOSTICS if name in last},
         "spent": {record["fingerprint"]: record["seconds"] for record in records},
         "curves": _curves([record for record in records if record["stage"] in tuned], chosen, metrics),
     }
-    return found
 
 
 def _curves(records: Sequence[Mapping[str, Any]], chosen: str, metrics: Sequence[str]) -> dict[str, list[list[float]]]:
@@ -209,12 +207,5 @@ def _table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
 
 def to_json(summary: Mapping[str, Any]) -> str:
     """The summary as JSON (not a number becomes null)."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(key): plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(plain(summary), indent=1, ensure_ascii=False)
+    plain = json.loads(json.dumps(summary), parse_constant=lambda _: None)
+    return json.dumps(plain, indent=1, ensure_ascii=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from pmam_plugin.comparison.plan import Run
 from pmam_plugin.errors import InputError
+from pmam_plugin.files import read_json, write_json
 
 _ROOT = Path(__file__).resolve().parents[2]
 _TAIL_LINES = 15
@@ -53,10 +53,8 @@ def train_all(
     """
     script, sound = recipe(), True
     with ThreadPoolExecutor(jobs) as pool:
-        for run, told in zip(
-            runs, pool.map(lambda run: _train(run, fixed, script, threads, overwrite), runs), strict=True
-        ):
-            failed, text = told
+        results = pool.map(lambda run: _train(run, fixed, script, threads, overwrite), runs)
+        for run, (failed, text) in zip(runs, results, strict=True):
             sound &= not failed
             if text:
                 tell(f"{'FAILED ' if failed else ''}{run.row.name}, seed {run.seed}: {text}")
@@ -67,13 +65,13 @@ def _train(run: Run, fixed: Sequence[str], script: Path, threads: int | None, ov
     """Whether the run failed, and what to tell of it."""
     finished = (run.folder / "metrics.json").exists()
     arguments = run.row.arguments()
-    changed = run.settings.exists() and json.loads(run.settings.read_text(encoding="utf-8")) != arguments
+    changed = run.settings.exists() and read_json(run.settings) != arguments
     if changed and not overwrite:
         return True, f"{run.folder} was trained with other settings; choose another --out, or train anew by --overwrite"
     if finished and not overwrite:
         return False, ""
     run.folder.parent.mkdir(parents=True, exist_ok=True)
-    run.settings.write_text(json.dumps(arguments), encoding="utf-8")
+    write_json(run.settings, arguments)
     command = [sys.executable, str(script), *arguments, "--seed", str(run.seed), *fixed]
     command += ["--output_folder", str(run.folder), "--noprogressbar", *(["--overwrite"] if overwrite else [])]
     # Threads that wait must not spin beside other runs.

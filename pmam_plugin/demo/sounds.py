@@ -37,17 +37,11 @@ from pmam_plugin.demo.synthesis import (
 
 @dataclass(frozen=True)
 class Sound:
-    """A class of sounds.
+    """A class of sounds."""
 
-    Attributes:
-        make: called as ``make(rng, seconds, rate)``; returns a dry waveform of about that length, float32.
-        seconds: shortest and longest event.
-        repeats: most events of the class in one soundscape.
-    """
-
-    make: Callable[[Random, float, int], Array]
-    seconds: tuple[float, float]
-    repeats: int
+    make: Callable[[Random, float, int], Array]  # (rng, seconds, rate) -> a dry waveform of about that length, float32
+    seconds: tuple[float, float]  # of the shortest and the longest event
+    repeats: int  # most events of the class in one soundscape
 
 
 def alarm_bell(rng: Random, seconds: float, rate: int) -> Array:
@@ -159,7 +153,7 @@ def speech(rng: Random, seconds: float, rate: int) -> Array:
     tract, base = between(rng, 0.85, 1.2), log_between(rng, 85, 270)
     knots, loudness, hiss = _syllables(rng, points)
     time = np.arange(points)
-    formants = np.stack([np.interp(time, knots, tract * _vowels(rng, len(knots), *span)) for span in _FORMANT_RANGES])
+    formants = np.stack([np.interp(time, knots, tract * rng.uniform(*span, len(knots))) for span in _FORMANT_RANGES])
     melody = np.linspace(1.12, 0.88, points) * np.exp(
         stretch(0.1 * rng.standard_normal(max(3, len(knots) // 2)), points)
     )
@@ -195,10 +189,6 @@ SOUNDS: dict[str, Sound] = {
 
 # Lowest and highest value, in Hz, of the first three formants over the vowels.
 _FORMANT_RANGES = ((280, 850), (850, 2300), (2200, 3100))
-
-
-def _vowels(rng: Random, count: int, low: float, high: float) -> Array:
-    return rng.uniform(low, high, count)
 
 
 def _syllables(rng: Random, points: int) -> tuple[Array, Array, Array]:

@@ -6,7 +6,6 @@ and its number, so training and validation clips share no draw, and an interrupt
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import zlib
@@ -25,7 +24,7 @@ from pmam_plugin.demo.backgrounds import background, distraction
 from pmam_plugin.demo.sounds import SOUNDS
 from pmam_plugin.demo.synthesis import Array, Random, between, equaliser, faded, filtered, in_room, rms
 from pmam_plugin.errors import InputError, Progress
-from pmam_plugin.files import atomic_path, read_json, write_json, write_text
+from pmam_plugin.files import read_json, write_json, write_text
 from pmam_plugin.tables.events import EVENT_COLUMNS, write_events, write_weak
 
 logger = logging.getLogger(__name__)
@@ -52,34 +51,25 @@ class Counts:
 @dataclass(frozen=True)
 class _Place:
     audio: str
-    prefix: str
     table: str | None = None
     durations: str | None = None
 
 
 _PLACES = {
-    "strong": _Place("train/strong_label_real", "strong", "train/audioset_strong.tsv"),
-    "weak": _Place("train/weak", "weak", "train/weak.tsv"),
-    "unlabelled": _Place("train/unlabel_in_domain", "unlabelled"),
+    "strong": _Place("train/strong_label_real", "train/audioset_strong.tsv"),
+    "weak": _Place("train/weak", "train/weak.tsv"),
+    "unlabelled": _Place("train/unlabel_in_domain"),
     "selection": _Place(
         "validation/synthetic21_validation/soundscapes",
-        "selection",
         "validation/synthetic21_validation/soundscapes.tsv",
         "validation/synthetic21_validation/durations.tsv",
     ),
-    "validation": _Place(
-        "validation/validation", "validation", "validation/validation.tsv", "validation/validation_durations.tsv"
-    ),
+    "validation": _Place("validation/validation", "validation/validation.tsv", "validation/validation_durations.tsv"),
 }
 
 
 def soundscape(rng: Random, seconds: float = 10.0, sample_rate: int = 16000) -> tuple[Array, tuple[Event, ...]]:
     """One soundscape: up to three classes, overlapping, 3 dB below to 15 dB above their background.
-
-    Args:
-        rng: source of every draw.
-        seconds: length.
-        sample_rate: in Hz.
 
     Returns:
         Waveform ``(samples,)`` float32 and its events in order of onset. An event covers all samples that were added
@@ -123,8 +113,7 @@ def build_corpus(
         folder: new, empty, or of an earlier build with the same settings.
         counts: clips per subset; ``selection`` becomes the synthetic validation set.
         seed: of everything.
-        seconds: length of a clip.
-        sample_rate: in Hz.
+        seconds, sample_rate: of a clip, s and Hz.
         progress: is told of every finished clip.
 
     Returns:
@@ -151,7 +140,7 @@ def build_corpus(
             done["written" if new else "kept"] += 1
             if progress is not None:
                 progress("soundscapes", sum(done.values()), sum(sizes.values()))
-        _write_tables(root / "metadata", _PLACES[subset], subset, annotations, seconds)
+        _write_tables(root / "metadata", subset, annotations, seconds)
     write_json(root / "corpus.json", {**settings, "complete": True})
     shutil.rmtree(root / ".labels", ignore_errors=True)
     return done
@@ -174,35 +163,30 @@ def _claim(root: Path, settings: Mapping[str, Any]) -> bool:
 
 def _files(root: Path, sizes: Mapping[str, int]) -> list[Path]:
     """All audio files and tables of a corpus."""
-    used = [(_PLACES[subset], size) for subset, size in sizes.items() if size]
-    audio = [root / "audio" / place.audio / _name(place, number) for place, size in used for number in range(size)]
-    tables = [root / "metadata" / table for place, _ in used for table in (place.table, place.durations) if table]
-    return audio + tables
+    audio = [_audio(root, subset, number) for subset, size in sizes.items() for number in range(size)]
+    used = [_PLACES[subset] for subset, size in sizes.items() if size]
+    return audio + [root / "metadata" / table for place in used for table in (place.table, place.durations) if table]
 
 
-def _name(place: _Place, number: int) -> str:
-    return f"{place.prefix}_{number:05d}.wav"
+def _audio(root: Path, subset: str, number: int) -> Path:
+    return root / "audio" / _PLACES[subset].audio / f"{subset}_{number:05d}.wav"
 
 
 def _clip(root: Path, subset: str, number: int, settings: Mapping[str, Any]) -> tuple[str, list[list[Any]], bool]:
     """Write one clip unless it is there; its labels are kept beside the corpus, since they follow from the sound."""
-    place = _PLACES[subset]
-    name = _name(place, number)
-    audio, labels = root / "audio" / place.audio / name, root / ".labels" / subset / f"{number:05d}.json"
+    audio, labels = _audio(root, subset, number), root / ".labels" / subset / f"{number:05d}.json"
     if audio.exists() and labels.exists():
-        return name, read_json(labels), False
+        return audio.name, read_json(labels), False
     rng = np.random.default_rng([settings["seed"], zlib.crc32(subset.encode()), number])
     wave, events = soundscape(rng, settings["seconds"], settings["sample_rate"])
     write_wav(audio, wave, settings["sample_rate"])
     rows = [[round(event.onset, 3), round(event.offset, 3), event.label] for event in events]
-    with atomic_path(labels) as temporary:
-        temporary.write_text(json.dumps(rows))
-    return name, rows, True
+    write_json(labels, rows)
+    return audio.name, rows, True
 
 
-def _write_tables(
-    metadata: Path, place: _Place, subset: str, annotations: Mapping[str, list[list[Any]]], seconds: float
-) -> None:
+def _write_tables(metadata: Path, subset: str, annotations: Mapping[str, list[list[Any]]], seconds: float) -> None:
+    place = _PLACES[subset]
     if place.table is None or not annotations:
         return
     if subset == "weak":

@@ -94,15 +94,9 @@ def equaliser(rng: Random, rate: int, spread: float) -> Array:
 
 
 def harmonics(pitch: Array, amplitudes: Array, rate: int) -> Array:
-    """Sum of harmonics of a moving pitch.
+    """Sum of harmonics of a moving pitch in Hz, ``(samples,)``; those above half the sample rate are silent.
 
-    Args:
-        pitch: fundamental in Hz, ``(samples,)``.
-        amplitudes: of each harmonic, ``(harmonics,)`` or, moving at control rate, ``(harmonics, points)``.
-        rate: sample rate in Hz; harmonics above half of it are silent.
-
-    Returns:
-        ``(samples,)``.
+    Their amplitudes are ``(harmonics,)`` or, moving at control rate, ``(harmonics, points)``.
     """
     phase = np.cumsum(pitch, dtype=np.float64) * (2 * np.pi / rate)
     twice_cosine = (2 * np.cos(phase)).astype(np.float32)
@@ -119,12 +113,9 @@ def harmonics(pitch: Array, amplitudes: Array, rate: int) -> Array:
 
 
 def formant_gain(frequencies: Array, formants: Array, bandwidths: Sequence[float]) -> Array:
-    """Amplitude response of a vocal tract, a sum of resonances that weaken with their number.
+    """Amplitude response of a vocal tract at ``frequencies``, a sum of resonances that weaken with their number.
 
-    Args:
-        frequencies: where, in Hz, any shape.
-        formants: resonances in Hz, first axis; the others broadcast against ``frequencies``.
-        bandwidths: of the resonances in Hz.
+    All in Hz; the first axis of ``formants`` counts the resonances, the others broadcast against ``frequencies``.
     """
     gain = np.full(np.shape(frequencies), 0.005)
     for number, (formant, bandwidth) in enumerate(zip(formants, bandwidths)):
@@ -133,18 +124,10 @@ def formant_gain(frequencies: Array, formants: Array, bandwidths: Sequence[float
 
 
 def voiced(rng: Random, pitch: Array, formants: Array, bandwidths: Sequence[float], rate: int, tilt: float) -> Array:
-    """A voice: harmonics of a moving pitch through moving formants.
+    """A voice: harmonics of a moving, jittering pitch through moving formants, ``(points * rate / CONTROL_RATE,)``.
 
-    Args:
-        rng: for jitter.
-        pitch: in Hz at control rate, ``(points,)``.
-        formants: in Hz at control rate, ``(formants, points)``.
-        bandwidths: in Hz, one per formant.
-        rate: sample rate in Hz.
-        tilt: of the glottal source, in dB per octave (negative).
-
-    Returns:
-        ``(points * rate / CONTROL_RATE,)``.
+    Pitch ``(points,)`` and formants ``(formants, points)`` are in Hz at control rate, a bandwidth per formant in Hz;
+    ``tilt`` is that of the glottal source in dB per octave (negative).
     """
     samples = len(pitch) * rate // CONTROL_RATE
     pitch = pitch * (1 + 0.008 * rng.standard_normal(len(pitch)))
@@ -155,14 +138,9 @@ def voiced(rng: Random, pitch: Array, formants: Array, bandwidths: Sequence[floa
 
 
 def modes(rng: Random, frequencies: Array, decays: Array, rate: int, seconds: float) -> Array:
-    """A struck object: decaying sines of random phase.
+    """A struck object: decaying sines of random phase and gain.
 
-    Args:
-        rng: for phases and gains.
-        frequencies: of the modes in Hz; those above half the sample rate are left out.
-        decays: time constants in seconds, one per mode.
-        rate: sample rate in Hz.
-        seconds: length.
+    A mode has a frequency in Hz (above half the sample rate it is left out) and a time constant in seconds.
     """
     time = np.arange(int(seconds * rate), dtype=np.float32) / rate
     audible = frequencies < 0.48 * rate

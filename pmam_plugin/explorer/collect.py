@@ -74,7 +74,7 @@ def collect(
     notify = progress or (lambda what, done, of: None)
     iterations = [_Iteration(folder, prepared, notify).collect() for folder in folders]
     provenance = {"run": run.resolve().name, "data": prepared.description}
-    return PrototypeReport("What the prototypes stand for", iterations, provenance)
+    return PrototypeReport(iterations, provenance)
 
 
 class _Iteration:

@@ -5,17 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pmam_plugin.explorer.statistics import (
-    NO_EVENT,
-    MeansMap,
-    purity,
-    telling_labels,
-)
+from pmam_plugin.explorer.statistics import NO_EVENT, MeansMap, purity, telling_labels
 from pmam_plugin.prototypes.agreement import normalised_mutual_information
 from pmam_plugin.report.media import SAMPLE_RATE, bytes_of, encode_audio, png
 from pmam_plugin.report.page import asset, details, escape, facts_table, section, write_page
@@ -45,8 +40,8 @@ class Excerpt:
     clip: str
     seconds: float
     wave: np.ndarray
-    labels: Sequence[str] = ()
-    posterior: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    labels: Sequence[str]
+    posterior: np.ndarray
 
 
 @dataclass
@@ -78,8 +73,8 @@ class PrototypeIteration:
     excerpts: Sequence[Sequence[Excerpt]]
     durations: np.ndarray
     clip_shares: np.ndarray
-    spectra: np.ndarray | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    spectra: np.ndarray
+    facts: Mapping[str, Any]
 
     def scores(self) -> dict[str, float]:
         """How prototypes and labels agree: ``nmi``, ``nmi_events`` (frames with events only), ``purity``,
@@ -98,14 +93,12 @@ class PrototypeReport:
     """Everything the page shows.
 
     Attributes:
-        title: of the page.
         iterations: in order; the last is shown first.
         provenance: run, package, ...: shown as a table.
     """
 
-    title: str
     iterations: Sequence[PrototypeIteration]
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any]
 
 
 def write_prototype_report(path: str | os.PathLike[str], report: PrototypeReport) -> None:
@@ -118,10 +111,9 @@ def write_prototype_report(path: str | os.PathLike[str], report: PrototypeReport
     if not report.iterations:
         raise ValueError("a prototype report needs at least one iteration")
     last = report.iterations[-1]
-    run = f"run {report.provenance['run']}: " if "run" in report.provenance else ""
-    subtitle = f"{run}{len(last.weights)} prototypes, {int(last.entropies.sum()):,} frames"
+    subtitle = f"run {report.provenance['run']}: {len(last.weights)} prototypes, {int(last.entropies.sum()):,} frames"
     data = {"iterations": [_iteration_data(item) for item in report.iterations]}
-    write_page(path, report.title, subtitle, _body(report), data, _SCRIPTS)
+    write_page(path, "What the prototypes stand for", subtitle, _body(report), data, _SCRIPTS)
 
 
 def _iteration_data(item: PrototypeIteration) -> dict[str, Any]:
@@ -154,7 +146,7 @@ def _iteration_data(item: PrototypeIteration) -> dict[str, Any]:
         "most_entropy": float(np.log(len(item.weights))),
         "durations": item.durations,
         "clip_shares": item.clip_shares,
-        "spectra": None if item.spectra is None else _relative(item.spectra),
+        "spectra": _relative(item.spectra),
         "maps": {name: vars(plane) for name, plane in item.maps.items()},
         "excerpts": excerpts,
         "sprite": sprite,
@@ -238,16 +230,8 @@ def _body(report: PrototypeReport) -> str:
         '<div class="two"><div class="card"><h3>Weight of every prototype</h3><div id="weights"></div></div>'
         '<div class="card"><h3>Entropy of the posterior, all frames</h3><div id="entropy"></div></div></div>',
     )
-    facts: dict[str, Any] = {**report.provenance}
+    facts = dict(report.provenance)
     for item in report.iterations:
         facts |= {f"{item.name}, {key}": value for key, value in item.facts.items()}
-    table = details("Run", facts_table(facts)) if facts else ""
-    return (
-        hero
-        + tiles
-        + wall
-        + heat
-        + shapes
-        + details("How to read this page", asset("explorer/about_prototypes.html"))
-        + table
-    )
+    about = details("How to read this page", asset("explorer/about_prototypes.html"))
+    return hero + tiles + wall + heat + shapes + about + details("Run", facts_table(facts))

@@ -48,11 +48,7 @@ class MeansMap:
 
 
 class PrototypeCounts:
-    """Sums over frames, collected clip by clip.
-
-    Args:
-        prototypes: K.
-        classes: number of labels.
+    """Sums over frames, collected clip by clip, of K prototypes.
 
     Attributes:
         joint: posterior mass per prototype and label ``(K, classes + 1)``; the last column is frames without event.
@@ -74,12 +70,7 @@ class PrototypeCounts:
         self.frames = self.labelled = self.clip_count = 0
 
     def add(self, posteriors: np.ndarray, activity: np.ndarray | None = None) -> None:
-        """Count a clip.
-
-        Args:
-            posteriors: ``(frames, K)``, padding left out.
-            activity: which events are there, ``(frames, classes)``; None when nobody has labelled the frames.
-        """
+        """Count a clip: posteriors ``(frames, K)``, padding left out, and events ``(frames, classes)`` where known."""
         if not len(posteriors):
             return
         gamma = np.asarray(posteriors, dtype=np.float64)
@@ -161,12 +152,9 @@ class TypicalMoments:
 
 
 def principal_map(means: np.ndarray, covariances: np.ndarray | None, weights: np.ndarray) -> MeansMap:
-    """The plane in which the weighted means scatter most (principal components of the means).
+    """The plane in which the means ``(K, D)``, weighted ``(K,)``, scatter most: principal components of the means.
 
-    Args:
-        means: ``(K, D)``.
-        covariances: ``(K, D, D)``, or None.
-        weights: of the prototypes, ``(K,)``.
+    The Gaussians' covariances, if they have any, are ``(K, D, D)``.
     """
     return _project(means, covariances, weights, np.eye(means.shape[1]))
 
@@ -175,12 +163,8 @@ def discriminant_map(means: np.ndarray, covariances: np.ndarray, weights: np.nda
     """The plane in which the Gaussians are easiest to tell apart (linear discriminant analysis of the mixture).
 
     Distances are measured in units of the mean covariance, so that a Gaussian of average spread shows as a circle of
-    radius one and the distance of two means says how well a posterior can separate them.
-
-    Args:
-        means: ``(K, D)``.
-        covariances: ``(K, D, D)``.
-        weights: of the prototypes, ``(K,)``.
+    radius one and the distance of two means says how well a posterior can separate them. Arguments are those of
+    :func:`principal_map`.
     """
     within = np.einsum("k,kde->de", weights / weights.sum(), covariances)
     values, vectors = np.linalg.eigh(within)

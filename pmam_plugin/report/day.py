@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
@@ -38,24 +39,22 @@ def hourly_counts(recordings: Iterable[tuple[str, float, pd.DataFrame]], labels:
         ``day, hour, minutes_recorded, <label>...``, in order. The day is a date where the recording's name tells when
         it begins, and the hour that of the day; else the day is the recording, and hours count from its start.
     """
-    minutes: dict[tuple[str, int], float] = {}
-    counts: dict[tuple[str, int], dict[str, int]] = {}
+    minutes: dict[tuple[str, int], float] = defaultdict(float)
+    counts: dict[tuple[str, int], Counter[str]] = defaultdict(lambda: Counter(dict.fromkeys(labels, 0)))
     for name, seconds, events in recordings:
         begin = start_time(name)
         at, end = 0.0, max(seconds, 0.0)
         while at < end:
             day, hour, left = _hour_of(name, begin, at)
             step = min(left, end - at)
-            minutes[day, hour] = minutes.get((day, hour), 0.0) + step / 60
-            counts.setdefault((day, hour), dict.fromkeys(labels, 0))
+            minutes[day, hour] += step / 60
             at += step
         for onset, label in zip(events["onset"], events["event_label"]):
-            place = _hour_of(name, begin, float(onset))[:2]
-            counts.setdefault(place, dict.fromkeys(labels, 0))
-            counts[place][str(label)] = counts[place].get(str(label), 0) + 1
+            day, hour, _ = _hour_of(name, begin, float(onset))
+            counts[day, hour][str(label)] += 1
     rows = [
-        {"day": day, "hour": hour, "minutes_recorded": round(minutes.get((day, hour), 0.0), 2), **found}
-        for (day, hour), found in sorted(counts.items())
+        {"day": day, "hour": hour, "minutes_recorded": round(minutes[day, hour], 2), **counts[day, hour]}
+        for day, hour in sorted({*minutes, *counts})
     ]
     return pd.DataFrame(rows, columns=["day", "hour", "minutes_recorded", *labels])
 

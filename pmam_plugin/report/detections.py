@@ -16,11 +16,12 @@ from pmam_plugin.report.recording import DetectedRecording, recording_data
 EMBEDDED_SECONDS = 5_400.0
 """Sound a page may hold (27 MB of MP3): recordings beyond it play from the file they were read from."""
 
+_SCRIPTS = ("player.js", "days.js", "detections.js")
+
 
 def write_detection_report(
     path: str | os.PathLike[str],
     recordings: Iterable[DetectedRecording],
-    title: str = "Detected sound events",
     provenance: Mapping[str, Any] | None = None,
     note: str = "",
 ) -> None:
@@ -33,7 +34,6 @@ def write_detection_report(
     Args:
         path: the HTML file.
         recordings: read one by one; a generator keeps only one hour-long recording's sound in memory.
-        title: of the page.
         provenance: model, version, threshold, ...: shown as a table.
         note: a warning about the model, shown below the title.
 
@@ -53,10 +53,8 @@ def write_detection_report(
         shown.append(data)
     labels = list(dict.fromkeys(lane["label"] for data in shown for lane in data["lanes"]))
     data_of_page = {"recordings": shown, "counts": hourly_counts(counted, labels).to_csv(index=False)}
-    write_page(path, title, _summary(shown), _body(shown, provenance or {}, note), data_of_page, _SCRIPTS)
-
-
-_SCRIPTS = ("player.js", "days.js", "detections.js")
+    body = _body(shown, provenance or {}, note)
+    write_page(path, "Detected sound events", _summary(shown), body, data_of_page, _SCRIPTS)
 
 
 def _summary(shown: Sequence[Mapping[str, Any]]) -> str:

@@ -20,6 +20,9 @@ import soundfile
 
 from pmam_plugin.audio import audio_blocks, audio_info, to_mono_resampled
 
+AudioSource = str | os.PathLike[str] | tuple[np.ndarray, int]
+"""A file, or samples with their rate in Hz."""
+
 SAMPLE_RATE = 16_000
 """Of all sound and spectrograms in reports, in Hz."""
 
@@ -62,14 +65,8 @@ def encode_audio(samples: np.ndarray) -> dict[str, str]:
     return encoder.finish()
 
 
-def mono_blocks(source: str | os.PathLike[str] | tuple[np.ndarray, int]) -> Iterator[np.ndarray]:
-    """Read a recording as 16 kHz mono, 30 s at a time, so that an hour needs no more memory than a minute.
-
-    Args:
-        source: an audio file, or samples with their rate in Hz.
-
-    Yields:
-        float32 blocks, ``(samples,)``.
+def mono_blocks(source: AudioSource) -> Iterator[np.ndarray]:
+    """Blocks ``(samples,)`` of 30 s, 16 kHz mono float32, so that an hour needs no more memory than a minute.
 
     Raises:
         InputError: see :func:`~pmam_plugin.audio.audio_blocks`.
@@ -81,7 +78,7 @@ def mono_blocks(source: str | os.PathLike[str] | tuple[np.ndarray, int]) -> Iter
             yield block.numpy()
 
 
-def duration_of(source: str | os.PathLike[str] | tuple[np.ndarray, int]) -> float:
+def duration_of(source: AudioSource) -> float:
     """Length in seconds of a file or of samples with their rate.
 
     Raises:
@@ -93,11 +90,7 @@ def duration_of(source: str | os.PathLike[str] | tuple[np.ndarray, int]) -> floa
 
 
 def png(gray: np.ndarray) -> str:
-    """A grayscale image as base64 PNG.
-
-    Args:
-        gray: uint8, ``(rows, columns)``, first row on top.
-    """
+    """A grayscale image, uint8 ``(rows, columns)`` with the first row on top, as base64 PNG."""
     height, width = gray.shape
     # Differences along time (PNG's filter 1) leave small numbers where a spectrogram changes slowly.
     rows = np.ones((height, width + 1), dtype=np.uint8)

@@ -6,7 +6,7 @@ import html
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -43,7 +43,7 @@ def write_page(
         style=asset("report.css"),
         body=body,
         # A closing tag inside a string must not end the script element.
-        data=json.dumps(_plain(data), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+        data=_compact_json(data).replace("<", "\\u003c"),
         code=code,
     )
     with atomic_path(path) as temporary:
@@ -56,12 +56,25 @@ def escape(text: object) -> str:
 
 
 def section(name: str, title: str, body: str, lead: str = "") -> str:
-    """A titled part of the page; ``lead`` is a sentence of plain text that says how to read it."""
+    """A titled part of the page, none for an empty body; ``lead`` is a sentence of plain text: how to read it."""
+    if not body:
+        return ""
     paragraph = f'<p class="lead">{escape(lead)}</p>' if lead else ""
     return (
         f'<section id="{escape(name)}" aria-labelledby="{escape(name)}-title">'
         f'<h2 id="{escape(name)}-title">{escape(title)}</h2>{paragraph}{body}</section>'
     )
+
+
+def table(heads: Iterable[str], rows: Mapping[str, Iterable[str]], style: str = "") -> str:
+    """A table with a heading for every column and row (plain text); cells are HTML."""
+    head = "".join(f"<th scope='col'>{escape(text)}</th>" for text in heads)
+    body = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        for name, cells in rows.items()
+    )
+    opening = f'<table class="{style}">' if style else "<table>"
+    return f"{opening}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def details(title: str, body: str, open_at_first: bool = False) -> str:
@@ -102,15 +115,8 @@ def asset(name: str) -> str:
     return resources.files(f"pmam_plugin.{room or 'report'}").joinpath("assets", file).read_text(encoding="utf-8")
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    return str(value)
+def _compact_json(data: Any) -> str:
+    """JSON with numbers of six digits; arrays become lists, NaN and infinities null, whatever else its text."""
+    text = json.dumps(data, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
+    plain = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"), parse_constant=lambda _: None)
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))

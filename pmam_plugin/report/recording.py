@@ -10,14 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pmam_plugin.report.media import AudioEncoder, bytes_of, duration_of, mono_blocks, relative_link
+from pmam_plugin.postprocessing.per_class import PerClass
+from pmam_plugin.report.media import AudioEncoder, AudioSource, bytes_of, duration_of, mono_blocks, relative_link
 from pmam_plugin.report.spectrogram import SpectrogramBuilder, spectrogram_data
-
-AudioSource = str | os.PathLike[str] | tuple[np.ndarray, int]
-"""A file, or samples with their rate in Hz."""
-
-Thresholds = float | Mapping[str, float] | None
-"""What scores must exceed to be an event, for all classes or per class; None where nobody knows."""
 
 _MOST_POINTS = 6_000  # of one score curve
 _TOPS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
@@ -36,8 +31,8 @@ class DetectedRecording:
         labels: the classes the model knows, a lane each; by default those of the scores table, else those of the
             events. Events of other labels are left out.
         truth: annotated events ``onset, offset, event_label``; None when nobody annotated the recording.
-        thresholds: what scores had to exceed, for all classes or per class: drawn as a line, and what the height of a
-            lane is chosen by.
+        thresholds: what scores had to exceed, None where nobody knows: drawn as a line, and what the height of a lane
+            is chosen by.
     """
 
     name: str
@@ -46,7 +41,7 @@ class DetectedRecording:
     scores: pd.DataFrame | None = None
     labels: Sequence[str] = ()
     truth: pd.DataFrame | None = None
-    thresholds: Thresholds = None
+    thresholds: PerClass | None = None
 
     def __post_init__(self) -> None:
         if not self.labels and self.scores is not None:

@@ -14,7 +14,7 @@ from pmam_plugin.evaluation.figures import CLASS_FIGURES, FIGURES
 from pmam_plugin.evaluation.mistakes import Mistake, Mistakes, OperatingCurve
 from pmam_plugin.evaluation.psds import MAX_RATE, PSDROC
 from pmam_plugin.postprocessing.per_class import PerClass
-from pmam_plugin.report.page import details, duration_text, escape, facts_table, number, section, write_page
+from pmam_plugin.report.page import details, duration_text, escape, facts_table, number, section, table, write_page
 from pmam_plugin.report.recording import DetectedRecording, recording_data
 from pmam_plugin.report.wrong import mistakes_data, mistakes_section, thresholds_data, thresholds_section
 
@@ -76,11 +76,7 @@ class TrainingReport:
 
 
 def write_training_report(path: str | os.PathLike[str], report: TrainingReport) -> None:
-    """Write the page, atomically; six clips of 10 s make it about 1.5 MB.
-
-    Args:
-        path: the HTML file.
-        report: what to show; parts that are empty are left out.
+    """Write the page, atomically, without parts that are empty; six clips of 10 s make it about 1.5 MB.
 
     Raises:
         InputError: the page cannot be written.
@@ -104,7 +100,7 @@ def write_training_report(path: str | os.PathLike[str], report: TrainingReport) 
         section("configuration", "Configuration", details("YAML", f"<pre>{_highlighted(report.configuration)}</pre>"))
         if report.configuration
         else "",
-        section("provenance", "Provenance", facts_table(report.provenance)) if report.provenance else "",
+        section("provenance", "Provenance", facts_table(report.provenance)),
     ]
     data: dict[str, Any] = {
         "stages": [{"name": stage.name, "curves": stage.curves, "usage": _usage(stage)} for stage in report.stages],
@@ -126,13 +122,9 @@ def write_training_report(path: str | os.PathLike[str], report: TrainingReport) 
 
 
 def class_figures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Figures per class of every system, by metric.
+    """Figures per class of every system, by metric: ``{"names": systems, "metrics": {metric: [[label, [values]]]}}``.
 
-    Args:
-        results: system -> its metrics, with ``per_class``: ``{label: {metric: share of 1, or None}}``.
-
-    Returns:
-        ``{"names": systems, "metrics": {metric: [[label, [value per system]]]}}``.
+    ``results`` are the metrics of each system, with ``per_class``: ``{label: {metric: share of 1, or None}}``.
     """
     tables = {name: metrics["per_class"] for name, metrics in results.items() if metrics.get("per_class")}
     labels = list(dict.fromkeys(label for table in tables.values() for label in table))
@@ -199,19 +191,15 @@ def _results(
     keys = [key for key in FIGURES if any(key in metrics for metrics in systems.values())]
     if not keys:
         return ""
-    head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in systems)
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(FIGURES[key])}</th>"
-        + "".join(
-            f"<td><b>{_percentage(metrics.get(key))}</b> <small>{_interval(metrics, key)}</small></td>"
+    rows = {
+        FIGURES[key]: [
+            f"<b>{_percentage(metrics.get(key))}</b> <small>{_interval(metrics, key)}</small>"
             for metrics in systems.values()
-        )
-        + "</tr>"
+        ]
         for key in keys
-    )
-    table = f'<table class="results"><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>'
-    table = f'<div class="scroll">{table}</div>'
-    return section("results", "Results on the test set", table, "In percent, with 95 % bootstrap intervals over clips.")
+    }
+    body = f'<div class="scroll">{table(["", *systems], rows, "results")}</div>'
+    return section("results", "Results on the test set", body, "In percent, with 95 % bootstrap intervals over clips.")
 
 
 def _roc(curves: Mapping[str, Any]) -> str:
@@ -231,7 +219,7 @@ def _roc(curves: Mapping[str, Any]) -> str:
 def _classes(figures: Mapping[str, Any]) -> str:
     if not figures["metrics"]:
         return ""
-    preferred = [metric for metric in ("psds1", "event_f1", "event_f1_macro") if metric in figures["metrics"]]
+    preferred = [metric for metric in ("psds1", "event_f1") if metric in figures["metrics"]]
     options = "".join(
         f'<option value="{escape(metric)}"{" selected" if preferred[:1] == [metric] else ""}>'
         f"{escape(CLASS_FIGURES.get(metric, metric))}</option>"
@@ -257,27 +245,23 @@ def _labels(stages: Sequence[StageSummary]) -> str:
 
 
 def _clips(clips: Sequence[DetectedRecording]) -> str:
-    if not clips:
-        return ""
     hosts = "".join(f'<div id="clip-{index}"></div>' for index in range(len(clips)))
     lead = "Press play, or click into a picture to jump there. Space, arrows and N / P act on the player used last."
     return section("clips", "Clips of the test set", hosts, lead)
 
 
 def _prototypes(stages: Sequence[StageSummary]) -> str:
-    cards = []
-    for index, stage in enumerate(stages):
-        if _usage(stage):
-            cards.append(
-                f'<div class="card"><h3>{escape(stage.name)}</h3>{_facts(stage)}'
-                f'<div data-weights="{index}"></div></div>'
-            )
+    cards = "".join(
+        f'<div class="card"><h3>{escape(stage.name)}</h3>{_facts(stage)}<div data-weights="{index}"></div></div>'
+        for index, stage in enumerate(stages)
+        if _usage(stage)
+    )
     if not cards:
         return ""
     lead = (
         "What every E-step found: how many prototypes are in use, and how undecided a frame's posterior is (in nats)."
     )
-    return section("prototypes", "Prototypes", f'<div class="two">{"".join(cards)}</div>', lead)
+    return section("prototypes", "Prototypes", f'<div class="two">{cards}</div>', lead)
 
 
 def _usage(stage: StageSummary) -> list[float] | None:
@@ -307,7 +291,7 @@ def _stages(stages: Sequence[StageSummary]) -> str:
         elif facts and not _usage(stage):
             curves += f"<h3>{escape(stage.name)}</h3>{facts}"
     timeline = section("stages", "Stages", f'<div class="timeline">{rows}</div>')
-    return timeline + (section("curves", "Curves", curves) if curves else "")
+    return timeline + section("curves", "Curves", curves)
 
 
 def _facts(stage: StageSummary) -> str:

@@ -39,13 +39,7 @@ def thresholds_section(curves: Mapping[str, OperatingCurve]) -> str:
 def mistakes_data(
     mistakes: Mistakes | None, hours: float, examples: Sequence[tuple[Mistake, Mapping[str, Any]]]
 ) -> dict[str, Any] | None:
-    """What the script needs of mistakes.
-
-    Args:
-        mistakes: of the test set.
-        hours: that it lasts.
-        examples: mistakes with a recording each, see :func:`pmam_plugin.report.recording.recording_data`.
-    """
+    """What the script needs of a test set that lasts so long; every example has its ``recording_data``."""
     if mistakes is None:
         return None
     labels = list(mistakes.events)

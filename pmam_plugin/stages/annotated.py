@@ -30,14 +30,8 @@ from pmam_plugin.errors import InputError, told
 from pmam_plugin.files import write_text
 from pmam_plugin.inference.encoded import EncodedWindows
 from pmam_plugin.report.page import duration_text
-from pmam_plugin.stages.context import RunContext
-from pmam_plugin.stages.experiment import (
-    build_experiment,
-    described,
-    experiment_file,
-    lay_over,
-    read_experiment,
-)
+from pmam_plugin.stages.context import RunContext, StageRecord
+from pmam_plugin.stages.experiment import build_experiment, described, experiment_file, lay_over, read_experiment
 from pmam_plugin.stages.finetune import FineTune
 from pmam_plugin.stages.pretrain import Pretrain
 from pmam_plugin.stages.prototypes import EStep
@@ -57,6 +51,8 @@ _FEWEST_EPOCHS = 4
 _WORTH = 0.5  # seconds without labels per labelled one, from which pre-training is tried
 _PROBE_UPDATES = (1, 2, 12)
 _HEARD_TWICE = 2.0  # windows of a recording that is scored overlap by half
+_CURVE_EVALUATION = 0.5  # of the time of the evaluation: a point of the learning curve has no intervals
+_CURVE_RESERVE = 0.5  # of what must stay free at the end: after the learning curve there is but the report
 
 Tell = Callable[[str], None]
 
@@ -78,21 +74,13 @@ class Trained:
 
 @dataclass(frozen=True)
 class Size:
-    """How much is trained.
+    """How much is trained."""
 
-    Attributes:
-        epochs: of a fine-tuning.
-        steps: updates of an epoch.
-        pretrained: whether pre-training is tried.
-        fits: whether all of it fits into the time.
-        minutes: that a fine-tuning may take: machines get slower while they are shared.
-    """
-
-    epochs: int
-    steps: int
-    pretrained: bool
-    fits: bool
-    minutes: float
+    epochs: int  # of a fine-tuning
+    steps: int  # updates of an epoch
+    pretrained: bool  # whether pre-training is tried
+    fits: bool  # whether all of it fits into the time
+    minutes: float  # that a fine-tuning may take: machines get slower while they are shared
 
 
 def sized(free: float, update: float, epoch: float, epochs: int, steps: int, worth: bool) -> Size:
@@ -185,8 +173,7 @@ def train_annotated(
     tell(f"trained and measured: {duration_text(clock.used)} used{run.start()}")
     run.size_curve(clock, tell)
     run.through("report")
-    sentence = run_verdict(run.context)
-    return Trained(out, sentence, clock.used)
+    return Trained(out, run_verdict(run.context), clock.used)
 
 
 def _laid_out(survey: Survey, more: Survey | None, run: _Run, clock: _Clock, tell: Tell) -> LaidOut:
@@ -298,9 +285,8 @@ class _Run:
 
     def size_curve(self, clock: _Clock, tell: Tell) -> None:
         """Keep as many points of the learning curve as there is time for."""
-        once = next(record.seconds for record in self.context.records if record.stage == "finetune") / self.starts
-        once += 0.5 * next(record.seconds for record in self.context.records if record.stage == "evaluate")
-        fit = int((clock.left - 0.5 * _RESERVE * clock.total) / max(once, 1e-3))
+        once = self._record("finetune").seconds / self.starts + _CURVE_EVALUATION * self._record("evaluate").seconds
+        fit = int((clock.left - _CURVE_RESERVE * _RESERVE * clock.total) / max(once, 1e-3))
         shares = list(self.sketch()["curve_shares"])
         kept = shares[max(0, len(shares) - fit) :] if fit > 0 else []
         if kept:
@@ -312,7 +298,7 @@ class _Run:
 
     def start(self) -> str:
         """Which start was kept, where there were two."""
-        notes = next(record.notes for record in self.context.records if record.stage == "finetune")
+        notes = self._record("finetune").notes
         if "start" not in notes:
             return ""
         scores = (notes[f"selection_{name}"] for name in ("pretrained", "not_pretrained"))
@@ -323,6 +309,9 @@ class _Run:
     def skip(self, *stages: str) -> None:
         """Leave stages out."""
         self.settings["skip_stages"] = [*self.settings.get("skip_stages", []), *stages]
+
+    def _record(self, stage: str) -> StageRecord:
+        return next(record for record in self.context.records if record.stage == stage)
 
     def _probe(self) -> tuple[TrainingPlan, float, float]:
         """The plan of the fine-tuning, the seconds of an update, and those of what else an epoch takes.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from pmam_plugin.brains.plan import StageRun, TrainingPlan
+from pmam_plugin.brains.plan import StageRun, TrainingPlan, fold_seed
 from pmam_plugin.data import Prepared
 from pmam_plugin.data.cache import DEFAULT_GIGABYTES, default_cache_folder
 from pmam_plugin.data.loaders import automatic_workers
@@ -94,9 +94,8 @@ class RunContext:
 
     def stage_run(self, name: str, plan: TrainingPlan, folder: Path) -> StageRun:
         """What a stage shares with its Brain; weights that are drawn next follow from seed and stage alone."""
-        run = StageRun(name, plan, folder, self.seed, self.run_opts)
-        run.seed_weights()
-        return run
+        torch.manual_seed(fold_seed(self.seed, name, "weights"))
+        return StageRun(name, plan, folder, self.seed, self.run_opts)
 
     @property
     def data(self) -> Prepared:
@@ -148,7 +147,6 @@ class Stage:
 
     Attributes:
         name: unique in the run.
-        folder: where its files go, below the output folder.
         always: run even when nothing has changed (preparing data, which looks at the files).
         reports: on the test set, whose changes are nothing to other stages.
     """
@@ -156,9 +154,13 @@ class Stage:
     _arguments: Mapping[str, Any]  # of the constructor, as configurable remembers them
 
     name: str
-    folder: str
     always = False
     reports = False
+
+    @property
+    def folder(self) -> str:
+        """Where its files go, below the output folder."""
+        return f"stages/{self.name}"
 
     def check(self, context: RunContext) -> None:
         """Look at the data once they are prepared, before any stage that takes long.

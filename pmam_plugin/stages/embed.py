@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,18 @@ from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.prepare import Pretrainable, copy_with_artifact, hand_on_model
 
 _LEAST_DEVIATION = 1e-3
+
+
+@contextlib.contextmanager
+def filled_together(folder: Path, *shape: Any) -> Iterator[ArrayStore]:
+    """An :class:`ArrayStore` of this shape, new or unfinished, that every process adds to, and in the end knows."""
+    if if_main_process():
+        ArrayStore(folder, *shape)
+    ddp_barrier()
+    store = ArrayStore.open(folder)
+    yield store
+    ddp_barrier()
+    store.refresh()
 
 
 @configurable
@@ -46,7 +59,7 @@ class Embed(Stage):
         ValueError: copies without an augmentation, which would be the same clip again.
     """
 
-    name, folder = "embed", "stages/embed"
+    name = "embed"
 
     def __init__(
         self,
@@ -101,21 +114,16 @@ class Embed(Stage):
         copy: int = 0,
     ) -> ArrayStore:
         samples = round(context.data.clip_seconds * model.sample_rate)
-        if if_main_process():
-            frames = frozen.encoder.output_frames(model.frontend.frames(samples))
-            ArrayStore(folder, frames, frozen.encoder.dim, "float16")
-        ddp_barrier()
-        store = ArrayStore.open(folder)
-        done, share = set(store.ids()), processes.share()
-        for batch in clip_batches(context, model, subsets, self.batch_clips, skip=done, share=share):
-            batch = batch.to(context.device)
-            features = model.frontend(batch.waves)
-            if copy:
-                features = self._altered(features, [fold_seed(context.seed, clip, str(copy)) for clip in batch.ids])
-            values = frozen.encoder(features, tokens=False).frames
-            store.extend(batch.ids, values, [values.shape[1]] * len(batch))
-        ddp_barrier()
-        store.refresh()
+        frames = frozen.encoder.output_frames(model.frontend.frames(samples))
+        with filled_together(folder, frames, frozen.encoder.dim) as store:
+            done, share = set(store.ids()), processes.share()
+            for batch in clip_batches(context, model, subsets, self.batch_clips, skip=done, share=share):
+                batch = batch.to(context.device)
+                features = model.frontend(batch.waves)
+                if copy:
+                    features = self._altered(features, [fold_seed(context.seed, clip, str(copy)) for clip in batch.ids])
+                values = frozen.encoder(features, tokens=False).frames
+                store.extend(batch.ids, values, [values.shape[1]] * len(batch))
         return store
 
     def _altered(self, features: Mapping[str, Tensor], seeds: Sequence[int]) -> Features:

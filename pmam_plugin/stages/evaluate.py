@@ -25,7 +25,7 @@ from pmam_plugin.models import SEDT, SoundEventModel
 from pmam_plugin.postprocessing import Scoring
 from pmam_plugin.postprocessing.per_class import PerClass
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
-from pmam_plugin.stages.figures import Scored, clip_tables, figures_of, processed, selection_score, truth
+from pmam_plugin.stages.figures import ScoredSubset, figures_of, selection_score
 from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.provenance import run_provenance
 
@@ -90,7 +90,7 @@ class Evaluate(Stage):
     """
 
     reports = True
-    name, folder = "evaluate", "stages/evaluate"
+    name = "evaluate"
 
     def __init__(
         self,
@@ -148,40 +148,38 @@ class Evaluate(Stage):
 
     def _try(
         self, context: RunContext, candidates: Mapping[str, SoundEventModel], bootstrap: int
-    ) -> tuple[dict[str, Any], dict[Choice, tuple[Scoring, Scored]], Choice]:
+    ) -> tuple[dict[str, Any], dict[Choice, tuple[Scoring, ScoredSubset | None]], Choice]:
         """Figures of all candidates under all post-processings, as in metrics.json; scoring and scores; the choice."""
         chosen_on, reported = context.data.has_events("selection"), context.data.has_events("test")
         result: dict[str, Any] = {"test": {}, "segments": {}, "selection": {}, "selection_error": {}}
         if self.events == "model":
             result["events"] = {}
-        tried: dict[Choice, tuple[Scoring, Scored]] = {}
+        tried: dict[Choice, tuple[Scoring, ScoredSubset | None]] = {}
         decisive: dict[Choice, float] = {}
         draws: dict[Choice, np.ndarray] = {}
         for name, model in candidates.items():
-            selection = self._score(context, model, "selection") if chosen_on else {}
-            test = self._score(context, model, "test") if reported else {}
+            selection = self._score(context, model, "selection") if chosen_on else None
+            test = self._score(context, model, "test") if reported else None
             if not if_main_process():
                 continue
-            clip_threshold = self._clip_threshold(context, selection)
+            clip_threshold = self._clip_threshold(selection)
             rules = {"filters": self.scoring}
-            if self.scoring.segments and chosen_on:
-                rules["segments"] = self._with_boxes(context, selection)
+            if self.scoring.segments and selection is not None:
+                rules["segments"] = self._with_boxes(selection)
             for processing, untuned in rules.items():
-                scoring = self._with_thresholds(context, untuned, selection)
+                scoring = self._with_thresholds(untuned, selection)
                 tried[name, processing] = scoring, test
-                given = scoring, self.model.labels, context.data
-                if chosen_on:
-                    resampled = clip_threshold, SELECTION_RESAMPLES, context.seed
-                    found = figures_of(selection, *given, "selection", *resampled)
+                if selection is not None:
+                    found = figures_of(selection, scoring, clip_threshold, SELECTION_RESAMPLES, context.seed)
                     score = float(selection_score(found, scoring))
                     decisive[name, processing] = result["selection"].setdefault(name, {})[processing] = score
                     draws[name, processing] = selection_score(found, scoring, "_draws")
-                if reported:
+                if test is not None:
                     result[GROUPS[processing]][name] = figures_of(
-                        test, *given, "test", clip_threshold, bootstrap, context.seed
+                        test, scoring, clip_threshold, bootstrap, context.seed
                     )
-            if reported and self.events == "model":
-                result["events"][name] = self._own_events(context, test)
+            if test is not None and self.events == "model":
+                result["events"][name] = self._own_events(test, context.seed)
         # Without anything to choose on, the teacher's average is the safer of the two.
         choice = max(candidates), "filters"
         if decisive:
@@ -205,56 +203,48 @@ class Evaluate(Stage):
                 models[name] = model.to(context.device).eval()
         return models
 
-    def _score(self, context: RunContext, model: SoundEventModel, subset: str) -> Scored:
+    def _score(self, context: RunContext, model: SoundEventModel, subset: str) -> ScoredSubset:
         events = self.events == "model"
         scorer = Scorer(model, self.scoring, self.batch_clips, events=events, encoded=context.encoded)
         scored: list[tuple[str, ScoredClip]] = []
         for batch in clip_batches(context, model, [subset], self.batch_clips, share=processes.share(), whole=True):
             scored += zip(batch.ids, scorer.waves(batch.sounds()), strict=True)
-        return dict(processes.gather_dealt(scored))
+        clips = dict(processes.gather_dealt(scored))
+        return ScoredSubset(clips, self.model.labels, context.data, subset)
 
-    def _own_events(self, context: RunContext, scored: Scored) -> dict[str, Any]:
+    def _own_events(self, scored: ScoredSubset, seed: int) -> dict[str, Any]:
         """F1 of the events the model lists."""
-        listed = [clip.events.assign(filename=name) for name, clip in scored.items() if clip.events is not None]
-        return evaluate_events(
-            pd.concat(listed, ignore_index=True),
-            *truth(scored, context.data, "test"),
-            self.model.labels,
-            bootstrap=self.bootstrap,
-            seed=context.seed,
-            sed_eval=True,
-        )
+        listed = [clip.events.assign(filename=name) for name, clip in scored.clips.items() if clip.events is not None]
+        events = pd.concat(listed, ignore_index=True)
+        return evaluate_events(events, *scored.truth, scored.labels, bootstrap=self.bootstrap, seed=seed, sed_eval=True)
 
-    def _with_thresholds(self, context: RunContext, scoring: Scoring, selection: Scored) -> Scoring:
-        if scoring.thresholds == "fixed" or not selection:
+    def _with_thresholds(self, scoring: Scoring, selection: ScoredSubset | None) -> Scoring:
+        if scoring.thresholds == "fixed" or selection is None:
             return scoring
-        tables = processed(selection, scoring.postprocessing, context.data)
-        known = truth(selection, context.data, "selection")
-        tuned = tune_thresholds(tables, *known, self.model.labels, beta=scoring.beta)
+        tables = selection.tables(scoring.postprocessing)
+        tuned = tune_thresholds(tables, *selection.truth, selection.labels, beta=scoring.beta)
         return rebuilt(scoring, postprocessing=rebuilt(scoring.postprocessing, threshold=tuned))
 
-    def _clip_threshold(self, context: RunContext, selection: Scored) -> PerClass:
-        if self.scoring.thresholds == "fixed" or not selection:
+    def _clip_threshold(self, selection: ScoredSubset | None) -> PerClass:
+        if self.scoring.thresholds == "fixed" or selection is None:
             return 0.5
-        tables = clip_tables(selection, self.model.labels, context.data)
-        return tune_thresholds(tables, *truth(selection, context.data, "selection"), self.model.labels, measure="clip")
+        return tune_thresholds(selection.clip_tables(), *selection.truth, selection.labels, measure="clip")
 
-    def _with_boxes(self, context: RunContext, selection: Scored) -> Scoring:
+    def _with_boxes(self, selection: ScoredSubset) -> Scoring:
         weak_masked = rebuilt(self.scoring.postprocessing, median_seconds=0.0)
-        tables = processed(selection, weak_masked, context.data)
-        boxes = tune_segments(tables, *truth(selection, context.data, "selection"), self.model.labels)
+        boxes = tune_segments(selection.tables(weak_masked), *selection.truth, selection.labels)
         return rebuilt(self.scoring, postprocessing=rebuilt(weak_masked, segments=boxes))
 
     def _write(
         self,
         context: RunContext,
         model: SoundEventModel,
-        scored: Scored,
+        scored: ScoredSubset | None,
         scoring: Scoring,
         result: dict[str, Any],
     ) -> None:
-        if scored:
-            write_scores(context.folder / "scores", processed(scored, scoring.postprocessing, context.data))
+        if scored is not None:
+            write_scores(context.folder / "scores", scored.tables(scoring.postprocessing))
         stages = {record.stage: {"seconds": record.seconds, **record.notes} for record in context.records}
         write_json(context.folder / "metrics.json", {**result, "stages": stages})
         figures = result[GROUPS[result["selected_processing"]]].get(result["selected"], {})

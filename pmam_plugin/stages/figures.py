@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,57 +16,59 @@ from pmam_plugin.inference.scoring import ScoredClip
 from pmam_plugin.postprocessing import PostProcessing, Scoring
 from pmam_plugin.postprocessing.per_class import PerClass
 
-Scored = Mapping[str, ScoredClip]
-"""A model's scores of a set of clips, by clip."""
 
+@dataclass(frozen=True)
+class ScoredSubset:
+    """A model's scores of a set of clips, and what they are held against.
 
-def processed(scored: Scored, postprocessing: PostProcessing, data: Prepared) -> dict[str, pd.DataFrame]:
-    """Post-processed tables of the classes that are judged in each clip; the weak mask is in the scores already."""
-    return {name: data.judged(name, postprocessing.filtered(clip.table)) for name, clip in scored.items()}
+    Attributes:
+        clips: by clip; SpeechBrain's debug mode scores some of a set.
+        labels: the model's classes.
+        data: with the events.
+        subset: ``selection`` or ``test``.
+    """
 
+    clips: Mapping[str, ScoredClip]
+    labels: Sequence[str]
+    data: Prepared
+    subset: str
 
-def clip_tables(scored: Scored, labels: Sequence[str], data: Prepared) -> dict[str, pd.DataFrame]:
-    """Clip-level scores as tables of one row, with the classes that are judged in the clip."""
-    ends = {name: float(clip.table["offset"].iloc[-1]) for name, clip in scored.items()}
-    return {
-        name: data.judged(name, pd.DataFrame([[0.0, ends[name], *clip.clips]], columns=["onset", "offset", *labels]))
-        for name, clip in scored.items()
-    }
+    @property
+    def truth(self) -> tuple[pd.DataFrame, dict[str, float]]:
+        """Events and seconds of the clips."""
+        events, seconds = self.data.events(self.subset), self.data.durations(self.subset)
+        return events[events.filename.isin(list(self.clips))], {clip: seconds[clip] for clip in self.clips}
 
+    def tables(self, postprocessing: PostProcessing) -> dict[str, pd.DataFrame]:
+        """Post-processed tables of the classes that are judged in each clip; the weak mask is in the scores already."""
+        return {name: self.data.judged(name, postprocessing.filtered(clip.table)) for name, clip in self.clips.items()}
 
-def truth(scored: Scored, data: Prepared, subset: str) -> tuple[pd.DataFrame, dict[str, float]]:
-    """What scores are held against: events and seconds of the clips; SpeechBrain's debug mode scores some of a set."""
-    events, seconds = data.events(subset), data.durations(subset)
-    return events[events.filename.isin(list(scored))], {clip: seconds[clip] for clip in scored}
+    def clip_tables(self) -> dict[str, pd.DataFrame]:
+        """Clip-level scores as tables of one row, with the classes that are judged in the clip."""
+        columns, tables = ["onset", "offset", *self.labels], {}
+        for name, clip in self.clips.items():
+            row = [0.0, float(clip.table["offset"].iloc[-1]), *clip.clips]
+            tables[name] = self.data.judged(name, pd.DataFrame([row], columns=columns))
+        return tables
 
 
 def figures_of(
-    scored: Scored,
-    scoring: Scoring,
-    labels: Sequence[str],
-    data: Prepared,
-    subset: str,
-    clip_threshold: PerClass = 0.5,
-    bootstrap: int = 0,
-    seed: int = 0,
+    scored: ScoredSubset, scoring: Scoring, clip_threshold: PerClass = 0.5, bootstrap: int = 0, seed: int = 0
 ) -> dict[str, Any]:
     """All figures of :func:`~pmam_plugin.evaluation.evaluate_scores`, those of every resample where they decide.
 
     Args:
-        scored: clips of ``subset``.
+        scored: clips of the selection set or of the test set.
         scoring: with the post-processing to apply, and the figures that decide on the selection set: of those that
             take long, no others are counted there.
-        labels: the model's classes.
-        data: with the events.
-        subset: ``selection`` or ``test``.
         clip_threshold, bootstrap, seed: see there.
     """
-    decides = subset == "selection"
+    decides = scored.subset == "selection"
     return evaluate_scores(
-        processed(scored, scoring.postprocessing, data),
-        *truth(scored, data, subset),
-        list(labels),
-        clip_scores={name: clip.clips.tolist() for name, clip in scored.items()},
+        scored.tables(scoring.postprocessing),
+        *scored.truth,
+        list(scored.labels),
+        clip_scores={name: clip.clips.tolist() for name, clip in scored.clips.items()},
         threshold=scoring.postprocessing.threshold,
         clip_threshold=clip_threshold,
         bootstrap=bootstrap,
@@ -80,8 +83,8 @@ def selection_score(figures: Mapping[str, Any], scoring: Scoring, of: str = "") 
     return np.mean([figures[f"{metric}{of}"] for metric in scoring.selection_metrics], axis=0)
 
 
-def selection_figures(scored: Scored, scoring: Scoring, labels: Sequence[str], data: Prepared) -> dict[str, float]:
+def selection_figures(scored: ScoredSubset, scoring: Scoring) -> dict[str, float]:
     """What a validation notes of a model: ``selection``, by which weights are kept, and some figures to look at."""
-    found = figures_of(scored, scoring, labels, data, "selection")
+    found = figures_of(scored, scoring)
     shown = dict.fromkeys(("psds1_mean", "psds1", "psds2", "event_f1_macro", *scoring.selection_metrics))
     return {"selection": float(selection_score(found, scoring)), **{name: float(found[name]) for name in shown}}

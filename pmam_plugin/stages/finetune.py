@@ -6,7 +6,6 @@ import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,12 @@ from pmam_plugin.brains.views import Views
 from pmam_plugin.config import configurable
 from pmam_plugin.encoders import Windows
 from pmam_plugin.errors import InputError
+from pmam_plugin.inference.scoring import ScoredClip
 from pmam_plugin.models import SoundEventModel
 from pmam_plugin.nn.ema import EMATeacher
 from pmam_plugin.postprocessing import Scoring
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
-from pmam_plugin.stages.figures import selection_figures
+from pmam_plugin.stages.figures import ScoredSubset, selection_figures
 from pmam_plugin.stages.loading import check_batch, training_batches, validation_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
 
@@ -68,8 +68,8 @@ class FineTune(Stage):
         recalibrate: int = 0,
         validate_first: bool = False,
     ) -> None:
-        self.name, self.folder = name, f"stages/{name}"
-        self.model, self.plan, self.views, self.objectives = model, plan, views, list(objectives)
+        self.name, self.model, self.plan = name, model, plan
+        self.views, self.objectives = views, list(objectives)
         self.scoring, self.teacher_decay, self.teacher_windows = scoring, teacher_decay, teacher_windows
         self.recalibrate, self.validate_first = recalibrate, validate_first
 
@@ -107,19 +107,22 @@ class FineTune(Stage):
             if stored and _thawed(state, student.pretrained_state()):
                 raise ValueError(f"{self.name}: the encoder has learned since its embeddings were stored; read sound")
             student.load_state_dict(state)
-        teacher = self._teacher(context, student)
+
+        def score(clips: Mapping[str, ScoredClip], scoring: Scoring) -> dict[str, float]:
+            return selection_figures(ScoredSubset(clips, student.labels, context.data, "selection"), scoring)
+
         brain = MeanTeacherBrain(
             student,
-            teacher,
+            self._teacher(context, student),
             self.views,
             copy.deepcopy(self.objectives),
-            partial(selection_figures, scoring=self.scoring, labels=self.model.labels, data=context.data),
             run,
-            self.scoring,
-            self.teacher_windows,
-            self.recalibrate,
-            self.validate_first,
-            context.encoded,
+            scoring=self.scoring,
+            score=score,
+            teacher_windows=self.teacher_windows,
+            encoded=context.encoded,
+            recalibrate=self.recalibrate,
+            validate_first=self.validate_first,
         )
         if "heads" in context.artifacts:
             brain.load_heads(load_file(context.artifacts["heads"]))
@@ -168,8 +171,7 @@ class BestStart(Stage):
     """
 
     def __init__(self, finetune: FineTune) -> None:
-        self.finetune = finetune
-        self.name, self.folder = finetune.name, finetune.folder
+        self.finetune, self.name = finetune, finetune.name
 
     def check(self, context: RunContext) -> None:
         """See :class:`pmam_plugin.stages.context.Stage`."""

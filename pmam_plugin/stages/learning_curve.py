@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ class LearningCurve(Stage):
     """
 
     reports = True
-    name, folder = "learning_curve", "stages/learning_curve"
+    name = "learning_curve"
 
     def __init__(self, finetune: FineTune, evaluate: Evaluate, shares: Sequence[float] = (0.25, 0.5)) -> None:
         if any(not 0 < share < 1 for share in shares) or sorted(shares) != list(shares):
@@ -68,9 +69,7 @@ class LearningCurve(Stage):
 
 
 def _point(share: float, data: Prepared, figures: dict[str, Any]) -> dict[str, Any]:
-    counts: dict[str, int] = dict.fromkeys(data.labels, 0)
-    for clip in data.manifests["strong"]:
-        for event in clip.events or ():
-            counts[event.label] += 1
+    heard = Counter(event.label for clip in data.manifests["strong"] for event in clip.events or ())
+    counts = {label: heard[label] for label in data.labels}
     per_class = {label: values.get("event_f1") for label, values in figures.get("per_class", {}).items()}
     return {"share": share, FIGURE: figures.get(FIGURE), "events": counts, "event_f1": per_class}

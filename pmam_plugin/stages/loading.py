@@ -128,14 +128,9 @@ def training_batches(context: RunContext, model: OnGrid, plan: TrainingPlan, nam
 def validation_batches(
     context: RunContext, model: OnGrid, batch_clips: int, whole: bool = True, stored: bool = False
 ) -> Any:
-    """Loader of this process's selection clips (in full, or cut like training clips); None where the data have none.
-
-    Stored embeddings end with a training clip: where a recording is longer and comes in full, all are read as sound.
-    """
+    """Loader of this process's selection clips (in full, or cut like training clips); None where the data have none."""
     if "selection" not in context.data.manifests:
         return None
-    longest = max((clip.seconds for clip in context.data.manifests["selection"]), default=0.0)
-    stored = stored and (not whole or longest <= context.data.clip_seconds)
     dataset = clip_dataset(context, model, ["selection"], whole, stored)
     return evaluation_loader(dataset, batch_clips, context.readers, None, *processes.share())
 

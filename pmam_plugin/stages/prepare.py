@@ -148,7 +148,7 @@ class MeasureBands(Stage):
         model: whose front ends are fitted.
     """
 
-    name, folder = "measure_bands", "stages/measure_bands"
+    name = "measure_bands"
 
     def __init__(self, model: Pretrainable) -> None:
         self.model = model
@@ -180,7 +180,7 @@ class LoadWeights(Stage):
             encoder, from the model folder that holds it), ``imagenet`` (a ResNet) or ``sp-sedt`` (a set network).
     """
 
-    name, folder = "load_weights", "stages/load_weights"
+    name = "load_weights"
 
     def __init__(self, backbone: Pretrainable, checkpoint: str | None, kind: str) -> None:
         if kind not in LOADERS:

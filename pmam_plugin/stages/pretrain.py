@@ -23,15 +23,7 @@ from pmam_plugin.config import configurable
 from pmam_plugin.encoders import ATSTFrame
 from pmam_plugin.errors import InputError
 from pmam_plugin.losses.set_criterion import SetCriterion
-from pmam_plugin.models import (
-    SEDT,
-    SPSEDT,
-    ATSTFrameMasking,
-    ATSTFramePretraining,
-    AudioTagger,
-    Backbone,
-    MaskedModel,
-)
+from pmam_plugin.models import SEDT, SPSEDT, ATSTFrameMasking, ATSTFramePretraining, AudioTagger, Backbone, MaskedModel
 from pmam_plugin.nn.heads import PredictionHead, TagHead
 from pmam_plugin.nn.lora import add_lora, merge_lora
 from pmam_plugin.nn.masking import BlockMasking, NoMasking
@@ -61,17 +53,9 @@ class Pretraining(Stage):
     def _train(
         self, context: RunContext, brain: StageBrain, reads: Pretrainable, metric: str = "", validate: bool = True
     ) -> dict[str, Any]:
-        """Train, and leave the best weights in the model.
+        """Train, and leave the best weights in the model; notes are ``updates`` and the last point of ``metric``.
 
-        Args:
-            context: of the run.
-            brain: of one model.
-            reads: what clips are loaded for: the model, or its backbone.
-            metric: a curve whose last point is noted.
-            validate: on the selection clips; without it the last weights are the best.
-
-        Returns:
-            Notes: ``updates``, and ``metric`` if there is such a curve.
+        Clips are loaded for ``reads``: the model, or its backbone. Without validation the last weights are the best.
         """
         clips = self.plan.batch_clips
         brain.train(
@@ -124,7 +108,6 @@ class Pretrain(Pretraining):
         self.augmentation, self.tag_weight, self.tag_heads, self.lora = augmentation, tag_weight, tag_heads, lora
         self.minimum_share, self.stored, self.restart = minimum_share, stored, restart
         self.name = f"pretrain_{iteration}"
-        self.folder = f"stages/{self.name}"
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
@@ -134,12 +117,12 @@ class Pretrain(Pretraining):
         brain = MaskedBrain(
             model,
             self.loss,
-            torch.as_tensor(prototypes.means, dtype=torch.float32),
-            ArrayStore.open(context.artifacts["posteriors"]),
-            self.augmentation,
-            run,
-            self.tag_weight,
-            self.minimum_share,
+            prototypes=torch.as_tensor(prototypes.means, dtype=torch.float32),
+            posteriors=ArrayStore.open(context.artifacts["posteriors"]),
+            augmentation=self.augmentation,
+            run=run,
+            tag_weight=self.tag_weight,
+            minimum_share=self.minimum_share,
         )
         notes = self._train(context, brain, model.backbone)
         path = hand_on(folder / "backbone.safetensors", merge_lora(model.backbone))
@@ -183,7 +166,7 @@ class PretrainATSTFrame(Pretraining):
         settings: of :class:`~pmam_plugin.brains.byol.ATSTFrameSettings`.
     """
 
-    name, folder = "pretrain_atst", "stages/pretrain_atst"
+    name = "pretrain_atst"
 
     def __init__(
         self,
@@ -229,7 +212,7 @@ class PretrainTagger(Pretraining):
         pooling: of the tagger, ``max`` or ``mean``.
     """
 
-    name, folder = "pretrain_tagger", "stages/pretrain_tagger"
+    name = "pretrain_tagger"
 
     def __init__(
         self,
@@ -276,7 +259,7 @@ class PretrainPatches(Pretraining):
         ValueError: stored embeddings, of which no patch can be cut and encoded by itself.
     """
 
-    name, folder = "pretrain_patches", "stages/pretrain_patches"
+    name = "pretrain_patches"
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ from pmam_plugin.models import Backbone
 from pmam_plugin.prototypes import ArrayStore, Projection, PrototypeSet, draw_frames, first_embeddings
 from pmam_plugin.prototypes.agreement import co_occurrence, normalised_mutual_information
 from pmam_plugin.stages.context import RunContext, Stage, StageResult
+from pmam_plugin.stages.embed import filled_together
 from pmam_plugin.stages.loading import clip_batches
 from pmam_plugin.stages.prepare import copy_with_artifact
 from pmam_plugin.stages.settings import describe
@@ -83,7 +84,12 @@ class EStep(Stage):
         self.from_mel = first_embeddings == "mel" and iteration == 1
         self.components, self.centre, self.frame_subsampling = components, centre, frame_subsampling
         self.temperature, self.batch_clips, self.dtype = temperature, batch_clips, dtype
-        self.name, self.folder = f"estep_{iteration}", f"prototypes/{iteration}"
+        self.name = f"estep_{iteration}"
+
+    @property
+    def folder(self) -> str:
+        """See :class:`pmam_plugin.stages.context.Stage`."""
+        return f"prototypes/{self.iteration}"
 
     def run(self, context: RunContext, folder: Path) -> StageResult:
         """See :class:`pmam_plugin.stages.context.Stage`."""
@@ -149,20 +155,15 @@ class EStep(Stage):
         stored = inside and "embeddings" in context.artifacts and not self.from_mel
         example = next(clip_batches(context, backbone, subsets, 1, stored=stored))
         frames, values = self._embeddings(backbone, example.to(context.device))
-        if if_main_process():
-            own = (values.shape[1], values.grid) if isinstance(values, Columns) else ()
-            ArrayStore(folder, frames, values.shape[2], "float16", *own)
-        ddp_barrier()
-        store = ArrayStore.open(folder)
-        for batch in clip_batches(
-            context, backbone, subsets, self.batch_clips, skip=set(store.ids()), share=share, stored=stored
-        ):
-            _, values = self._embeddings(backbone, batch.to(context.device))
-            # Padding is no sound: it is neither fitted nor labelled.
-            lengths = (~batch.padding(frames)).sum(dim=1).tolist()
-            store.extend(batch.ids, values.values if isinstance(values, Columns) else values, lengths)
-        ddp_barrier()
-        store.refresh()
+        own = (values.shape[1], values.grid) if isinstance(values, Columns) else ()
+        with filled_together(folder, frames, values.shape[2], "float16", *own) as store:
+            for batch in clip_batches(
+                context, backbone, subsets, self.batch_clips, skip=set(store.ids()), share=share, stored=stored
+            ):
+                _, values = self._embeddings(backbone, batch.to(context.device))
+                # Padding is no sound: it is neither fitted nor labelled.
+                lengths = (~batch.padding(frames)).sum(dim=1).tolist()
+                store.extend(batch.ids, values.values if isinstance(values, Columns) else values, lengths)
         return store
 
     def _identity(self, context: RunContext, backbone: Backbone) -> str:
@@ -211,16 +212,11 @@ class EStep(Stage):
         return PrototypeSet.load(folder, context.device)
 
     def _label(self, store: ArrayStore, prototypes: PrototypeSet, folder: Path) -> ArrayStore:
-        if if_main_process():
-            ArrayStore(folder, store.frames, prototypes.components, self.dtype)
-        ddp_barrier()
-        posteriors = ArrayStore.open(folder)
         rank, world = processes.share()
-        # Shares are cut before what is done is taken out: others may be writing already.
-        clips = posteriors.missing(store.ids()[rank::world])
-        for start in range(0, len(clips), self.batch_clips):
-            some = clips[start : start + self.batch_clips]
-            posteriors.extend(some, [prototypes.posteriors(store[clip], self.temperature) for clip in some])
-        ddp_barrier()
-        posteriors.refresh()
+        with filled_together(folder, store.frames, prototypes.components, self.dtype) as posteriors:
+            # Shares are cut before what is done is taken out: others may be writing already.
+            clips = posteriors.missing(store.ids()[rank::world])
+            for start in range(0, len(clips), self.batch_clips):
+                some = clips[start : start + self.batch_clips]
+                posteriors.extend(some, [prototypes.posteriors(store[clip], self.temperature) for clip in some])
         return posteriors

@@ -27,17 +27,11 @@ _VERSIONS = ("torch", "torchaudio", "numpy", "scipy", "soxr", "speechbrain", "sc
 def run_provenance(
     output_folder: Path, seed: int, device: torch.device | str = "cpu", precision: str = "float32"
 ) -> dict[str, Any]:
-    """Facts that let somebody repeat a run.
-
-    Args:
-        output_folder: of the run, with the ``hyperparams.yaml`` that the recipe wrote.
-        seed: of the run.
-        device: it ran on.
-        precision: of the networks in training, with the reason.
+    """Facts that let somebody repeat the run in a folder, with the ``hyperparams.yaml`` that the recipe wrote there.
 
     Returns:
         ``package``, ``commit`` (only from a checkout), ``configuration``, ``seed``, ``constraints`` (only from a
-        checkout) and ``environment``; plain values.
+        checkout) and ``environment`` with the precision of the networks in training; plain values.
     """
     facts = {
         "package": f"pmam_plugin {__version__}",
@@ -84,7 +78,6 @@ def constraint_set(file: Path = _PACKAGE.parent / "constraints.txt") -> dict[str
     """The tested set of versions that belongs to the checkout, and which installed ones differ from it."""
     if not file.is_file():
         return None
-    # Imported here: inference needs neither, and this package comes with SpeechBrain.
     text = file.read_text(encoding="utf-8")
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     pinned = [pin for pin in map(Requirement, filter(None, lines)) if pin.marker is None or pin.marker.evaluate()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Report(Stage):
     """
 
     reports = True
-    name, folder = "report", "stages/report"
+    name = "report"
 
     def __init__(self, model: SoundEventModel, title: str) -> None:
         self.model, self.title = model, title
@@ -148,12 +149,9 @@ def run_verdict(context: RunContext) -> str:
     """How good the model of a run is, in a sentence or two (:func:`pmam_plugin.report.verdict.verdict`)."""
     metrics = read_metrics(context.folder / "metrics.json")
     figures = metrics[GROUPS[metrics["selected_processing"]]][metrics["selected"]]
-    learned: dict[str, int] = dict.fromkeys(context.data.labels, 0)
+    learned = Counter(dict.fromkeys(context.data.labels, 0))
     for name in TRAINING_SUBSETS:
-        learned |= {
-            label: learned[label] + count
-            for label, count in context.data.report["subsets"].get(name, {}).get("labels", {}).items()
-        }
+        learned.update(context.data.report["subsets"].get(name, {}).get("labels", {}))
     durations = context.data.durations("test")
     points: list[Any] = next((record.notes["points"] for record in context.records if "points" in record.notes), [])
     return verdict(figures, learned, len(durations), sum(durations.values()), points)
@@ -164,8 +162,7 @@ def summary_table(context: RunContext) -> str:
     lines = [""]
     path = context.folder / "metrics.json"
     if path.exists():
-        metrics = read_metrics(path)
-        lines += _metric_lines(metrics)
+        lines += _metric_lines(read_metrics(path))
     lines += ["", f"{'stage':<16}{'seconds':>9}"]
     lines += [f"{r.stage:<16}{r.seconds:>9.1f}{'   (done before)' if r.skipped else ''}" for r in context.records]
     report = context.folder / "report.html"

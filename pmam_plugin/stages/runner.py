@@ -131,11 +131,7 @@ def _delete(folder: Path, root: Path) -> None:
 
 
 def _run(
-    stage: Stage,
-    context: RunContext,
-    folder: Path,
-    fingerprint: str,
-    settings: Mapping[str, Any],
+    stage: Stage, context: RunContext, folder: Path, fingerprint: str, settings: Mapping[str, Any]
 ) -> tuple[StageRecord, StageResult]:
     marker = folder / "unfinished.json"
     if if_main_process():

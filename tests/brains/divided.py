@@ -43,6 +43,7 @@ from pmam_plugin.nn.context import RecurrentContext
 from pmam_plugin.nn.ema import EMATeacher
 from pmam_plugin.nn.heads import PredictionHead
 from pmam_plugin.nn.masking import BlockMasking
+from pmam_plugin.postprocessing import Scoring
 from pmam_plugin.prototypes import ArrayStore
 from tests.sedt_models import tiny_network
 
@@ -91,7 +92,7 @@ def small_backbone() -> Backbone:
     return Backbone(FrontEnds(mel=LogMel(n_mels=16)), encoder, RecurrentContext(8, 4, 1, dropout=0.0))
 
 
-def score(scored: Mapping[str, Any]) -> dict[str, float]:
+def score(scored: Mapping[str, Any], scoring: Scoring) -> dict[str, float]:
     """Something that changes with every clip, and with how often it counts."""
     values = [float(scored[clip].table.iloc[:, 2:].to_numpy().mean()) for clip in sorted(scored)]
     return {"selection": sum(values), "clips": float(len(values))}
@@ -116,7 +117,13 @@ def mean_teacher(folder: Path, options: dict[str, Any]) -> StageBrain:
         student=FilterAugment(minimum_bins=2, probability=0.7),
     )
     return MeanTeacherBrain(
-        student, EMATeacher(student, 0.5), views, objectives, score, StageRun("finetune", plan(), folder, 1, options)
+        student,
+        EMATeacher(student, 0.5),
+        views,
+        objectives,
+        StageRun("finetune", plan(), folder, 1, options),
+        scoring=Scoring(),
+        score=score,
     )
 
 
@@ -133,9 +140,8 @@ def masked(folder: Path, options: dict[str, Any]) -> StageBrain:
     store = ArrayStore.open(folder.parent / "store")
     prototypes = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
     augmentation = Mixup(10.0, 0.5, 0.9)
-    return MaskedBrain(
-        model, PrototypeBCE(), prototypes, store, augmentation, StageRun("pretrain", plan(), folder, 1, options), 0.0
-    )
+    run = StageRun("pretrain", plan(), folder, 1, options)
+    return MaskedBrain(model, PrototypeBCE(), prototypes, store, augmentation, run, tag_weight=0.0, minimum_share=0.02)
 
 
 def sedt(folder: Path, options: dict[str, Any]) -> StageBrain:
@@ -145,7 +151,13 @@ def sedt(folder: Path, options: dict[str, Any]) -> StageBrain:
     objectives = [SetLoss(SetCriterion()), PseudoEvents(SetCriterion(), Ramp(1.0, shape="none"), threshold=0.3)]
     views = Views(mixing=Mixup(10.0, 0.5, 0.9), domain="power")
     return MeanTeacherBrain(
-        student, EMATeacher(student, 0.5), views, objectives, score, StageRun("sedt", plan(1), folder, 1, options)
+        student,
+        EMATeacher(student, 0.5),
+        views,
+        objectives,
+        StageRun("sedt", plan(1), folder, 1, options),
+        scoring=Scoring(),
+        score=score,
     )
 
 

@@ -7,24 +7,15 @@ from pmam_plugin.augment import FrequencyWarp
 from pmam_plugin.brains.byol import ATSTFrameBrain, ATSTFrameSettings
 from pmam_plugin.brains.optimisation import ParameterGroup
 from pmam_plugin.brains.plan import StageRun, TrainingPlan
-from pmam_plugin.data import Batch
 from pmam_plugin.encoders import ATSTFrame
 from pmam_plugin.features import ATSTMel, FrontEnds
 from pmam_plugin.models import ATSTFramePretraining
+from tests.brains.batches import labelled
 
 
 def batch(clips=4):
-    return Batch(
-        ids=[str(clip) for clip in range(clips)],
-        waves=0.1 * torch.randn(clips, 16000, generator=torch.Generator().manual_seed(1)),
-        seconds=torch.ones(clips, dtype=torch.float64),
-        strong=torch.zeros(clips, 0, 0),
-        weak=torch.zeros(clips, 0),
-        has_strong=torch.zeros(clips, dtype=torch.bool),
-        has_weak=torch.zeros(clips, dtype=torch.bool),
-        group=torch.full((clips,), 3),
-        sample_rate=16000,
-    )
+    waves = 0.1 * torch.randn(clips, 16000, generator=torch.Generator().manual_seed(1))
+    return labelled(waves, torch.zeros(clips, 0, 0), torch.zeros(clips, 0), 16000, torch.full((clips,), 2))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from torch import nn
 from pmam_plugin.augment import ConditionalMixup, MixPlan
 from pmam_plugin.brains.objectives import Consistency, EmbeddingContrast, MixedPseudoLabels
 from pmam_plugin.brains.schedules import Ramp
-from tests.brains.test_objectives import CLIPS, DIM, detection, state
+from tests.brains.test_objectives import CLIPS, DIM, FRAMES, detection, state
 
 GROUPS = torch.tensor([0, 0, 1, 1, 2, 2])
 TEACHER, INTERPOLATION = Ramp(70.0, shape="none"), Ramp(8.75, shape="none")
@@ -15,7 +15,7 @@ TEACHER, INTERPOLATION = Ramp(70.0, shape="none"), Ramp(8.75, shape="none")
 
 def step(plan):
     now = state(plan)
-    now.padding = torch.zeros_like(now.padding)
+    now.targets["padding"] = torch.zeros(CLIPS, FRAMES, dtype=torch.bool)
     return now, MixedPseudoLabels(TEACHER, INTERPOLATION)(now, 0, 1)
 
 
@@ -64,7 +64,7 @@ def test_unmixed_clips_give_the_mean_teachers_loss():
 
 def test_the_pooled_scores_can_follow_the_teachers_tags():
     now = state()
-    now.padding = torch.zeros_like(now.padding)
+    now.targets["padding"] = torch.zeros(CLIPS, FRAMES, dtype=torch.bool)
     options = {"clip_weight": 0.5, "tag_weight": 2.0, "clip_target": "tags"}
     ours = MixedPseudoLabels(TEACHER, INTERPOLATION, **options)(now, 0, 1)["perturbation"]
     torch.testing.assert_close(ours, Consistency(TEACHER, **options)(now, 0, 1)["consistency"])

@@ -7,8 +7,8 @@ from torch import nn
 from pmam_plugin.augment import MixPlan
 from pmam_plugin.brains.objectives import Consistency, EmbeddingContrast, MixedPseudoLabels, StepState, Supervised
 from pmam_plugin.brains.schedules import Ramp
-from pmam_plugin.data import Batch
 from pmam_plugin.models import Detection, Predictor, Projector
+from tests.brains.batches import labelled
 
 CLIPS, FRAMES, CLASSES, DIM = 6, 5, 3, 4
 ONE = Ramp(1.0, shape="none")
@@ -27,23 +27,11 @@ def state(plan=None, modules=None, teacher=True, grad=False):
     """Two strong clips, two weak, two unlabelled; the last frame of clip 0 is padding."""
     strong, weak = torch.zeros(CLIPS, FRAMES, CLASSES), torch.zeros(CLIPS, CLASSES)
     strong[0, :2, 0], weak[2, 1], weak[3, 2] = 1, 1, 1
-    batch = Batch(
-        ids=[str(index) for index in range(CLIPS)],
-        waves=torch.zeros(CLIPS, 10),
-        seconds=torch.ones(CLIPS),
-        strong=strong,
-        weak=weak,
-        has_strong=torch.tensor([1, 1, 0, 0, 0, 0], dtype=torch.bool),
-        has_weak=torch.tensor([1, 1, 1, 1, 0, 0], dtype=torch.bool),
-        group=torch.tensor([0, 0, 2, 2, 3, 3]),
-        sample_rate=10,
-    )
+    batch = labelled(torch.zeros(CLIPS, 10), strong, weak, 10, torch.arange(CLIPS) // 2)
     padding = torch.zeros(CLIPS, FRAMES, dtype=torch.bool)
     padding[0, -1] = True
-    targets = {"strong": strong, "weak": weak}
-    return StepState(
-        detection(0, grad), detection(1, grad) if teacher else None, targets, batch, padding, plan, modules or {}
-    )
+    targets = {"strong": strong, "weak": weak, "padding": padding}
+    return StepState(detection(0, grad), detection(1, grad) if teacher else None, targets, batch, plan, modules or {})
 
 
 def plan(weights, targets, partners):
@@ -198,7 +186,7 @@ def test_clip_order_does_not_matter():
     for name in ("student", "teacher"):
         shuffled = Detection(*(value[order] for value in vars(getattr(now, name)).values() if value is not None))
         setattr(moved, name, shuffled)
-    moved.padding = now.padding[order]
+    moved.targets = moved.targets | {"padding": now.targets["padding"][order]}
     first, second = MixedPseudoLabels(ONE, ONE)(now, 0, 1), MixedPseudoLabels(ONE, ONE)(moved, 0, 1)
     for name in first:
         torch.testing.assert_close(first[name], second[name])

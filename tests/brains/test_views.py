@@ -5,8 +5,8 @@ import torch
 
 from pmam_plugin.augment import Compose, ConditionalMixup, FilterAugment, FrameShift, FrequencyWarp, MixPlan, Mixup
 from pmam_plugin.brains.views import Views
-from pmam_plugin.data import Batch
 from pmam_plugin.features import ATSTMel, CRNNMel, FrontEnds, LogMel, SEDTMel
+from tests.brains.batches import labelled as batch_of
 
 RATE, SECONDS, LABEL_RATE, CLICK = 16000, 4.0, 25.0, 0.08
 TONES = (400.0, 700.0, 1200.0, 2000.0, 3300.0, 5400.0)
@@ -28,18 +28,7 @@ def clicks():
     middles = (torch.arange(round(SECONDS * LABEL_RATE)) + 0.5) / LABEL_RATE
     strong = ((middles >= onsets) & (middles < onsets + CLICK)).float()[:, :, None] * torch.eye(6)[:, None]
     kind = torch.arange(6) // 2
-    known = kind == 0
-    return Batch(
-        ids=list("abcdef"),
-        waves=waves,
-        seconds=torch.full((6,), SECONDS),
-        strong=strong * known.view(6, 1, 1),
-        weak=torch.eye(6) * (kind < 2)[:, None],
-        has_strong=known,
-        has_weak=kind < 2,
-        group=torch.tensor([0, 0, 2, 2, 3, 3]),
-        sample_rate=RATE,
-    )
+    return batch_of(waves, strong * (kind == 0).view(6, 1, 1), torch.eye(6) * (kind < 2)[:, None], RATE, kind)
 
 
 def heard(front_end, mel, clip, tone):

@@ -12,7 +12,6 @@ import torch
 from pmam_plugin.brains.objectives import StepState
 from pmam_plugin.brains.schedules import Ramp
 from pmam_plugin.brains.set_loss import PseudoEvents, SetLoss
-from pmam_plugin.data import Batch
 from pmam_plugin.evaluation import evaluate_scores
 from pmam_plugin.features import FrontEnds, SEDTMel
 from pmam_plugin.losses.event_targets import EventTargets
@@ -22,6 +21,7 @@ from pmam_plugin.nn.intervals import box_edges, edge_boxes
 from pmam_plugin.nn.query_decoder import EdgePointer, Memory, SetNetwork
 from pmam_plugin.nn.resnet import SpectrogramResNet
 from pmam_plugin.nn.set_transformer import sine_positions
+from tests.brains.batches import labelled
 from tests.sedt_models import LABELS, some_targets, tiny_network, tiny_pretext
 
 SECONDS, RATE, CLIPS = 4.0, 16000, 16
@@ -190,23 +190,12 @@ def state(student: SEDT, teacher: SEDT | None = None, **changes: object) -> Step
     """A strong, a weak and two unlabelled clips."""
     strong, weak = torch.zeros(4, 200, 3), torch.zeros(4, 3)
     strong[0, 50:100, 1], weak[1, 2] = 1.0, 1.0
-    kinds = torch.tensor([0, 1, 2, 2])
-    batch = Batch(
-        ids=list("abcd"),
-        waves=torch.zeros(4, 64000),
-        seconds=torch.full((4,), SECONDS),
-        strong=strong,
-        weak=weak,
-        has_strong=kinds == 0,
-        has_weak=kinds < 2,
-        group=kinds,
-        sample_rate=RATE,
-    )
-    targets = {"strong": strong, "weak": weak}
+    batch = labelled(torch.zeros(4, 64000), strong, weak, RATE, torch.tensor([0, 1, 2, 2]))
+    targets = {"strong": strong, "weak": weak, "padding": torch.zeros(4, 200, dtype=torch.bool)}
     given = SetLoss(SetCriterion()).student_inputs(student, batch, targets)
     detected = student({"mel": mel(4)}, **given)
     followed = None if teacher is None else teacher.eval()({"mel": mel(4)})
-    return StepState(detected, followed, targets, batch, torch.zeros(4, 200, dtype=torch.bool), None, {})
+    return StepState(detected, followed, targets, batch, None, {})
 
 
 def test_the_frame_head_learns_beside_the_set_and_can_tag() -> None:

@@ -45,7 +45,7 @@ def test_a_bound_that_would_reverse_or_stop_all_updates_is_refused(bound):
 class Noting(Stage):
     """A stage that counts its runs."""
 
-    name, folder = "noting", "noting"
+    name = "noting"
 
     def __init__(self):
         self.runs = 0

@@ -128,5 +128,5 @@ def prototype_iteration(name: str = "iteration 1", prototypes: int = 6, seed: in
 
 def prototype_page(folder: Path) -> Path:
     iterations = [prototype_iteration(), prototype_iteration("iteration 2", seed=1)]
-    write_prototype_report(folder / "prototypes.html", PrototypeReport("Prototypes", iterations, {"run": "1"}))
+    write_prototype_report(folder / "prototypes.html", PrototypeReport(iterations, {"run": "1"}))
     return folder / "prototypes.html"

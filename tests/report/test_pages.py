@@ -66,7 +66,7 @@ def test_a_page_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_six_clips_of_ten_seconds_make_less_than_four_megabytes(tmp_path: Path) -> None:
     report = samples.training_report(6, 10.0)
     for clip in report.clips:
-        clip.wave = np.random.default_rng(0).normal(0, 0.1, 160_000).astype(np.float32)
+        clip.source = np.random.default_rng(0).normal(0, 0.1, 160_000).astype(np.float32), samples.RATE
     write_training_report(tmp_path / "t.html", report)
     assert (tmp_path / "t.html").stat().st_size < 4_000_000
 
@@ -156,14 +156,16 @@ def test_a_prototype_page_without_any_label_or_sound_is_a_page(tmp_path: Path) -
         [[], []],
         np.zeros(2),
         np.zeros(2),
+        np.zeros((2, 64)),
+        {},
     )
-    write_prototype_report(tmp_path / "p.html", PrototypeReport("Bare", [bare]))
+    write_prototype_report(tmp_path / "p.html", PrototypeReport([bare], {"run": "1"}))
     shown = data_of(tmp_path / "p.html")["iterations"][0]
     assert shown["sprite"] is None
     assert shown["labelled"] is False
     assert shown["telling"] == [-1, -1]
     with pytest.raises(ValueError, match="at least one"):
-        write_prototype_report(tmp_path / "q.html", PrototypeReport("None", []))
+        write_prototype_report(tmp_path / "q.html", PrototypeReport([], {"run": "1"}))
 
 
 def test_people_read_numbers_and_durations() -> None:

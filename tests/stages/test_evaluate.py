@@ -11,9 +11,19 @@ from pmam_plugin.models.sedt import SetDetection, SetOutput
 from pmam_plugin.models.set_scores import fuse_tags
 from pmam_plugin.postprocessing import PostProcessing, ScoreRows
 from pmam_plugin.stages.evaluate import Evaluate, best_of
-from pmam_plugin.stages.figures import figures_of
+from pmam_plugin.stages.figures import ScoredSubset, figures_of
 from tests.sedt_models import tiny_sedt
 from tests.tiny_models import tiny_detector
+
+
+def prepared(events, seconds, subsets=("selection", "test")):
+    """Data whose ``subsets`` have these events in clips of these seconds."""
+    return SimpleNamespace(
+        events=lambda _: events,
+        durations=lambda _: seconds,
+        judged=lambda _, scores: scores,
+        has_events=lambda name: name in subsets,
+    )
 
 
 @pytest.mark.parametrize(("thresholds", "expected"), [("tuned", 1.0), ("fixed", 0.0)])
@@ -29,13 +39,10 @@ def test_low_clip_scores_count_only_where_thresholds_are_tuned(thresholds: str, 
         [(clip, 1.0, 2.0, label) for clip, label in present.items()],
         columns=["filename", "onset", "offset", "event_label"],
     )
-    data = SimpleNamespace(
-        events=lambda _: events, durations=lambda _: dict.fromkeys(present, 10.0), judged=lambda _, scores: scores
-    )
-    context = SimpleNamespace(data=data, seed=0)
+    data = prepared(events, dict.fromkeys(present, 10.0))
     stage = Evaluate(SimpleNamespace(labels=labels), Scoring(thresholds=thresholds))  # type: ignore[arg-type]
-    limits = stage._clip_threshold(context, scored)  # type: ignore[arg-type]
-    figures = figures_of(scored, stage.scoring, labels, data, "test", limits)  # type: ignore[arg-type]
+    limits = stage._clip_threshold(ScoredSubset(scored, labels, data, "selection"))  # type: ignore[arg-type]
+    figures = figures_of(ScoredSubset(scored, labels, data, "test"), stage.scoring, limits)  # type: ignore[arg-type]
     assert figures["clip_f1_macro"] == expected
 
 
@@ -58,16 +65,11 @@ def clip_scores_and_truth(seed: int) -> tuple[dict[str, ScoredClip], pd.DataFram
 @pytest.mark.parametrize(("segments", "expected"), [(True, "segments"), (False, "filters")])
 def test_the_model_folder_carries_what_scores_best_on_selection(monkeypatch, tmp_path, segments, expected):
     scored, events = clip_scores_and_truth(0)
-    data = SimpleNamespace(
-        judged=lambda _, scores: scores,
-        events=lambda _: events,
-        durations=lambda _: dict.fromkeys(scored, 10.0),
-        has_events=lambda _: True,
-    )
+    data = prepared(events, dict.fromkeys(scored, 10.0))
     context = SimpleNamespace(data=data, seed=0, folder=tmp_path)
     stage = Evaluate(SimpleNamespace(labels=["Cat"]), Scoring(segments=segments), bootstrap=0)  # type: ignore[arg-type]
     monkeypatch.setattr(stage, "_candidates", lambda _: {"student": None})
-    monkeypatch.setattr(stage, "_score", lambda *_: scored)
+    monkeypatch.setattr(stage, "_score", lambda _, __, subset: ScoredSubset(scored, ["Cat"], data, subset))  # type: ignore[arg-type]
     written = {}
     monkeypatch.setattr(
         stage, "_write", lambda _, model, test, scoring, result: written.update(rule=scoring.postprocessing, **result)
@@ -153,12 +155,7 @@ def test_a_models_own_events_are_scored_by_the_published_protocol(monkeypatch, t
     events = pd.DataFrame(
         [(name, 1.5, 2.5, "cat") for name in clips], columns=["filename", "onset", "offset", "event_label"]
     )
-    data = SimpleNamespace(
-        judged=lambda _, scores: scores,
-        events=lambda _: events,
-        durations=lambda _: dict.fromkeys(clips, 4.0),
-        has_events=lambda name: name == "test",
-    )
+    data = prepared(events, dict.fromkeys(clips, 4.0), ["test"])
     context = SimpleNamespace(data=data, seed=0, folder=tmp_path, device=torch.device("cpu"), encoded=None)
     scoring = Scoring(PostProcessing(threshold=0.59), selection_metrics=["psds1"], segments=False)
     stage = Evaluate(model, scoring, batch_clips=4, bootstrap=0, events="model")

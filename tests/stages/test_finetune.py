@@ -52,12 +52,12 @@ def context(prepared):
     return RunContext(prepared.folder, 3, prepared.run_opts, prepared=prepared.prepared)
 
 
-def detector(context):
+def detector(labels):
     torch.manual_seed(0)
     backbone = Backbone(
         FrontEnds(mel=LogMel(n_mels=16)), CNNEncoder("mel", 100.0, (8,), ((4, 16),)), IdentityContext(8)
     )
-    return FrameDetector(backbone, AttentionHead(8, 2), context.data.labels, 1.0)
+    return FrameDetector(backbone, AttentionHead(8, len(labels)), labels, 1.0)
 
 
 def stage(name, model, objectives=(), rate=1e-2, teacher_decay=0.9, groups=None, scoring=None, **options):
@@ -69,7 +69,7 @@ def stage(name, model, objectives=(), rate=1e-2, teacher_decay=0.9, groups=None,
 
 def test_nothing_is_learned_anew_for_the_sake_of_other_thresholds(context):
     """What is tuned on a trained model is no reason to train it again; what it is chosen by is."""
-    model = detector(context)
+    model = detector(context.data.labels)
     plain, tuned, chosen = (
         describe(BestStart(stage("one", model, scoring=scoring)))
         for scoring in (
@@ -86,7 +86,7 @@ def test_nothing_is_learned_anew_for_the_sake_of_other_thresholds(context):
 @pytest.mark.parametrize("validate_first", [True, False])
 def test_what_the_stage_before_left_may_prove_the_best(context, tmp_path, validate_first):
     """The stage spoils everything; only a validation before its first update can tell."""
-    model = detector(context)
+    model = detector(context.data.labels)
     start = {name: value.clone() for name, value in model.state_dict().items()}
     context.artifacts = {name: tmp_path / f"{name}.safetensors" for name in ("student", "teacher")}
     save_tensors(context.artifacts["student"], start)
@@ -107,7 +107,7 @@ def contrast(warm_up):
 
 
 def test_heads_learn_alone_in_the_first_stage_and_the_second_goes_on_with_them(context, tmp_path):
-    model, first, second = detector(context), contrast(True), contrast(False)
+    model, first, second = detector(context.data.labels), contrast(True), contrast(False)
     for part in model.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0  # the teacher, whom the plain stage does not ask, draws too
@@ -142,12 +142,7 @@ def run_on(corpus, folder, *stages, **options):
 
 
 def whole_run(corpus, folder, **options):
-    labels = class_list(corpus)
-    torch.manual_seed(0)
-    backbone = Backbone(
-        FrontEnds(mel=LogMel(n_mels=16)), CNNEncoder("mel", 100.0, (8,), ((4, 16),)), IdentityContext(8)
-    )
-    model = FrameDetector(backbone, AttentionHead(8, len(labels)), labels, 1.0)
+    model = detector(class_list(corpus))
     evaluate = Evaluate(model, Scoring(thresholds="tuned"), bootstrap=5)
     context = run_on(corpus, folder, stage("only", model), evaluate, Report(model, "t"), **options)
     return context, json.loads((folder / "metrics.json").read_text())
@@ -215,7 +210,7 @@ def test_what_cannot_be_learned_from_the_data_is_refused_at_once(tmp_path):
 class Never(Stage):
     """A stage that takes long."""
 
-    name, folder = "never", "never"
+    name = "never"
     _arguments: ClassVar[dict[str, str]] = {}
 
     def run(self, context, folder):

@@ -24,7 +24,7 @@ class Count(Stage):
     runs: ClassVar[dict[str, int]] = {}
 
     def __init__(self, name: str, value: int = 0) -> None:
-        self.name, self.folder, self.value = name, f"stages/{name}", value
+        self.name, self.value = name, value
 
     def run(self, context, folder):
         Count.runs[self.name] = Count.runs.get(self.name, 0) + 1

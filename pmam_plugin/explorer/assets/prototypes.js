@@ -371,8 +371,8 @@ function drawChosen() {
       shown.labelled ? make("span", { title: "How much hearing it tells about the label" }, "tells ", make("b", {}, `${bitsOf(k).toFixed(2)} bits`)) : null),
     make("div", { class: "excerpts" }, shown.excerpts[k].map((excerpt, place) => excerptTile(k, excerpt, place))),
     shown.labelled ? make("h4", {}, "Labels of its frames") : null, bars,
-    shown.spectra ? make("h4", {}, "Mean spectrum") : null, spectrum);
-  if (shown.spectra) drawSpectrum(spectrum, k);
+    make("h4", {}, "Mean spectrum"), spectrum);
+  drawSpectrum(spectrum, k);
 }
 
 function drawSpectrum(host, k) {
