@@ -160,8 +160,8 @@ class GaussianMixture:
             return self.weights_.double(), self._densities
         # M-step on the hard assignment of every frame to its nearest centre.
         count = self.n_components
-        clusters = KMeans(count, random_state=self.random_state, device=self.device)
-        clusters.fit(data, sample=_SAMPLE_PER_COMPONENT * count)
+        sample = _SAMPLE_PER_COMPONENT * count
+        clusters = KMeans(count, sample=sample, random_state=self.random_state, device=self.device).fit(data)
         densities = FAMILIES[self.covariance_type](clusters.means_)
         moments = densities.new_moments()
         for batch in data:
