@@ -237,7 +237,7 @@ class ArrayStore:
                 rows.truncate((first + len(prepared)) * self._row_bytes)
             for offset, (_, values, _) in enumerate(prepared):
                 rows.seek((first + offset) * self._row_bytes)
-                rows.write(values)
+                rows.write(values.tobytes())
             rows.flush()
             os.fdatasync(rows.fileno())
         lines = [_line(first + offset, length, clip) for offset, (clip, _, length) in enumerate(prepared)]
