@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pmam_plugin.nn.attention import relative_attention, skew
-from pmam_plugin.nn.cpu import Dropout, keep_freed_memory
+from pmam_plugin.nn.attention import relative_attention
+from pmam_plugin.nn.cpu import Dropout, keep_freed_memory, skew
 from pmam_plugin.nn.lora import AdaptedLinear, add_lora
 
 Way = Callable[[], object]

@@ -138,10 +138,17 @@ def run_sklearn(options: argparse.Namespace, data: np.ndarray, start: dict[str, 
 
 
 def run_ours(options: argparse.Namespace, data: np.ndarray, start: dict[str, Any]) -> tuple[Result, Any]:
+    import torch
+
     from pmam_plugin.prototypes import GaussianMixture
 
+    # The Cholesky factor of a matrix turned round, turned back, is the upper triangular one.
+    factors = np.linalg.cholesky(start["precisions_init"][:, ::-1, ::-1])[:, ::-1, ::-1]
+    values = (start["weights_init"], start["means_init"], factors)
+    begin = GaussianMixture(options.components)
+    begin.restore(*(torch.from_numpy(value.astype(np.float32)) for value in values))
     model = GaussianMixture(options.components, max_iter=options.iterations, tol=0.0)
-    _, seconds, extra = peak_while(lambda: model.fit(data, tuple(start.values())))
+    _, seconds, extra = peak_while(lambda: model.fit(data, begin))
     assert len(model.history_) == options.iterations
     return Result("pmam_plugin", seconds, model.score(data), extra), model
 

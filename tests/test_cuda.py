@@ -27,7 +27,7 @@ from pmam_plugin.nn.attention import relative_attention
 from pmam_plugin.nn.interpolate import interpolate_frames
 from pmam_plugin.prototypes import GaussianMixture, KMeans, Projection
 from recipes.DESED import train as recipe
-from tests.prototypes.clusters import clusters, start
+from tests.prototypes.clusters import clusters, start, started
 from tests.recipes.tiny import SETTINGS, flags, tiny_corpus
 from tests.sedt_models import some_targets, tiny_sedt
 from tests.tiny_models import LABELS, tiny_detector
@@ -201,7 +201,7 @@ def test_the_mixture_agrees_with_the_cpu(covariance_type):
     for device in ("cpu", DEVICE):
         model = GaussianMixture(4, covariance_type=covariance_type, max_iter=5, tol=0.0, device=device)
         frames = torch.from_numpy(data).float().to(device)
-        model.fit(frames, start(data, 4, covariance_type))
+        model.fit(frames, started(*start(data, 4, covariance_type)))
         fits[device] = model.score(frames), model.predict_proba(frames).cpu()
     assert fits[DEVICE][0] == pytest.approx(fits["cpu"][0], rel=1e-4)
     close(fits[DEVICE][1], fits["cpu"][1], 1e-2)

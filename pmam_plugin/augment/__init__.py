@@ -15,7 +15,7 @@ from pmam_plugin.augment.frequency import (
     shift_frequency,
     warp_frequency,
 )
-from pmam_plugin.augment.mixing import ConditionalMixup, MixPlan, Mixup, draw_partners, mix
+from pmam_plugin.augment.mixing import ConditionalMixup, MixPlan, Mixup, draw_partners
 from pmam_plugin.augment.time import FrameShift, roll_frames
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "distort_frequency",
     "draw_partners",
     "filter_augment_gain",
-    "mix",
     "roll_frames",
     "shift_frequency",
     "warp_frequency",

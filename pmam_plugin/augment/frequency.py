@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from pmam_plugin.augment.base import FeatureAugmentation, check_range, uniform
+from pmam_plugin.augment.time import opened_frames, roll_frames
 
 PASST_UNITS_PER_DECIBEL = math.log(10) / 50
 """How much a feature of PaSSTMel or LogMel rises when the sound gets 1 dB louder."""
@@ -228,11 +229,8 @@ def warp_frequency(mel: Tensor, starts: Tensor, heights: Tensor) -> Tensor:
 
 def shift_frequency(mel: Tensor, shifts: Tensor, fill: float = 0.0) -> Tensor:
     """Move every clip up by ``shifts`` bands (down where negative), ``(batch,)``; empty bands get ``fill``."""
-    bins = mel.shape[1]
-    source = torch.arange(bins, device=mel.device) - shifts.to(mel.device)[:, None]
-    outside = ((source < 0) | (source >= bins))[:, :, None]
-    moved = torch.gather(mel, 1, source.clamp(0, bins - 1)[:, :, None].expand_as(mel))
-    return moved.masked_fill(outside, fill)
+    opened = opened_frames(shifts, mel.shape[1])[:, :, None]
+    return roll_frames(mel, shifts, dim=1).masked_fill(opened.to(mel.device), fill)
 
 
 def _cubic_weights(distance: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

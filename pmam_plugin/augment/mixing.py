@@ -39,8 +39,9 @@ class MixPlan:
         return self.target_weights < 1
 
     def mix_inputs(self, values: Tensor) -> Tensor:
-        """Mix features, ``(batch, ...)``, as ``w x + (1 - w) x_partner``."""
-        return mix(values, self.weights, self.partners)
+        """Mix features, ``(batch, ...)``: ``w x_i + (1 - w) x_partner(i)``, exactly ``x_i`` where the weight is 1."""
+        partners = values[self.partners.to(values.device)]
+        return torch.lerp(partners, values, _per_clip(self.weights, values).to(values.dtype))
 
     @property
     def perturbation(self) -> Tensor:
@@ -67,11 +68,6 @@ class MixPlan:
     def part(self, rows: Tensor | slice) -> MixPlan:
         """The plan of some of the clips; partners keep their place in the whole batch."""
         return MixPlan(self.weights[rows], self.target_weights[rows], self.partners[rows])
-
-
-def mix(values: Tensor, weights: Tensor, partners: Tensor) -> Tensor:
-    """``w x_i + (1 - w) x_partner(i)`` for ``values`` ``(batch, ...)``; exactly ``x_i`` where the weight is 1."""
-    return torch.lerp(values[partners.to(values.device)], values, _per_clip(weights, values).to(values.dtype))
 
 
 class Mixup:
@@ -102,8 +98,7 @@ class Mixup:
         if draw_per not in ("batch", "group", "clip"):
             raise ValueError(f"draw_per is batch, group or clip, not {draw_per!r}")
         self.alpha, self.beta = alpha, alpha if beta is None else beta
-        self.probability, self.draw_per = probability, draw_per
-        self.fold = fold
+        self.probability, self.draw_per, self.fold = probability, draw_per, fold
 
     def draw(self, groups: Tensor, generator: Generator | None = None) -> MixPlan | None:
         """Draw a plan.
@@ -146,9 +141,11 @@ class Mixup:
         )
 
     def _draw_weights(self, groups: Tensor, generator: Generator | None) -> Tensor:
-        shared = torch.arange(len(groups)) if self.draw_per == "clip" else torch.zeros(len(groups), dtype=torch.long)
-        if self.draw_per == "group":
-            shared = groups.unique(return_inverse=True)[1]
+        shared = {
+            "batch": torch.zeros_like(groups),
+            "group": groups.unique(return_inverse=True)[1],
+            "clip": torch.arange(len(groups)),
+        }[self.draw_per]
         # Through numpy, because torch's Beta takes no generator.
         seed = int(torch.randint(2**62, (), generator=generator))
         drawn = np.random.default_rng(seed).beta(self.alpha, self.beta, size=len(groups))
@@ -171,11 +168,7 @@ class ConditionalMixup(Mixup):
     """
 
     def __init__(
-        self,
-        alpha: float = 0.5,
-        threshold: float = 0.8,
-        probability: float = 1.0,
-        draw_per: DrawPer = "clip",
+        self, alpha: float = 0.5, threshold: float = 0.8, probability: float = 1.0, draw_per: DrawPer = "clip"
     ) -> None:
         super().__init__(alpha, alpha, probability, draw_per, fold=True)
         if not 0 <= threshold <= 1:

@@ -67,12 +67,12 @@ class FrameShift:
 
 
 def roll_frames(values: Tensor, shifts: Tensor, dim: int = -1) -> Tensor:
-    """Roll every clip along time by its own number of frames.
+    """Roll every clip along time, or another axis, by its own number of frames.
 
     Args:
         values: ``(batch, ...)``.
         shifts: whole numbers, ``(batch,)``; positive moves later.
-        dim: the time axis.
+        dim: the axis.
 
     Returns:
         ``values`` with frame ``t`` of clip ``i`` at ``(t + shifts[i]) mod frames``.
@@ -86,5 +86,5 @@ def roll_frames(values: Tensor, shifts: Tensor, dim: int = -1) -> Tensor:
 
 def opened_frames(shifts: Tensor, frames: int) -> Tensor:
     """True where a shift that does not wrap leaves a frame empty, ``(batch, frames)``, for ``shifts`` ``(batch,)``."""
-    source = torch.arange(frames) - shifts.cpu()[:, None]
+    source = torch.arange(frames, device=shifts.device) - shifts[:, None]
     return (source < 0) | (source >= frames)

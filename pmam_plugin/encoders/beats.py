@@ -122,7 +122,8 @@ class BEATsEncoder(FrameEncoder):
         layer: block whose tokens become frames; None is the last. Deeper ones serve the tokens only.
         pooling: from patches of 160 ms to frames: ``mean`` or (learned) ``attention`` over frequency, interpolated
             between patches; ``tokens``, the way of PretrainedSED's detectors: all tokens in a row, two or three next to
-            each other for a frame, so that neighbouring frames see different bands. Their weights need that.
+            each other for a frame (interpolated where they are fewer), so that neighbouring frames see different bands.
+            Their weights need that.
         pooling_heads: attention heads of the frequency pooling.
         depth, dim, network: of :class:`BEATs`.
     """
@@ -161,7 +162,8 @@ class BEATsEncoder(FrameEncoder):
         hidden = self.transformer(mel, blocks)
         stream = hidden[self.layer]
         if self.pooling == "tokens":
-            frames = _resampled(stream.flatten(1, 2), length)
+            tokens = stream.flatten(1, 2)
+            frames = pool_frames(tokens, length) if tokens.shape[1] > length else interpolate_frames(tokens, length)
         else:
             frames = _GRID.interpolate(self._pooled(stream, "stream"), length)
         embeddings = {"stream": frames}
@@ -186,8 +188,3 @@ class BEATsEncoder(FrameEncoder):
         if self.pool is None or name != "stream":
             return tokens.mean(dim=2)
         return self.pool(tokens.transpose(1, 2))
-
-
-def _resampled(tokens: Tensor, length: int) -> Tensor:
-    """A sequence stretched onto ``length`` frames: averaged where it is longer, interpolated where it is shorter."""
-    return pool_frames(tokens, length) if tokens.shape[1] > length else interpolate_frames(tokens, length)

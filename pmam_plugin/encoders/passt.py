@@ -168,13 +168,13 @@ class PaSSTEncoder(FrameEncoder):
         length = mel.shape[-1]
         blocks = {self.layer, *(self._block(name) for name in wanted.embed)}
         hidden = self.transformer(mel, layers=blocks, final=wanted.tokens)
-        frames = self._to_frames(self._pooled(hidden, "stream"), length)
+        frames = self.grid.interpolate(self._pooled(hidden, "stream"), length)
         windows = wanted.windows
         if windows is not None and length > round(windows.length_seconds * self.frame_rate):
             local = encode_windows(self._encode_window, mel, windows, self.frame_rate, self._sure)
             frames = torch.lerp(frames, local.to(frames.dtype), windows.mix)
         others = (name for name in wanted.embed if name != "stream")
-        embeddings = {name: self._to_frames(self._pooled(hidden, name), length) for name in others}
+        embeddings = {name: self.grid.interpolate(self._pooled(hidden, name), length) for name in others}
         clip_tokens = None if hidden.final is None else hidden.final[:, SPECIAL_TOKENS:]
         return EncoderOutput(frames, clip_tokens, {"stream": frames, **embeddings})
 
@@ -197,12 +197,9 @@ class PaSSTEncoder(FrameEncoder):
 
     def _encode_window(self, mel: Tensor) -> Tensor:
         hidden = self.transformer(mel, layers={self.layer}, final=False)
-        return self._to_frames(self._pooled(hidden, "stream"), mel.shape[-1])
+        return self.grid.interpolate(self._pooled(hidden, "stream"), mel.shape[-1])
 
     def _sure(self, length: int) -> tuple[int, int]:
         """Frames of a window between its first and its last patch; with patches early, as published, all they span."""
         patches = max(1, (length - PATCH) // STRIDE + 1)
         return self.grid.between(patches) if self.grid.offset else (0, min(length, patches * STRIDE))
-
-    def _to_frames(self, columns: Tensor, length: int) -> Tensor:
-        return self.grid.interpolate(columns, length)

@@ -25,7 +25,7 @@ def encode_windows(
     mel: Tensor,
     windows: Windows,
     frame_rate: float,
-    sure: Callable[[int], tuple[int, int]] | None = None,
+    sure: Callable[[int], tuple[int, int]],
 ) -> Tensor:
     """Encode a clip window by window and average where windows overlap.
 
@@ -38,14 +38,14 @@ def encode_windows(
         windows: length and hop.
         frame_rate: of ``mel`` and of the encoded frames.
         sure: from frames of a window to those of them that the encoder does not extrapolate, as (first, one past the
-            last); None is all.
+            last).
 
     Returns:
         ``(batch, frames, dim)``; every frame is covered.
     """
     batch, _, frames = mel.shape
     length = min(round(windows.length_seconds * frame_rate), frames)
-    first_sure, end_sure = (0, length) if sure is None else sure(length)
+    first_sure, end_sure = sure(length)
     if end_sure <= first_sure:
         first_sure, end_sure = 0, length
     starts = window_starts(frames, length, max(1, min(round(windows.hop_seconds * frame_rate), end_sure - first_sure)))

@@ -7,14 +7,13 @@ student's prediction ``p`` to a teacher's embedding ``z`` is ``2 - 2 cos(p, z)``
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 Composition = Literal["sum", "interp"]
-_COMPOSITIONS = ("sum", "interp")
 
 
 def cosine_distance(prediction: Tensor, target: Tensor) -> Tensor:
@@ -62,8 +61,8 @@ def embedding_contrast(
     Raises:
         ValueError: weights without partners, or an unknown ``composition``.
     """
-    if composition not in _COMPOSITIONS:
-        raise ValueError(f"composition must be one of {_COMPOSITIONS}, not {composition!r}")
+    if composition not in get_args(Composition):
+        raise ValueError(f"composition must be one of {get_args(Composition)}, not {composition!r}")
     if (weights is None) != (partners is None):
         raise ValueError("weights and partners belong together: pass both or neither")
     if weights is None or partners is None:

@@ -141,29 +141,20 @@ class EventTargets:
             tagged: clips with known tags, ``(batch,)`` bool; default the strong ones.
         """
         by_class = (frames * strong[:, None, None]).transpose(1, 2)
-        active = torch.nn.functional.pad((by_class > 0).int(), (1, 1))
-        change = active.diff(dim=-1)
+        active = by_class > 0
+        change = torch.nn.functional.pad(active.int(), (1, 1)).diff(dim=-1)
         clip, label, start = (change == 1).nonzero(as_tuple=True)
         end = (change == -1).nonzero(as_tuple=True)[2]
-        counts = torch.bincount(clip, minlength=len(frames))
-        slot = torch.arange(len(clip), device=clip.device) - (counts.cumsum(0) - counts)[clip]
-        slots = int(counts.max()) if len(clip) else 0
-        labels = torch.full((len(frames), slots), PADDING, dtype=torch.long, device=frames.device)
-        boxes = frames.new_zeros(len(frames), slots, 2)
-        weights = frames.new_zeros(len(frames), slots)
-        labels[clip, slot] = label
-        boxes[clip, slot] = edge_boxes(torch.stack((start, end), dim=-1).to(frames.dtype) / span_frames)
-        run = (change[..., :-1] == 1).cumsum(-1) - 1
-        weights[clip, slot] = _maximum_per_run(by_class, run, clip, label, start)
+        boxes = edge_boxes(torch.stack((start, end), dim=-1).to(frames.dtype) / span_frames)
+        event_of_frame = (change[..., :-1] == 1).flatten().cumsum(0).view_as(by_class) - 1
+        weights = frames.new_zeros(len(boxes)).scatter_reduce(0, event_of_frame[active], by_class[active], "amax")
+        counts = torch.bincount(clip, minlength=len(frames)).tolist()
         from_events = frames.amax(dim=1)
-        clip_tags = from_events if tags is None else torch.where(strong[:, None], from_events, tags)
-        return cls(labels, boxes, weights, strong, clip_tags, strong if tagged is None else tagged)
-
-
-def _maximum_per_run(values: Tensor, run: Tensor, clip: Tensor, label: Tensor, start: Tensor) -> Tensor:
-    """Largest value of each run; ``run`` numbers the runs of a (clip, class) row, ``(batch, classes, frames)``."""
-    if not len(clip):
-        return values.new_zeros(0)
-    largest = values.new_zeros(*values.shape[:2], int(run.max()) + 1)
-    largest.scatter_reduce_(2, run.clamp_min(0), values, reduce="amax")
-    return largest[clip, label, run[clip, label, start]]
+        return cls(
+            pad_sequence(label.split(counts), batch_first=True, padding_value=PADDING),
+            pad_sequence(boxes.split(counts), batch_first=True),
+            pad_sequence(weights.split(counts), batch_first=True),
+            strong,
+            from_events if tags is None else torch.where(strong[:, None], from_events, tags),
+            strong if tagged is None else tagged,
+        )

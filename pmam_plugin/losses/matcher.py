@@ -48,15 +48,8 @@ class HungarianMatcher:
         iou_cost: weight of the term of the generalised IoU.
     """
 
-    def __init__(
-        self,
-        class_cost: float = 1.0,
-        l1_cost: float = 5.0,
-        iou_cost: float = 2.0,
-    ) -> None:
-        self.class_cost = class_cost
-        self.l1_cost = l1_cost
-        self.iou_cost = iou_cost
+    def __init__(self, class_cost: float = 1.0, l1_cost: float = 5.0, iou_cost: float = 2.0) -> None:
+        self.class_cost, self.l1_cost, self.iou_cost = class_cost, l1_cost, iou_cost
 
     @torch.no_grad()
     def __call__(self, output: SetOutput, targets: EventTargets) -> list[Match]:
@@ -81,15 +74,12 @@ class HungarianMatcher:
             logger.warning("a clip has %d events for %d queries; some stay unmatched", max(counts), queries)
         matches = []
         for layer in costs:
-            clips, rows, columns = [], [], []
-            for clip, count in enumerate(counts):
-                if count:
-                    matched_queries, matched_events = linear_sum_assignment(layer[clip, :, :count])
-                    clips += [clip] * len(matched_queries)
-                    rows += matched_queries.tolist()
-                    columns += matched_events.tolist()
-            pairs = torch.tensor([clips, rows, columns], dtype=torch.long).to(targets.labels.device)
-            clip_of, query_of, target_of = pairs
+            pairs = [
+                (clip, query, event)
+                for clip, count in enumerate(counts)
+                for query, event in zip(*linear_sum_assignment(layer[clip, :, :count]))
+            ]
+            clip_of, query_of, target_of = torch.tensor(pairs, dtype=torch.long).view(-1, 3).T.to(targets.labels.device)
             matches.append(Match(clip_of, query_of, target_of, targets.weights[clip_of, target_of]))
         return matches
 

@@ -29,31 +29,6 @@ class SetLosses:
     parts: dict[str, Tensor]
 
 
-def no_object_cross_entropy(
-    logits: Tensor,
-    classes: Tensor,
-    shares: Tensor,
-    no_object_weight: float = 0.1,
-    normaliser: Tensor | None = None,
-    elsewhere: Tensor | float = 0.0,
-) -> Tensor:
-    """Cross-entropy over classes and no-object, which is the common case and counts less.
-
-    Args:
-        logits: ``(batch, queries, classes + 1)``, no-object last.
-        classes: wanted column of each query, ``(batch, queries)``.
-        shares: share of each query in the loss, ``(batch, queries)``; 0 leaves it out.
-        no_object_weight: weight of queries that match nothing.
-        normaliser: divisor of the weighted sum; None is the sum of weights, which makes it a weighted mean (DETR).
-        elsewhere: weights of the rest of the batch, where these clips are a part of it; part of that sum.
-    """
-    losses = functional.cross_entropy(logits.flatten(0, -2).float(), classes.flatten(), reduction="none")
-    weights = (shares * torch.where(classes == logits.shape[-1] - 1, no_object_weight, 1.0)).flatten()
-    if normaliser is None:
-        normaliser = (weights.sum() + elsewhere).clamp_min(1e-6)
-    return (losses * weights).sum() / normaliser
-
-
 def feature_distance(predicted: Tensor, true: Tensor) -> Tensor:
     """Squared distance of L2-normalised features (UP-DETR, eq. 2), ``(..., dim) -> (...)``, in [0, 4]."""
     difference = functional.normalize(predicted.float(), dim=-1) - functional.normalize(true.float(), dim=-1)
@@ -66,8 +41,7 @@ class SetCriterion(nn.Module):
 
     The total is ``sum over layers of (class, l1, iou, feature, each times its weight) + clip_weight * clip``. Terms
     of matched pairs are sums divided by the number of pairs (their shares summed, and at least 1, so that a batch
-    without events has a finite loss). A clip whose events are unknown adds to the clip
-    loss alone.
+    without events has a finite loss). A clip whose events are unknown adds to the clip loss alone.
 
     Args:
         matcher: assigns queries to events.
@@ -128,8 +102,8 @@ class SetCriterion(nn.Module):
             for name, value in self._layer(output, targets, whole, match, layer).items():
                 parts[name + suffix] = value
         if output.denoising is not None:
+            match = _denoised(output.denoising, targets)
             for layer in range(len(output.denoising.layer_boxes)):
-                match = _denoised(output.denoising, targets)
                 terms = self._layer(output.denoising, targets, whole, match, layer, only_matched=True)
                 for name, value in terms.items():
                     parts[f"{name}_noised{layer}"] = value
@@ -147,14 +121,15 @@ class SetCriterion(nn.Module):
         layer: int,
         only_matched: bool = False,
     ) -> dict[str, Tensor]:
-        pairs = (match.weight.sum() + _elsewhere(whole, targets, match).shares).clamp_min(1.0)
+        elsewhere = _elsewhere(whole, targets, match)
+        pairs = (match.weight.sum() + elsewhere.shares).clamp_min(1.0)
         chosen, wanted = (layer, match.clip, match.query), (match.clip, match.target)
         predicted = box_edges(output.layer_boxes[chosen].float())
         true = box_edges(targets.boxes[wanted].float())
         distance = (predicted - true).abs().sum(dim=-1)
         overlap = interval_iou(predicted, true, generalised=True)
         parts = {
-            "class": self._class(output.layer_logits[layer], targets, whole, match, pairs, only_matched),
+            "class": self._class(output.layer_logits[layer], targets, match, pairs, elsewhere, only_matched),
             "l1": (distance * match.weight).sum() / pairs,
             "iou": ((1 - overlap) * match.weight).sum() / pairs,
         }
@@ -167,26 +142,24 @@ class SetCriterion(nn.Module):
         self,
         logits: Tensor,
         targets: EventTargets,
-        whole: EventTotal,
         match: Match,
         pairs: Tensor,
+        elsewhere: EventTotal,
         only_matched: bool,
     ) -> Tensor:
-        matched, labels = (match.clip, match.query), targets.labels[match.clip, match.target]
-        shares = targets.strong.float()[:, None].repeat(1, logits.shape[1]) * (not only_matched)
-        shares[matched] = match.weight.float()
-        classes = torch.full(logits.shape[:2], logits.shape[-1] - 1, dtype=torch.long, device=logits.device)
-        classes[matched] = labels
+        """Cross-entropy over classes and no-object (the last column), which is the common case and counts less."""
+        queries, unmatched_weight = logits.shape[1], 0.0 if only_matched else self.no_object_weight
+        matched = (match.clip, match.query)
+        weights = (targets.strong.float() * unmatched_weight)[:, None].repeat(1, queries)
+        weights[matched] = match.weight.float()
+        classes = torch.full_like(weights, logits.shape[-1] - 1, dtype=torch.long)
+        classes[matched] = targets.labels[match.clip, match.target]
+        losses = functional.cross_entropy(logits.flatten(0, 1).float(), classes.flatten(), reduction="none")
+        total = (losses * weights.flatten()).sum()
         if self.normalise_by == "matches":
-            return no_object_cross_entropy(logits, classes, shares, self.no_object_weight, pairs)
-        elsewhere, weight = _elsewhere(whole, targets, match), 0.0 if only_matched else self.no_object_weight
-        return no_object_cross_entropy(
-            logits,
-            classes,
-            shares,
-            self.no_object_weight,
-            elsewhere=elsewhere.shares + weight * (elsewhere.clips * logits.shape[1] - elsewhere.events),
-        )
+            return total / pairs
+        unmatched = elsewhere.clips * queries - elsewhere.events
+        return total / (weights.sum() + (elsewhere.shares + unmatched_weight * unmatched)).clamp_min(1e-6)
 
     def _clip(self, output: SetOutput, targets: EventTargets, whole: EventTotal) -> Tensor:
         assert output.tag_logits is not None

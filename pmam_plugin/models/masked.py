@@ -13,7 +13,6 @@ from pmam_plugin.config import configurable
 from pmam_plugin.models.backbone import Backbone
 from pmam_plugin.nn.heads import PredictionHead, TagHead
 from pmam_plugin.nn.masking import BlockMasking, MaskPlan, NoMasking, apply_mask
-from pmam_plugin.nn.windows import Windows
 
 
 @dataclass
@@ -75,10 +74,6 @@ class MaskedModel(nn.Module):
         frames = self.backbone.context(apply_mask(encoded.frames, self.mask_token, plan))
         tags = None if self.tag_head is None else self.tag_head(encoded.tokens)
         return MaskedOutput(self.head(frames), plan.mask, tags)
-
-    def embed(self, features: Mapping[str, Tensor], layer: str, windows: Windows | None = None) -> Tensor:
-        """Embeddings of the backbone, never masked; see :meth:`Backbone.embed`."""
-        return self.backbone.embed(features, layer, windows)
 
     def _plan(
         self, frames: Tensor, mask: Tensor | MaskPlan | None, padding: Tensor | None, generator: torch.Generator | None

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -101,13 +100,9 @@ class SEDT(SoundEventModel):
             raise ValueError(f"tag_from is audio_query, or frames with a frame head, not {tag_from!r}")
         if denoising and network.anchors is None:
             raise ValueError("denoising needs queries that stand somewhere; give the network anchors: true")
-        self.frontend = frontend
-        self.network = network
-        self.labels = tuple(labels)
-        self.sample_rate = frontend.sample_rate
-        self.frame_rate = float(frame_rate)
-        self.clip_seconds = float(clip_seconds)
-        self.minimum_seconds = minimum_seconds
+        self.frontend, self.network, self.labels = frontend, network, tuple(labels)
+        self.sample_rate, self.frame_rate = frontend.sample_rate, float(frame_rate)
+        self.clip_seconds, self.minimum_seconds = float(clip_seconds), minimum_seconds
         self.feature_rate = frontend.frame_rates["mel"]
         self.span_frames = frontend.frames(round(self.clip_seconds * self.sample_rate))["mel"]
         self.audio_query = nn.Parameter(torch.randn(1, network.dim))
@@ -147,29 +142,25 @@ class SEDT(SoundEventModel):
             raise TypeError(f"SEDT has no option {foreign[0]!r}")
         output, embedding = self._predict(features, padding, targets)
         frames = self._dense_frames(feature_frames(self.network, features, self.span_frames))
+        padded = None if padding is None else regrid_padding(padding, frames).unsqueeze(-1)
         followed = None
         if self.frame_head is not None:
             followed = (interpolate_frames(self.frame_head(embedding).float(), frames) / temperature).sigmoid()
-            if padding is not None:
-                followed = followed.masked_fill(regrid_padding(padding, frames).unsqueeze(-1), 0.0)
+            followed = followed if padded is None else followed.masked_fill(padded, 0.0)
         tags = output.tags(temperature)
         if self.tag_from == "frames" and followed is not None:
             tags = linear_softmax_pool(followed)
         assert tags is not None
         candidates = fuse_tags(output.probabilities(temperature), tags)
         dense = dense_scores(candidates, box_edges(output.boxes) * output.span_seconds, frames, self.frame_rate)
-        if padding is not None:
-            dense = dense.masked_fill(regrid_padding(padding, frames).unsqueeze(-1), 0.0)
-        embedding = interpolate_frames(embedding, frames)
-        span_frames = output.span_seconds * self.frame_rate
         return SetDetection(
-            dense,
+            dense if padded is None else dense.masked_fill(padded, 0.0),
             tags,
             tags,
-            embedding,
+            interpolate_frames(embedding, frames),
             output=output,
             candidates=candidates,
-            span_frames=span_frames,
+            span_frames=output.span_seconds * self.frame_rate,
             followed=followed,
         )
 
@@ -190,10 +181,10 @@ class SEDT(SoundEventModel):
         if not isinstance(detection, SetDetection):
             raise TypeError("SEDT writes scores tables from its own detections only")
         edges = box_edges(detection.output.boxes.detach().double()) * detection.output.span_seconds
-        scores = detection.candidates.detach().double().cpu().numpy()
+        scores = detection.candidates.detach().double()
         return [
             score_rows(*clip, self.labels, self.minimum_seconds)
-            for clip in zip(scores, np.asarray(edges.cpu()), durations, strict=True)
+            for clip in zip(scores.cpu().numpy(), edges.cpu().numpy(), durations, strict=True)
         ]
 
     def event_tables(self, detection: Detection, durations: Sequence[float] | None = None) -> list[pd.DataFrame]:
@@ -281,10 +272,8 @@ class SEDT(SoundEventModel):
         labels = torch.where(flipped, torch.randint(len(self.labels), labels.shape).to(device), labels)
         centre, length = targets.boxes.float().repeat(1, groups, 1).unbind(-1)
         noise = (torch.rand(2, *labels.shape) * 2 - 1).to(device)
-        boxes = torch.stack(
-            (centre + _CENTRE_NOISE * noise[0] * length, length * (1 + _LENGTH_NOISE * noise[1])), dim=-1
-        )
-        return self.noised_content(labels), boxes.clamp(0.005, 0.995)
+        centre, length = centre + _CENTRE_NOISE * noise[0] * length, length * (1 + _LENGTH_NOISE * noise[1])
+        return self.noised_content(labels), torch.stack((centre, length), dim=-1).clamp(0.005, 0.995)
 
 
 def feature_frames(network: SetNetwork, features: Mapping[str, Tensor], span_frames: int) -> int:

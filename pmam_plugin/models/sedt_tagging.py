@@ -27,21 +27,13 @@ class AudioTagger(nn.Module):
     """
 
     def __init__(
-        self,
-        frontend: FrontEnds,
-        backbone: SetInput,
-        labels: Sequence[str],
-        hidden: int = 1000,
-        pooling: str = "max",
+        self, frontend: FrontEnds, backbone: SetInput, labels: Sequence[str], hidden: int = 1000, pooling: str = "max"
     ) -> None:
         super().__init__()
         if pooling not in ("max", "mean"):
             raise ValueError(f"pooling is max or mean, not {pooling!r}")
-        self.frontend = frontend
-        self.backbone = backbone
-        self.labels = tuple(labels)
-        self.sample_rate = frontend.sample_rate
-        self.pooling = pooling
+        self.frontend, self.backbone, self.labels = frontend, backbone, tuple(labels)
+        self.sample_rate, self.pooling = frontend.sample_rate, pooling
         self.head = nn.Sequential(nn.Linear(backbone.channels, hidden), nn.ReLU(), nn.Linear(hidden, len(self.labels)))
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:

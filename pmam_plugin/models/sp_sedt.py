@@ -48,12 +48,8 @@ class PatchSampler:
         longest: float = 0.8,
         fixed_frames: int | None = None,
     ) -> None:
-        self.patches = patches
-        self.mean = mean
-        self.deviation = deviation
-        self.shortest = shortest
-        self.longest = longest
-        self.fixed_frames = fixed_frames
+        self.patches, self.fixed_frames = patches, fixed_frames
+        self.mean, self.deviation, self.shortest, self.longest = mean, deviation, shortest, longest
 
     def __call__(self, valid_frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw patches.
@@ -188,18 +184,13 @@ class SPSEDT(nn.Module):
     ) -> None:
         super().__init__()
         self.patches_are_content, self.pooled_patches = patches_are_content, pooled_patches
-        self.frontend = frontend
-        self.network = network
-        self.sampler = sampler or PatchSampler()
+        self.match_own_group, self.legacy_double_query = match_own_group, legacy_double_query
+        self.frontend, self.network, self.sampler = frontend, network, sampler or PatchSampler()
         if len(network.event_queries) % self.sampler.patches:
             raise ValueError(f"{len(network.event_queries)} queries cannot be shared by {self.sampler.patches} patches")
         self.group = len(network.event_queries) // self.sampler.patches
-        self.patch_frames = patch_frames
-        self.patch_dropout = patch_dropout
-        self.clip_seconds = clip_seconds
-        self.sample_rate = frontend.sample_rate
-        self.match_own_group = match_own_group
-        self.legacy_double_query = legacy_double_query
+        self.patch_frames, self.patch_dropout = patch_frames, patch_dropout
+        self.clip_seconds, self.sample_rate = clip_seconds, frontend.sample_rate
         self.span_frames = frontend.frames(round(clip_seconds * self.sample_rate))["mel"]
         network.backbone.freeze()
         channels = network.backbone.channels
@@ -220,12 +211,11 @@ class SPSEDT(nn.Module):
             padding: true where a frame is padding, ``(batch, any number of frames)``; patches are cut from the rest.
             bounds: patches to look for, ``(batch, M' <= M, 2)``; drawn from torch's global generator if None.
         """
-        batch, frames = len(next(iter(features.values()))), feature_frames(self.network, features, self.span_frames)
+        feature, frames = next(iter(features.values())), feature_frames(self.network, features, self.span_frames)
         padding = None if padding is None else regrid_padding(padding, frames)
         if bounds is None:
-            valid = torch.full((batch,), frames) if padding is None else (~padding).sum(dim=1)
-            bounds = self.sampler(valid)
-        bounds = bounds.to(next(iter(features.values())).device)
+            bounds = self.sampler(torch.full((len(feature),), frames) if padding is None else (~padding).sum(dim=1))
+        bounds = bounds.to(feature.device)
         if self.pooled_patches:
             cells = backbone_map(self.network, features, padding)
             described = pool_patches(cells, bounds, self.network.backbone.time_factor)
@@ -235,8 +225,8 @@ class SPSEDT(nn.Module):
             memory = self.network.encode(features["mel"], padding, self.span_frames)
         own, patch = self._queries(described)
         queries, content = (own.expand_as(patch), patch) if self.patches_are_content else (own + patch, None)
-        mask = self._mask(bounds.shape[1], bounds.device)
-        decoded = self.network.decode(queries, memory, mask, content=content)
+        group = torch.arange(own.shape[0], device=bounds.device) // self.group  # patch that a query looks for
+        decoded = self.network.decode(queries, memory, group[:, None] != group, content=content)
         output = SetOutput(
             layer_logits=self.class_head(decoded.states),
             layer_boxes=decoded.boxes,
@@ -244,9 +234,18 @@ class SPSEDT(nn.Module):
             span_seconds=self.clip_seconds * max(1.0, frames / self.span_frames),
         )
         boxes = edge_boxes(bounds.float() / max(frames, self.span_frames))
-        targets = _patch_targets(boxes, described.detach())
-        if self.match_own_group:
-            targets.eligible = self._ownership(bounds.shape[1], bounds.device).expand(batch, -1, -1)
+        eligible = group[:, None] == torch.arange(bounds.shape[1], device=bounds.device)
+        clips = boxes.new_ones(len(boxes))
+        targets = EventTargets(
+            labels=torch.zeros_like(boxes[..., 0], dtype=torch.long),
+            boxes=boxes,
+            weights=torch.ones_like(boxes[..., 0]),
+            strong=clips.bool(),
+            tags=clips[:, None],
+            tagged=~clips.bool(),
+            features=described.detach(),
+            eligible=eligible.expand(len(boxes), -1, -1) if self.match_own_group else None,
+        )
         return PretextOutput(output, targets, bounds)
 
     @torch.no_grad()
@@ -266,25 +265,3 @@ class SPSEDT(nn.Module):
             patch = patch * (torch.rand(*patch.shape[:2], 1) >= self.patch_dropout).to(patch.device)
         own = self.network.event_queries[: patch.shape[1]]
         return 2 * own if self.legacy_double_query and self.training else own, patch
-
-    def _mask(self, patches: int, device: torch.device) -> Tensor:
-        own = self._ownership(patches, device)
-        return ~(own[:, None] & own[None, :]).any(dim=-1)
-
-    def _ownership(self, patches: int, device: torch.device) -> Tensor:
-        """Which query looks for which patch, ``(queries, patches)``."""
-        group = torch.arange(patches * self.group, device=device) // self.group
-        return group[:, None] == torch.arange(patches, device=device)
-
-
-def _patch_targets(boxes: Tensor, described: Tensor) -> EventTargets:
-    batch, patches, _ = boxes.shape
-    return EventTargets(
-        labels=torch.zeros(batch, patches, dtype=torch.long, device=boxes.device),
-        boxes=boxes,
-        weights=torch.ones(batch, patches, device=boxes.device),
-        strong=torch.ones(batch, dtype=torch.bool, device=boxes.device),
-        tags=torch.ones(batch, 1, device=boxes.device),
-        tagged=torch.zeros(batch, dtype=torch.bool, device=boxes.device),
-        features=described,
-    )

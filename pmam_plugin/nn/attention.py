@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pmam_plugin.nn.cpu import BlockwiseAttention
+from pmam_plugin.nn.cpu import BlockwiseAttention, skew
 
 
 def relative_attention(query: Tensor, key: Tensor, value: Tensor, position: Tensor, distance: Tensor) -> Tensor:
@@ -28,23 +28,6 @@ def relative_attention(query: Tensor, key: Tensor, value: Tensor, position: Tens
         return BlockwiseAttention.apply(query, key, value, position, distance)
     bias = skew(position @ distance.transpose(1, 2)) * query.shape[-1] ** -0.5
     return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-
-
-def skew(by_distance: Tensor) -> Tensor:
-    """Turn logits by distance into logits by position, as a view.
-
-    Args:
-        by_distance: ``(..., T, 2 T - 1)``; column ``m`` of row ``i`` belongs to the distance ``T - 1 - m``.
-
-    Returns:
-        ``(..., T, T)`` whose element ``i, j`` belongs to the distance ``i - j``: row ``i`` starts at column
-        ``T - 1 - i``, hence reading rows that are one element shorter straightens the diagonal.
-    """
-    length = by_distance.shape[-2]
-    if length == 1:
-        return by_distance
-    flat = by_distance.flatten(-2)[..., length - 1 :][..., : length * (2 * length - 2)]
-    return flat.unflatten(-1, (length, 2 * length - 2))[..., :length]
 
 
 def _exporting() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -21,12 +22,7 @@ class GatedConvolution(nn.Module):
     """
 
     def __init__(
-        self,
-        channels_in: int,
-        channels: int,
-        pooling: tuple[int, int],
-        dropout: float,
-        momentum: float,
+        self, channels_in: int, channels: int, pooling: tuple[int, int], dropout: float, momentum: float
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels, 3, padding=1)
@@ -52,6 +48,10 @@ class ConvStack(nn.Module):
         dropout: rate after every gating.
         momentum: of the batch norms, as PyTorch counts it: the share of the newest batch in the running statistics.
             The published systems train with 0.99 (a Keras number), which makes evaluation depend on the last batch.
+
+    Attributes:
+        channels: width of the output.
+        time_factor: input frames per output frame.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class ConvStack(nn.Module):
         super().__init__()
         if len(channels) != len(pooling):
             raise ValueError(f"{len(channels)} stages of channels but {len(pooling)} of pooling")
-        self.pooling = [(int(time), int(mel)) for time, mel in pooling]
         self.channels = int(channels[-1])
+        self.time_factor = math.prod(time for time, _ in pooling)
         inputs = (1, *channels[:-1])
         self.stages = nn.ModuleList(
-            GatedConvolution(before, after, pool, dropout, momentum)
-            for before, after, pool in zip(inputs, channels, self.pooling, strict=True)
+            GatedConvolution(before, after, (time, mel), dropout, momentum)
+            for before, after, (time, mel) in zip(inputs, channels, pooling, strict=True)
         )
 
     def forward(self, features: Tensor) -> Tensor:
@@ -82,14 +82,4 @@ class ConvStack(nn.Module):
 
     def output_frames(self, frames: int) -> int:
         """Number of frames after all pooling."""
-        for time, _ in self.pooling:
-            frames //= time
-        return frames
-
-    @property
-    def time_factor(self) -> int:
-        """Input frames per output frame."""
-        factor = 1
-        for time, _ in self.pooling:
-            factor *= time
-        return factor
+        return frames // self.time_factor

@@ -145,7 +145,7 @@ def _weights(query: Tensor, key: Tensor, position: Tensor, distance: Tensor, cli
     """Softmax of the logits of some rows of one clip, ``(heads, rows, T)``."""
     logits = query[clip, :, rows] @ key[clip].transpose(1, 2)
     band = position[clip, :, rows] @ distance[:, _columns(rows, query.shape[2])].transpose(1, 2)
-    logits += _straightened(band)
+    logits += skew(band)
     return logits.softmax(dim=-1)
 
 
@@ -154,15 +154,27 @@ def _columns(rows: slice, length: int) -> slice:
     return slice(length - rows.stop, 2 * length - 1 - rows.start)
 
 
-def _straightened(band: Tensor) -> Tensor:
-    """Distances ``(heads, rows, T + rows - 1)`` of some rows seen as positions ``(heads, rows, T)``, a view."""
-    heads, rows, columns = band.shape
-    return band.as_strided((heads, rows, columns - rows + 1), (rows * columns, columns - 1, 1), rows - 1)
+def skew(by_distance: Tensor) -> Tensor:
+    """Turn logits by distance into logits by position, as a view.
+
+    Args:
+        by_distance: of some rows of ``T`` frames, ``(..., rows, T + rows - 1)``; column ``m`` of row ``i`` belongs to
+            the position ``m - (rows - 1 - i)``.
+
+    Returns:
+        ``(..., rows, T)``: row ``i`` starts at column ``rows - 1 - i``, hence reading rows that are one element shorter
+        straightens the diagonal.
+    """
+    rows, columns = by_distance.shape[-2:]
+    if rows == 1:
+        return by_distance
+    flat = by_distance.flatten(-2)[..., rows - 1 :][..., : rows * (columns - 1)]
+    return flat.unflatten(-1, (rows, columns - 1))[..., : columns - rows + 1]
 
 
 def _band_of(logits: Tensor) -> Tensor:
-    """The inverse of :func:`_straightened`, zero where no pair of frames has the distance."""
+    """The inverse of :func:`skew`, zero where no pair of frames has the distance."""
     heads, rows, length = logits.shape
     band = logits.new_zeros(heads, rows, length + rows - 1)
-    _straightened(band).copy_(logits)
+    skew(band).copy_(logits)
     return band

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import time
+import timeit
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,17 +19,9 @@ import torch
 from pmam_plugin.errors import InputError
 
 Format = Literal["float32", "bfloat16", "float16"]
-# SpeechBrain's names and torch's for the same formats.
-_NAMES: dict[str, Format] = {
-    "float32": "float32",
-    "fp32": "float32",
-    "bfloat16": "bfloat16",
-    "bf16": "bfloat16",
-    "float16": "float16",
-    "fp16": "float16",
-}
+# Torch's names and SpeechBrain's for the same formats.
 _SHORT: dict[Format, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_NAMES: dict[str, Format] = {name: format for format, short in _SHORT.items() for name in (format, short)}
 # Values of ONEDNN_MAX_CPU_ISA that keep torch's matrix products from using bfloat16 units.
 _WITHOUT_UNITS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
 
@@ -62,7 +54,7 @@ class Precision:
         """A factory of contexts in which a network on ``device`` runs in this format."""
         if self.format == "float32":
             return contextlib.nullcontext
-        return lambda: torch.autocast(device.type, _TYPES[self.format])
+        return lambda: torch.autocast(device.type, getattr(torch, self.format))
 
 
 def choose_precision(asked: str, device: torch.device | str) -> Precision:
@@ -90,9 +82,8 @@ def choose_precision(asked: str, device: torch.device | str) -> Precision:
         raise InputError(f"precision {asked}: device {device} has no bfloat16; use fp16 or auto")
     warning = ""
     if chosen == "bfloat16" and not units:
-        factor = (
-            f"; a matrix product takes {bfloat16_cost():.0f} times as long as in float32" if _on_cpu(device) else ""
-        )
+        on_cpu = device.type == "cpu"
+        factor = f"; a matrix product takes {bfloat16_cost():.0f} times as long as in float32" if on_cpu else ""
         warning = f"precision {asked}: this {_kind(device)} has no bfloat16 units{factor}; use auto"
     return Precision(chosen, asked, "as asked", warning)
 
@@ -104,7 +95,7 @@ def bfloat16_units(device: torch.device) -> str:
         return f"{torch.cuda.get_device_name(device)} (SM{major}{minor})" if major >= 8 else ""
     if device.type == "mps":
         return "Apple's GPU" if torch.backends.mps.is_macos_or_newer(14, 0) else ""
-    if not _on_cpu(device) or os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_UNITS:
+    if device.type != "cpu" or os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_UNITS:
         return ""
     if platform.machine() in ("aarch64", "arm64"):
         built = torch.backends.mkldnn.is_available()
@@ -117,21 +108,10 @@ def bfloat16_units(device: torch.device) -> str:
 
 def bfloat16_cost(size: int = 128) -> float:
     """How many times as long a square matrix product takes in bfloat16 as in float32 on this CPU, measured."""
-    seconds = []
-    for dtype in (torch.bfloat16, torch.float32):
-        matrix = torch.ones(size, size, dtype=dtype)
-        attempts = []
-        for _ in range(3):
-            begin = time.perf_counter()
-            matrix @ matrix
-            attempts.append(time.perf_counter() - begin)
-        seconds.append(min(attempts))
-    return seconds[0] / seconds[1]
-
-
-def _on_cpu(device: torch.device) -> bool:
-    return device.type == "cpu"
+    matrices = (torch.ones(size, size, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
+    slow, fast = (min(timeit.repeat("matrix @ matrix", globals={"matrix": x}, number=1, repeat=3)) for x in matrices)
+    return slow / fast
 
 
 def _kind(device: torch.device) -> str:
-    return "CPU" if _on_cpu(device) else f"device ({device})"
+    return "CPU" if device.type == "cpu" else f"device ({device})"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pmam_plugin.config import configurable
+from pmam_plugin.nn.intervals import box_edges
 from pmam_plugin.nn.set_transformer import TransformerDecoder, TransformerEncoder, sine_encoding, sine_positions
 
 # Anchors at first: their length, how many lengths from its middle the outermost heads look, and base and scale of the
@@ -120,12 +121,11 @@ class EdgePointer(nn.Module):
         """
         asked = self.query(states).unflatten(-1, (2, -1))
         logits = torch.einsum("bqed,bedt->bqet", asked, keys).float() / math.sqrt(states.shape[-1])
-        centre, length = reference.float().unbind(-1)
-        edges = torch.stack((centre - length / 2, centre + length / 2), dim=-1)
+        edges, length = box_edges(reference.float()), reference[..., 1:].float()
         middles = memory.shares[:: memory.bands]
         # Onsets are where cells begin, offsets where they end.
         places = torch.stack((middles - memory.cell / 2, middles + memory.cell / 2))
-        spread = self.spreads.exp() * length.unsqueeze(-1) + memory.cell
+        spread = self.spreads.exp() * length + memory.cell
         logits = logits - 0.5 * ((places - edges.unsqueeze(-1)) / spread.unsqueeze(-1)).square()
         if memory.padding is not None:
             logits = logits.masked_fill(memory.padding[:, None, None, :: memory.bands], -torch.inf)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -72,11 +72,10 @@ class SpectrogramResNet(nn.Module):
         self.frozen_norm = frozen_norm
         for child in frozen:
             self.body.get_submodule(child).requires_grad_(False)
-        if frozen_norm:
-            for norm in self._norms():
-                # timm starts the last norm of a block at zero; frozen there, the block would stay silent for ever.
-                nn.init.ones_(norm.weight)
-                norm.requires_grad_(False)
+        for norm in self._frozen_norms():
+            # timm starts the last norm of a block at zero; frozen there, the block would stay silent for ever.
+            nn.init.ones_(norm.weight)
+            norm.requires_grad_(False)
         self._asleep = False
 
     def forward(self, spectrogram: Tensor) -> Tensor:
@@ -104,17 +103,15 @@ class SpectrogramResNet(nn.Module):
     def thaw(self) -> None:
         """Let all convolutions learn, also those that ``frozen`` names (audio tagging); frozen norms stay frozen."""
         self.requires_grad_(True)
-        if self.frozen_norm:
-            for norm in self._norms():
-                norm.requires_grad_(False)
+        for norm in self._frozen_norms():
+            norm.requires_grad_(False)
         self._asleep = False
 
     def train(self, mode: bool = True) -> SpectrogramResNet:
         """Set the mode; frozen norms stay in evaluation mode."""
         super().train(mode and not self._asleep)
-        if self.frozen_norm:
-            for norm in self._norms():
-                norm.eval()
+        for norm in self._frozen_norms():
+            norm.eval()
         return self
 
     def load_imagenet(self, source: str | None = None) -> None:
@@ -141,9 +138,7 @@ class SpectrogramResNet(nn.Module):
             state = read_tensors(source)
             if isinstance(self.conv0, nn.Identity) and "conv1.weight" in state:
                 state["conv1.weight"] = state["conv1.weight"].sum(dim=1, keepdim=True)
-        self._load_body(state, source or f"timm's {self.name}")
-
-    def _load_body(self, state: Mapping[str, Tensor], source: str) -> None:
+        source = source or f"timm's {self.name}"
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}
         try:
             missing, unexpected = self.body.load_state_dict(state, strict=False)
@@ -158,8 +153,8 @@ class SpectrogramResNet(nn.Module):
                 f"{source} does not fit {self.name}: {key} is missing or unexpected; choose matching weights"
             )
 
-    def _norms(self) -> list[nn.BatchNorm2d]:
-        return [module for module in self.body.modules() if isinstance(module, nn.BatchNorm2d)]
+    def _frozen_norms(self) -> list[nn.BatchNorm2d]:
+        return [part for part in self.body.modules() if self.frozen_norm and isinstance(part, nn.BatchNorm2d)]
 
 
 @torch.no_grad()

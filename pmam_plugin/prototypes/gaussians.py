@@ -281,28 +281,6 @@ def covariances(factors: Tensor) -> Tensor:
     return inverse.mT @ inverse
 
 
-def factors_from_precisions(precisions: Tensor) -> Tensor:
-    """Factors of precision matrices ``(K, D, D)`` (``U`` upper triangular, ``P = U U^T``) or values ``(K, D)`` (roots).
-
-    ``U`` is the Cholesky factor of the matrix with rows and columns reversed, reversed back.
-
-    Raises:
-        InputError: a precision that is not positive (definite).
-    """
-    precisions = precisions.double()
-    if precisions.ndim == 2:
-        if not (precisions > 0).all():
-            raise InputError("the precisions to start from must be positive")
-        return precisions.sqrt()
-    factors = torch.empty_like(precisions, dtype=torch.float32)
-    for component, precision in enumerate(precisions):  # one at a time: in float64 they are large
-        lower, info = torch.linalg.cholesky_ex(precision.flip(0, 1))
-        if info.item() or not torch.allclose(precision, precision.T, rtol=1e-4):
-            raise InputError("the precisions to start from must be symmetric and positive definite")
-        factors[component] = lower.flip(0, 1)
-    return factors
-
-
 def _whitening_matrix(covariance: Tensor, component: int, floor: float) -> Tensor:
     """Upper triangular ``U = L^-T`` of ``Sigma = L L^T``, so that ``Sigma^-1 = U U^T``.
 

@@ -57,7 +57,7 @@ class KMeans:
         self.n_clusters, self.minibatch, self.sample, self.max_iter = n_clusters, minibatch, sample, max_iter
         self.random_state, self.device = int(random_state) % 2**32, torch.device(device)
 
-    def fit(self, frames: Any, sample: int | None = None, state: str | os.PathLike[str] | None = None) -> KMeans:
+    def fit(self, frames: Any, state: str | os.PathLike[str] | None = None) -> KMeans:
         """Fit on ``frames`` (an array or :class:`Frames`; ``state`` is the mixture's and has no use here).
 
         Raises:
@@ -67,8 +67,7 @@ class KMeans:
         data = Frames(data.frames, data.device, data.batch_frames, self.n_clusters, data.transform)
         centres = torch.zeros(self.n_clusters, data.sample(1, 0).shape[1], dtype=torch.float64, device=self.device)
         if share()[0] == 0:
-            found = self._mini_batches(data) if self.minibatch else self._lloyd(data, sample or self.sample)
-            centres += torch.from_numpy(found).to(centres)
+            centres += torch.from_numpy(self._found(data)).to(centres)
         sum_over_processes([centres])
         if len(centres.unique(dim=0)) < self.n_clusters:
             raise InputError(f"the frames are too much alike for {self.n_clusters} clusters; ask for fewer")
@@ -97,20 +96,15 @@ class KMeans:
         self.weights_ = torch.full_like(self.means_[:, 0], 1 / len(means))
         return self
 
-    def _lloyd(self, data: Frames, sample: int) -> NDArray[np.float64]:
-        from sklearn.cluster import KMeans as Lloyd
+    def _found(self, data: Frames) -> NDArray[np.float64]:
+        from sklearn import cluster
 
-        model = Lloyd(self.n_clusters, max_iter=self.max_iter, random_state=self.random_state)
-        return self._told(model.fit(data.sample(sample, self.random_state)))
-
-    def _mini_batches(self, data: Frames) -> NDArray[np.float64]:
-        from sklearn.cluster import MiniBatchKMeans
-
-        model = MiniBatchKMeans(self.n_clusters, random_state=self.random_state)
-        for number in range(self.max_iter):
-            model.partial_fit(data.sample(_MINI_BATCH, self.random_state + number))
-        return self._told(model)
-
-    def _told(self, model: Any) -> NDArray[np.float64]:
+        if self.minibatch:
+            model = cluster.MiniBatchKMeans(self.n_clusters, random_state=self.random_state)
+            for number in range(self.max_iter):
+                model.partial_fit(data.sample(_MINI_BATCH, self.random_state + number))
+        else:
+            model = cluster.KMeans(self.n_clusters, max_iter=self.max_iter, random_state=self.random_state)
+            model.fit(data.sample(self.sample, self.random_state))
         logger.info("k-means: %d iterations, inertia %.6g", getattr(model, "n_iter_", self.max_iter), model.inertia_)
         return np.asarray(model.cluster_centers_, dtype=np.float64)

@@ -17,7 +17,7 @@ from pmam_plugin.errors import InputError
 from pmam_plugin.files import atomic_path
 from pmam_plugin.processes import share, sum_over_processes, wait_for_all
 from pmam_plugin.prototypes.frames import Frames, as_frames
-from pmam_plugin.prototypes.gaussians import FAMILIES, Gaussians, Moments, covariances, factors_from_precisions
+from pmam_plugin.prototypes.gaussians import FAMILIES, Gaussians, Moments, covariances
 from pmam_plugin.prototypes.kmeans import KMeans
 from pmam_plugin.weights import read_tensors
 
@@ -90,14 +90,14 @@ class GaussianMixture:
     def fit(
         self,
         frames: Any,
-        start: tuple[Any, Any, Any] | None = None,
+        start: GaussianMixture | None = None,
         state: str | os.PathLike[str] | None = None,
     ) -> GaussianMixture:
         """Fit on ``frames`` (an array or :class:`Frames`).
 
         Args:
             frames: ``(n, D)``, the same in every process.
-            start: weights ``(K,)``, means ``(K, D)`` and precisions to start from; by default k-means of a sample.
+            start: a fitted (or restored) mixture of the same size and type; by default k-means of a sample.
             state: a file that keeps the fit after every iteration; where it exists, the fit goes on from it and ends
                 as one that was never stopped, to the last bit.
 
@@ -153,19 +153,15 @@ class GaussianMixture:
         self._set_fitted(weights.to(self.device), densities)
         return self
 
-    def _start(self, data: Frames, start: tuple[Any, Any, Any] | None) -> tuple[Tensor, Gaussians]:
+    def _start(self, data: Frames, start: GaussianMixture | None) -> tuple[Tensor, Gaussians]:
         self.history_, self.converged_ = [], False
         if start is not None:
-            weights, means, precisions = (
-                torch.as_tensor(value).to(device=self.device, dtype=torch.float64) for value in start
-            )
-            densities = FAMILIES[self.covariance_type](means)
-            densities.whiten(factors_from_precisions(precisions))
-            return weights, densities
+            self.restore(**start.tensors())
+            return self.weights_.double(), self._densities
         # M-step on the hard assignment of every frame to its nearest centre.
         count = self.n_components
-        clusters = KMeans(count, random_state=self.random_state, device=self.device)
-        clusters.fit(data, sample=_SAMPLE_PER_COMPONENT * count)
+        sample = _SAMPLE_PER_COMPONENT * count
+        clusters = KMeans(count, sample=sample, random_state=self.random_state, device=self.device).fit(data)
         densities = FAMILIES[self.covariance_type](clusters.means_)
         moments = densities.new_moments()
         for batch in data:

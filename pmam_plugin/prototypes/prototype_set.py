@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,6 @@ class PosteriorSummary:
     components: int
     sure_share: float
     cosine: float
-
-    def as_dict(self) -> dict[str, float]:
-        """Plain numbers, for metrics.json."""
-        return asdict(self)
 
 
 class PrototypeSet:
@@ -139,7 +135,7 @@ class PrototypeSet:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``prototypes.safetensors`` and ``prototypes.json``; the JSON last, so that it vouches for the rest."""
-        tensors, projection = dict(self.model.tensors()), self.projection
+        tensors, projection = self.model.tensors(), self.projection
         config: dict[str, Any] = {"format": _FORMAT, "model": self.model.kind, "components": self.components}
         if isinstance(self.model, GaussianMixture):
             config["covariance_type"] = self.model.covariance_type

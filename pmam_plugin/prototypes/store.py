@@ -231,16 +231,15 @@ class ArrayStore:
         return np.ascontiguousarray(self._codec.encode(array)), length
 
     def _append(self, prepared: list[tuple[str, NDArray[Any], int]]) -> None:
-        descriptor = os.open(self.folder / "rows.bin", os.O_RDWR)
-        try:
+        with open(self.folder / "rows.bin", "rb+") as rows:
             with self._lock():
-                first = -(-os.fstat(descriptor).st_size // self._row_bytes)
-                os.ftruncate(descriptor, (first + len(prepared)) * self._row_bytes)
+                first = -(-rows.seek(0, os.SEEK_END) // self._row_bytes)
+                rows.truncate((first + len(prepared)) * self._row_bytes)
             for offset, (_, values, _) in enumerate(prepared):
-                _write_all(descriptor, values.tobytes(), (first + offset) * self._row_bytes)
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
+                rows.seek((first + offset) * self._row_bytes)
+                rows.write(values.tobytes())
+            rows.flush()
+            os.fdatasync(rows.fileno())
         lines = [_line(first + offset, length, clip) for offset, (clip, _, length) in enumerate(prepared)]
         with self._lock(), open(self.folder / "index.tsv", "ab+") as index:
             if index.tell():
@@ -361,9 +360,3 @@ def _key(clip: str) -> np.uint64:
 def _line(row: int, length: int, clip: str) -> str:
     checksum = zlib.crc32(f"{row}\t{length}\t{clip}".encode())
     return f"{row}\t{length}\t{checksum:08x}\t{clip}\n"
-
-
-def _write_all(descriptor: int, data: bytes, position: int) -> None:
-    written = 0
-    while written < len(data):
-        written += os.pwrite(descriptor, data[written:], position + written)

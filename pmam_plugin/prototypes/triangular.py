@@ -9,16 +9,13 @@ With D / 64 blocks this is (1 + 64 / D) / 2 of the multiplications, in products 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
 # Wide enough for fast products, narrow enough to skip nearly all of the zero half.
 BLOCK = 64
 # Frames whitened at a time: on a CPU the (frames, K * BLOCK) product then stays in the last-level cache.
-_TILE = {"cpu": 512}
-_TILE_ELSEWHERE = 16384
+_CPU_TILE, _TILE = 512, 16384
 # Rows of a scatter matrix per product: few enough to skip most of the lower triangle.
 _ROWS = 128
 
@@ -26,13 +23,6 @@ _ROWS = 128
 def blocks(width: int) -> list[tuple[int, int]]:
     """``(start, end)`` of the column blocks of a ``width``-dimensional triangular matrix."""
     return [(start, min(start + BLOCK, width)) for start in range(0, width, BLOCK)]
-
-
-def tiles(count: int, device: torch.device) -> Iterator[slice]:
-    """Consecutive slices over ``count`` frames."""
-    size = _TILE.get(device.type, _TILE_ELSEWHERE)
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
 
 
 class Whiteners:
@@ -45,8 +35,7 @@ class Whiteners:
     """
 
     def __init__(self, components: int, width: int, device: torch.device):
-        self.components = components
-        self.width = width
+        self.components, self.width = components, width
         self._weights = [torch.zeros(components, end - start, end, device=device) for start, end in blocks(width)]
 
     def __setitem__(self, component: int, matrix: Tensor) -> None:
@@ -77,16 +66,15 @@ class Whiteners:
         """
         offsets = self._offsets(means - centre)
         shift = centre.to(frames.dtype)
-        distances = frames.new_empty(self.components, len(frames))
-        for rows in tiles(len(frames), frames.device):
-            tile = frames[rows] - shift
+        distances = []
+        for tile in (part - shift for part in frames.split(_CPU_TILE if frames.device.type == "cpu" else _TILE)):
             total = frames.new_zeros(len(tile), self.components)
             for weight, offset, (_, end) in zip(self._weights, offsets, blocks(self.width)):
                 whitened = nn.functional.linear(tile[:, :end], weight.flatten(0, 1), offset)
-                norms = torch.linalg.vector_norm(whitened.view(len(tile), self.components, -1), dim=-1)
+                norms = torch.linalg.vector_norm(whitened.unflatten(1, (self.components, -1)), dim=-1)
                 total += norms.square_()
-            distances[:, rows] = total.T
-        return distances
+            distances.append(total.T)
+        return torch.cat(distances, dim=1)
 
     def _offsets(self, means: Tensor) -> list[Tensor]:
         """``-(mu - c) U`` of all components side by side, one per block, products in float64."""

@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ class EStep(Stage):
                 summary.cosine,
             )
         weights = [round(float(weight), 6) for weight in prototypes.weights]
-        notes: dict[str, Any] = {**summary.as_dict(), **self._agreement(context, posteriors)}
+        notes: dict[str, Any] = {**asdict(summary), **self._agreement(context, posteriors)}
         notes |= {"weights": weights, "embeddings": "mel" if self.from_mel else self.layer}
         return StageResult({"prototypes": folder, "posteriors": folder / "posteriors"}, notes)
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, strategies as st
 from safetensors.torch import load_file
 
-from pmam_plugin.augment import ConditionalMixup, MixPlan, Mixup, draw_partners, mix
+from pmam_plugin.augment import ConditionalMixup, MixPlan, Mixup, draw_partners
 from tests.support import shared
 
 groups_of_clips = st.lists(st.integers(-1, 3), min_size=1, max_size=24).map(torch.tensor)
@@ -40,13 +40,15 @@ def test_the_mixture_of_the_reference_is_reproduced():
     # Its permutation happened to be the identity, which must leave the clips alone.
     tensors = load_file(shared("reference_outputs/pmam_components.safetensors"))
     mel = tensors["frontend.mel"]
-    mixed = mix(mel, torch.full((2,), 0.3), torch.arange(2))
+    shares = torch.full((2,), 0.3)
+    mixed = MixPlan(shares, shares, torch.arange(2)).mix_inputs(mel)
     assert (mixed - tensors["augment.mixup.mel"]).abs().max() < 1e-4
 
 
 def test_a_clip_is_mixed_with_its_partner_by_its_weight():
     values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [10.0, 20.0]])
-    mixed = mix(values, torch.tensor([0.25, 0.5, 1.0]), torch.tensor([2, 0, 1]))
+    shares = torch.tensor([0.25, 0.5, 1.0])
+    mixed = MixPlan(shares, shares, torch.tensor([2, 0, 1])).mix_inputs(values)
     assert torch.allclose(mixed, torch.tensor([[7.75, 15.5], [2.0, 3.0], [10.0, 20.0]]))
 
 

@@ -8,7 +8,7 @@ from pmam_plugin.brains.sedt import patch_overlap
 from pmam_plugin.losses.event_targets import EventTargets
 from pmam_plugin.losses.set_criterion import SetCriterion
 from pmam_plugin.models import SetDetection
-from pmam_plugin.models.sp_sedt import PretextOutput, _patch_targets
+from pmam_plugin.models.sp_sedt import PretextOutput
 from pmam_plugin.nn.intervals import edge_boxes
 from pmam_plugin.nn.set_output import SetOutput
 from tests.brains.test_objectives import CLASSES, CLIPS, FRAMES, state
@@ -67,6 +67,6 @@ def test_the_overlap_of_patches_is_that_of_the_most_confident_query_of_their_gro
     edges = torch.tensor([[[0.6, 0.7], [0.0, 0.5], [0.5, 0.75], [0.5, 1.0]]])
     logits = torch.tensor([[[-2.0, 2.0], [2.0, -2.0], [1.0, 0.0], [0.0, 0.0]]])
     output = SetOutput(logits[None], edge_boxes(edges)[None])
-    boxes = edge_boxes(patches)
-    prediction = PretextOutput(output, _patch_targets(boxes, torch.zeros(1, 2, 3)), torch.zeros(1, 2, 2))
+    targets = EventTargets.from_events([([0, 0], edge_boxes(patches[0]))], 1)
+    prediction = PretextOutput(output, targets, torch.zeros(1, 2, 2))
     torch.testing.assert_close(patch_overlap(prediction), torch.tensor([[1.0, 0.5]]))

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from safetensors import safe_open
 
 from pmam_plugin.losses.event_targets import EventTargets
-from pmam_plugin.losses.set_criterion import SetCriterion, feature_distance, no_object_cross_entropy
+from pmam_plugin.losses.set_criterion import SetCriterion, feature_distance
 from pmam_plugin.nn.set_output import SetOutput
 from tests.support import shared
 
@@ -145,14 +145,17 @@ def test_shares_follow_the_matched_event_not_the_query_order() -> None:
 
 
 def test_cross_entropy_is_detrs_weighted_mean_or_the_published_sum() -> None:
-    logits, classes = torch.randn(2, 5, 4), torch.randint(0, 4, (2, 5))
-    shares = torch.ones(2, 5)
-    weight = torch.tensor([1.0, 1.0, 1.0, 0.1])
-    mean = torch.nn.functional.cross_entropy(logits.flatten(0, 1), classes.flatten(), weight)
-    torch.testing.assert_close(no_object_cross_entropy(logits, classes, shares), mean)
-    total = torch.nn.functional.cross_entropy(logits.flatten(0, 1), classes.flatten(), weight, reduction="sum")
-    summed = no_object_cross_entropy(logits, classes, shares, normaliser=torch.tensor(4.0))
-    torch.testing.assert_close(summed, total / 4)
+    output, targets = perfect_case(3)
+    output.layer_logits = torch.randn_like(output.layer_logits)
+    match = SetCriterion().matcher(output, targets)[-1]
+    classes = torch.full(output.logits.shape[:2], 4)
+    classes[match.clip, match.query] = targets.labels[match.clip, match.target]
+    rows, weight = (output.logits.flatten(0, 1), classes.flatten()), torch.tensor([1.0, 1.0, 1.0, 1.0, 0.1])
+    mean = torch.nn.functional.cross_entropy(*rows, weight)
+    torch.testing.assert_close(SetCriterion()(output, targets).parts["class"], mean)
+    total = torch.nn.functional.cross_entropy(*rows, weight, reduction="sum")
+    summed = SetCriterion(normalise_by="matches")(output, targets).parts["class"]
+    torch.testing.assert_close(summed, total / int(targets.counts.sum()))
 
 
 def test_feature_distance_ranges_from_same_to_opposite_direction() -> None:

@@ -70,7 +70,7 @@ def test_embeddings_are_never_masked() -> None:
         model.train(training)
         if training:
             model.backbone.encoder.stem.eval()  # batch statistics are not what this is about
-        torch.testing.assert_close(model.embed(features, "context_2"), expected)
+        torch.testing.assert_close(model.backbone.embed(features, "context_2"), expected)
 
 
 def test_everything_learns() -> None:

@@ -239,14 +239,10 @@ def test_patches_as_content_reach_the_decoder() -> None:
     def moved(**options: object) -> float:
         pretext = tiny_pretext(patch_dropout=0.0, **options).eval()
         bounds = torch.tensor([[[0, 40], [60, 110], [120, 199]]]).expand(2, -1, -1)
-        states = []
-        for order in ([0, 1, 2], [1, 2, 0]):
-            own, patch = pretext._queries(pretext.describe(mel(), bounds)[:, order])
-            memory = pretext.network.encode(mel(), span_frames=199)
-            content = {"content": patch} if pretext.patches_are_content else {}
-            queries = own.expand_as(patch) if content else own + patch
-            states.append(pretext.network.decode(queries, memory, pretext._mask(3, own.device), **content).states)
-        return float((states[0] - states[1]).abs().mean())
+        first, second = (
+            pretext({"mel": mel()}, bounds=bounds[:, order]).output.layer_features for order in ([0, 1, 2], [1, 2, 0])
+        )
+        return float((first - second).abs().mean())
 
     with torch.no_grad():
         assert moved(patches_are_content=True) > 3 * moved()

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from pmam_plugin.nn import attention as module, cpu
-from pmam_plugin.nn.attention import relative_attention, skew
+from pmam_plugin.nn.attention import relative_attention
+from pmam_plugin.nn.cpu import skew
 
 
 def inputs(length: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:

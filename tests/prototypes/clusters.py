@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from pmam_plugin.prototypes import GaussianMixture
 
 
 def clusters(frames: int = 600, width: int = 6, count: int = 4, seed: int = 0) -> NDArray[np.float32]:
@@ -27,3 +30,12 @@ def start(data: NDArray[Any], count: int, covariance_type: str, seed: int = 0) -
     diagonal = random.uniform(0.3, 2.0, (count, width))
     precisions = np.einsum("kij,klj->kil", root, root) if covariance_type == "full" else diagonal
     return weights / weights.sum(), means, precisions
+
+
+def started(weights: NDArray[Any], means: NDArray[Any], precisions: NDArray[Any]) -> GaussianMixture:
+    """The mixture with the parameters of :func:`start`, for a fit to go on from."""
+    full = precisions.ndim == 3
+    # The Cholesky factor of the matrix turned round, turned back, is the upper triangular one.
+    factors = np.linalg.cholesky(precisions[:, ::-1, ::-1])[:, ::-1, ::-1] if full else np.sqrt(precisions)
+    model = GaussianMixture(len(weights), covariance_type="full" if full else "diag")
+    return model.restore(*(torch.from_numpy(value.astype(np.float32)) for value in (weights, means, factors)))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_the_summary_tells_hard_labels_from_soft_ones_and_unused_prototypes() ->
     assert uniform.entropy == pytest.approx(math.log(4))
     assert uniform.entropy_share == pytest.approx(1.0)
     assert (uniform.active, uniform.components, uniform.sure_share) == (4, 4, 0.0)
-    assert json.dumps(uniform.as_dict())
+    assert json.dumps(asdict(uniform))
     with pytest.raises(InputError, match="no posteriors"):
         prototypes.summary([])
 

@@ -196,7 +196,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "fdatasync", full)
     with pytest.raises(InputError, match="No space left on device"):
         store.extend(["a"], [rows(1)])
     monkeypatch.undo()
