@@ -101,8 +101,8 @@ class PretrainedDetector(Pretrained):
             source: folder or Hub id; :func:`~pmam_plugin.checkpoints.fetch_model` fetches it.
             revision: branch, tag or commit.
             hparams_file: name of the YAML file.
-            fetch_config: SpeechBrain's form of settings here (``revision``, ``token``, ``huggingface_cache_dir``,
-                ``allow_network``), which go before it.
+            fetch_config: SpeechBrain's form of settings that also stand here (``revision``, ``token``,
+                ``huggingface_cache_dir``, ``allow_network``); where both are given, those here count.
             overrides: of the YAML file.
             settings: ``token``, ``cache_dir``, ``local_files_only`` and ``force_download`` of
                 :func:`~pmam_plugin.checkpoints.fetch_model`; SpeechBrain's ``savedir``, ``run_opts``,
@@ -117,7 +117,7 @@ class PretrainedDetector(Pretrained):
             "cache_dir": theirs.huggingface_cache_dir,
             "local_files_only": not theirs.allow_network,
         }
-        fetching |= {name: settings.pop(name) for name in Fetching.__annotations__ if name in settings}
+        fetching |= {name: given for name in Fetching.__annotations__ if (given := settings.pop(name, None))}
         folder = fetch_model(source, revision or theirs.revision, companions=(hparams_file,), **fetching)
         return pretrained_from_hparams(
             cls,
