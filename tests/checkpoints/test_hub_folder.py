@@ -114,6 +114,8 @@ def test_s3prls_refresh_fetches_again(folder, monkeypatch):
 def test_a_cache_that_holds_a_part_is_told_from_a_repository_that_lacks_it(folder, monkeypatch):
     (folder / "model.safetensors").unlink()
     fake(monkeypatch, folder)
+    with pytest.raises(InputError, match=r"only a part of it \(model\.safetensors is missing\); connect once"):
+        fetch_model("org/name", local_files_only=True)
     for answer, said in ((True, "holds only a part"), (False, "the repository has no model.safetensors")):
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(huggingface_hub, "file_exists", lambda *_, there=answer, **__: there)
@@ -139,8 +141,12 @@ def _http(kind: type[Exception]) -> Exception:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
+        (_http(errors.RepositoryNotFoundError), "neither a folder here nor a repository"),
         (_http(errors.GatedRepoError), "access has to be requested"),
+        (_http(errors.RevisionNotFoundError), "no such revision"),
         (_http(errors.HfHubHTTPError), "cannot be fetched"),
+        (errors.LocalEntryNotFoundError("offline"), "the Hub cannot be reached"),
+        (errors.OfflineModeIsEnabled("offline"), "the Hub cannot be reached"),
         (OSError("disk full\nreally"), "disk full really"),
     ],
 )
@@ -151,6 +157,17 @@ def test_each_failure_is_one_sentence(error, message, monkeypatch, tmp_path):
         fetch_model("org/name", revision="main")
     assert str(caught.value).startswith("org/name@main: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_repository_without_a_model_folder_is_refused(name, folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (folder / name).unlink()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "file_exists", lambda *_, **__: False)
+    fake(monkeypatch, folder)
+    with pytest.raises(InputError, match=rf"org/name: the repository has no {name}"):
+        fetch_model("org/name")
 
 
 def test_the_built_in_model_is_found_or_its_absence_said(folder, monkeypatch, tmp_path):

@@ -121,6 +121,14 @@ def test_names_of_any_bytes_and_of_any_length_come_through(folder, model, tmp_pa
     assert len(read_scores(tmp_path / "s")) == len(shown)
 
 
+@pytest.mark.parametrize("ending", ["tsv", "csv", "json", "rttm"])
+def test_every_format_is_written(folder, model, tmp_path, ending, capsys):
+    out = tmp_path / f"events.{ending}"
+    assert run("detect", folder, "--model", model, "--out", out) == 0
+    assert out.stat().st_size > 100
+    assert capsys.readouterr().out == ""
+
+
 def test_labels_beside_recordings_are_not_replaced(model, tmp_path, capsys):
     soundfile.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
     (tmp_path / "a.tsv").write_text("somebody's work")

@@ -195,6 +195,16 @@ def test_a_member_is_a_path_below_its_shard(tmp_path):
         assert shard.read_bytes()[member.offset :][: member.size] == tar.extractfile("day/a.wav").read() == WAV
 
 
+def test_recordings_of_the_test_set_do_not_train_from_shards_either(tmp_path):
+    corpus = tiny_corpus(tmp_path / "corpus")
+    noise(corpus / "audio/validation/validation/Yabc_0.000_1.000.wav")
+    with (corpus / "metadata/validation/validation.tsv").open("a") as file:
+        file.write("Yabc_0.000_1.000.wav\t0\t1\tCat\n")
+    pack(corpus / "audio/train/unlabel_in_domain/x.tar", {"1/Yabc_0.000_1.000": {"wav": WAV}})
+    data = prepare(corpus, tmp_path / "out", clip_seconds=1.0)
+    assert data.report["subsets"]["unlabelled"]["also_evaluated_on"] == 1
+
+
 def test_webdataset_shards_are_linked_and_their_labels_become_tables(tmp_path, caplog):
     event = {"onset": 0.25, "offset": 0.5, "label": "Dog"}
     for number in range(3):

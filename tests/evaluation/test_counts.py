@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from pmam_plugin.evaluation import evaluate_events
+from pmam_plugin.evaluation.counts import f1_scores
 from tests.evaluation.examples import LABELS, events_table
 
 CLIPS = ("a.wav", "b.wav", "c.wav")
@@ -113,3 +115,11 @@ def test_clip_f1_asks_only_whether_a_class_occurs():
     truth = [("a.wav", 1.0, 2.0, "Dog"), ("b.wav", 0.0, 1.0, "Dog")]
     guesses = [("a.wav", 7.0, 9.0, "Dog"), ("c.wav", 0.0, 1.0, "Dog")]
     assert evaluate(truth, guesses)["clip_f1_macro"] == pytest.approx(0.5)
+
+
+def test_scores_of_counts_keep_leading_dimensions():
+    counts = np.array([[[1, 2, 2], [0, 0, 0]], [[0, 0, 0], [0, 3, 0]]])
+    scores = f1_scores(counts)
+    np.testing.assert_allclose(scores.f1, [[0.5, np.nan], [np.nan, np.nan]])
+    np.testing.assert_allclose(scores.macro, [0.5, np.nan])
+    np.testing.assert_allclose(scores.micro, [0.5, np.nan])

@@ -29,6 +29,22 @@ def test_intervals_hold_the_detections_of_every_threshold(clips):
         assert sorted(parts) == sorted(wanted)
 
 
+@settings(max_examples=150, deadline=None)
+@given(clip)
+def test_the_parent_of_an_interval_is_the_shortest_that_holds_it(scores):
+    ((_, intervals),) = score_intervals({"a": scores_table(np.array(scores))}, ["a"], LABELS[:2])
+    for index in range(len(intervals)):
+        holds = (
+            (intervals.column == intervals.column[index])
+            & (intervals.onset <= intervals.onset[index])
+            & (intervals.offset >= intervals.offset[index])
+        )
+        holds[index] = False
+        length = np.where(holds, intervals.offset - intervals.onset, np.inf)
+        assert intervals.parent[index] == (length.argmin() if holds.any() else -1)
+        assert intervals.floor[index] == (intervals.level[intervals.parent[index]] if holds.any() else -np.inf)
+
+
 def test_clips_are_handed_out_in_portions_that_cover_all(monkeypatch):
     monkeypatch.setattr("pmam_plugin.evaluation.intervals._CHUNK", 20)
     tables = {str(index): scores_table(np.full((4, 2), 0.1 * index)) for index in range(7)}

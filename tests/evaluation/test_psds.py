@@ -5,7 +5,7 @@ from hypothesis import given, settings, strategies as st
 
 from pmam_plugin.evaluation import evaluate_operating_points, evaluate_scores, psd_roc
 from pmam_plugin.evaluation.intersection import count_changes
-from pmam_plugin.evaluation.intervals import score_intervals
+from pmam_plugin.evaluation.intervals import active_runs, score_intervals
 from pmam_plugin.evaluation.psds import SCENARIOS, psd_roc_of, resampled_areas
 from pmam_plugin.evaluation.reference import Reference
 from tests.evaluation.examples import LABELS, events_table, ground_truth_lists, random_set, runs, scores_table
@@ -186,3 +186,8 @@ def test_fewer_operating_points_never_raise_the_mean():
     }
     exact = psd_roc(scores, events, durations).mean
     assert evaluate_operating_points(rows, events, durations, bootstrap=0)["psds1_mean"] <= exact + 1e-12
+
+
+def test_active_runs_are_found_at_both_ends():
+    label, first, last = active_runs(np.array([[1, 0], [0, 1], [1, 1]], dtype=bool))
+    assert list(zip(label, first, last)) == [(0, 0, 0), (0, 2, 2), (1, 1, 2)]

@@ -23,6 +23,11 @@ def test_a_class_that_never_occurs_is_left_out_of_intersection_only():
     assert reference.for_intersection().events.label.tolist() == [0]
 
 
+def test_counts_are_per_clip_and_class():
+    rows = [("a.wav", 0, 1, "Dog"), ("a.wav", 2, 3, "Dog"), ("b.wav", 0, 1, "Cat")]
+    np.testing.assert_array_equal(Reference.from_tables(events_table(rows), DURATIONS).counts, [[0, 2], [1, 0]])
+
+
 @pytest.mark.parametrize(
     ("rows", "durations", "labels", "said"),
     [

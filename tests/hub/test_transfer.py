@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
 
 from pmam_plugin import SoundEventDetector, hub
 from pmam_plugin.errors import InputError
-from pmam_plugin.files import read_json
+from pmam_plugin.files import read_json, write_json
 from tests.hub_server import READ, WRITE, FakeHub, HubClient
 from tests.upstream.models import noise, patch_detector, write_folder
 
@@ -228,6 +229,29 @@ def test_scripts_in_a_repository_are_never_fetched(folder, server, client, tmp_p
     client(hub.pull, "org/scripts", tmp_path / "pulled")
     fetched = {path.rpartition("/")[2] for method, path in server.requests if "/resolve/" in path}
     assert fetched <= {"README.md", "config.json", "model.safetensors"}
+
+
+def test_a_model_that_does_not_fit_is_refused(folder, server, client, tmp_path):
+    config = read_json(folder / "config.json")
+    tensors = load_file(folder / "model.safetensors")
+    evil = tmp_path / "evil"
+
+    def refused(message, config=config, tensors=tensors):
+        evil.mkdir(exist_ok=True)
+        write_json(evil / "config.json", config)
+        save_file(tensors, evil / "model.safetensors")
+        name = f"org/unfit{len(server.repositories)}"
+        server.add(name, evil)
+        with pytest.raises(InputError, match=message) as caught:
+            client(hub.load_model, name)
+        assert "\n" not in str(caught.value)
+
+    unknown = {"type": "os.system", "command": "true"}
+    refused("unknown architecture 'os.system'", {**config, "architecture": "os.system", "model": unknown})
+    refused("extra does not belong to", tensors={**tensors, "extra": torch.zeros(1)})
+    some = next(iter(tensors))
+    refused(f"lacks {some} of", tensors={name: tensor for name, tensor in tensors.items() if name != some})
+    refused("of shape", tensors={**tensors, some: torch.zeros(2, 3, 5, 7)})
 
 
 def test_an_unusable_folder_is_not_published(folder, server, client, tmp_path):

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -322,3 +324,18 @@ def test_a_saved_folder_detects_the_same(detector, tmp_path):
     assert (loaded.sample_rate, loaded.frame_rate) == (RATE, 25.0)
     assert loaded.config["architecture"] == "FrameDetector"
     pd.testing.assert_frame_equal(loaded.detect(noise(3.0), RATE), detector.detect(noise(3.0), RATE))
+    with pytest.raises(InputError, match="no such model folder"):
+        SoundEventDetector.from_pretrained(tmp_path / "nothing")
+
+
+def test_a_first_detection_imports_only_what_the_model_needs():
+    """Half of the time to a first detection was timm, which brings torchvision and torch's compiler along."""
+    code = (
+        "import sys, numpy; from pmam_plugin import SoundEventDetector;"
+        "SoundEventDetector.from_pretrained(device='cpu').detect(numpy.zeros(16000, 'float32'), 16000);"
+        "heavy = ('timm', 'torchvision', 'torchaudio', 'torch._dynamo', 'torch.onnx.utils', 'sklearn', 'speechbrain',"
+        "'scipy', 'matplotlib', 'huggingface_hub');"
+        "print(*[name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

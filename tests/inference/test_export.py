@@ -11,6 +11,7 @@ from pmam_plugin.encoders import CNNEncoder, DualBranchEncoder, PaSSTEncoder, YA
 from pmam_plugin.errors import InputError
 from pmam_plugin.features import FrontEnds, PaSSTMel, YAMNetMel
 from pmam_plugin.inference.export import export_onnx, shortest_samples
+from pmam_plugin.inference.tracing import adaptive_average, stretched, unflatten
 from pmam_plugin.models import AttentionHead, Backbone, FrameDetector, LinearSoftmaxHead
 from pmam_plugin.nn.context import IdentityContext, RelativePositionTransformer
 from pmam_plugin.postprocessing import PostProcessing, Scoring
@@ -132,6 +133,29 @@ def test_an_export_that_is_wrong_for_other_lengths_is_not_kept(tmp_path):
     with pytest.raises(InputError, match="scores differ"):
         export_onnx(LoadedModel(model), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("length", [1, 7, 99, 100, 250])
+def test_a_stretched_table_is_what_the_encoders_use(length):
+    table = torch.randn(1, 4, 99)
+    expected = table[..., :length]
+    if length > 99:
+        expected = torch.nn.functional.interpolate(table, size=length, mode="linear")
+    torch.testing.assert_close(stretched(table, length), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("before", "after"), [(250, 156), (25, 15), (7, 7), (3, 8)])
+def test_adaptive_average_is_torchs(before, after):
+    frames = torch.randn(2, 4, before)
+    expected = torch.nn.functional.adaptive_avg_pool1d(frames, after)
+    torch.testing.assert_close(adaptive_average(frames, after), expected)
+
+
+def test_unflatten_is_torchs():
+    tensor = torch.randn(2, 12, 3)
+    for dim in (1, -2):
+        assert torch.equal(unflatten(tensor, dim, (3, 4)), tensor.unflatten(dim, (3, 4)))
+    assert torch.equal(unflatten(tensor, 1, (2, -1)), tensor.unflatten(1, (2, -1)))
 
 
 @pytest.mark.slow

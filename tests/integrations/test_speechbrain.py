@@ -1,5 +1,8 @@
 """SpeechBrain's way to a model folder gives what ours gives."""
 
+import pickle
+
+import numpy as np
 import pandas as pd
 import pytest
 import soundfile
@@ -59,6 +62,12 @@ def test_parameters_are_frozen_and_in_evaluation_mode(folder, tmp_path):
 def test_a_folder_without_the_yaml_says_how_to_add_it(tmp_path):
     with pytest.raises(InputError, match="write_companions"):
         PretrainedDetector.from_hparams(write_folder(tmp_path / "model"))
+
+
+def test_weights_that_are_a_pickle_are_refused(folder):
+    (folder / "model.safetensors").write_bytes(pickle.dumps(np.zeros(3)))
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        PretrainedDetector.from_hparams(folder, run_opts={"device": "cpu"})
 
 
 def test_a_configuration_of_something_else_is_refused(folder):
