@@ -3,6 +3,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import re
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -190,16 +192,18 @@ def test_columns_are_kept_and_frames_read(tmp_path: Path) -> None:
     assert (tmp_path / "rows.bin").stat().st_size == 2 * 99 * 8 * 2
 
 
-def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = ArrayStore(tmp_path, 4, 3)
-
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fdatasync", full)
-    with pytest.raises(InputError, match="No space left on device"):
-        store.extend(["a"], [rows(1)])
-    monkeypatch.undo()
-    assert store.missing(["a"]) == ["a"]
-    store.extend(["a"], [rows(1)])
-    assert np.array_equal(store["a"], rows(1))
+@pytest.mark.parametrize("stored", [0, 2])
+def test_a_full_disk_is_named(tmp_path: Path, stored: int) -> None:
+    """Files may grow no further, at the first row or at a later one; what stood there stays, and writing goes on."""
+    store, values = ArrayStore(tmp_path, 4, 64), np.ones((4, 64), dtype=np.float32)  # half a KiB a row
+    store.extend(["a", "b"][:stored], [values, values][:stored])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (stored * 512, hard))
+    try:
+        with pytest.raises(InputError, match=f"{re.escape(str(tmp_path))}.*File too large"):
+            store.extend(["c"], [2 * values])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert store.missing(["a", "b", "c"]) == ["a", "b", "c"][stored:]
+    store.extend(["c"], [2 * values])
+    assert np.array_equal(store["c"], 2 * values)
