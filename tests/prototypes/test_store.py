@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import pickle
@@ -193,7 +194,7 @@ def test_columns_are_kept_and_frames_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stored", [0, 2])
-def test_a_full_disk_is_named(tmp_path: Path, stored: int) -> None:
+def test_a_file_that_may_not_grow_is_named(tmp_path: Path, stored: int) -> None:
     """Files may grow no further, at the first row or at a later one; what stood there stays, and writing goes on."""
     store, values = ArrayStore(tmp_path, 4, 64), np.ones((4, 64), dtype=np.float32)  # half a KiB a row
     store.extend(["a", "b"][:stored], [values, values][:stored])
@@ -207,3 +208,19 @@ def test_a_full_disk_is_named(tmp_path: Path, stored: int) -> None:
     assert store.missing(["a", "b", "c"]) == ["a", "b", "c"][stored:]
     store.extend(["c"], [2 * values])
     assert np.array_equal(store["c"], 2 * values)
+
+
+def test_a_disk_that_fills_while_rows_are_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Growing a file takes no room, so a full disk shows only when its rows go out: they count as missing."""
+    store = ArrayStore(tmp_path, 4, 3)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", full)
+        with pytest.raises(InputError, match="No space left on device"):
+            store.extend(["a"], [rows(1)])
+    assert store.missing(["a"]) == ["a"]
+    store.extend(["a"], [rows(2)])
+    assert np.array_equal(store["a"], rows(2))
