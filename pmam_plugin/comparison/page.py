@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from pmam_plugin.comparison.statistics import PROCESSINGS, gain_text, half_width, markdown, percent, to_json
+from pmam_plugin.comparison.statistics import (
+    PROCESSINGS,
+    beyond_zero,
+    chance_text,
+    gain_text,
+    half_width,
+    markdown,
+    percent,
+    to_json,
+)
 from pmam_plugin.files import write_text
 from pmam_plugin.report.page import details, escape, section, table, write_page
 
@@ -24,9 +33,14 @@ def write_comparison(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
     seeds = ", ".join(map(str, summary["seeds"]))
     parts = [section(metric, metric.replace("_", " "), _metric(summary, metric)) for metric in summary["metrics"]]
     parts.append(section("settings", "What was trained", _settings(summary)))
-    subtitle = (
-        f"Percent; means over seeds {seeds} with 95 % t-intervals, differences paired by seed; "
-        f"{summary['hours']:.1f} hours of stages in all"
+    subtitle = "; ".join(
+        text
+        for text in (
+            f"Percent; means over seeds {seeds} with 95 % t-intervals, differences paired by seed",
+            chance_text(summary),
+            f"{summary['hours']:.1f} hours of stages in all",
+        )
+        if text
     )
     write_page(folder / "summary.html", summary["title"], subtitle, "".join(parts), {}, ())
     return [folder / f"summary.{ending}" for ending in ("json", "md", "html")]
@@ -53,10 +67,9 @@ def _gains(cell: Mapping[str, Any], spans: Sequence[float]) -> str:
     shown = []
     for name, found in cell["gains"].items():
         if found:
-            sure = abs(found["difference"]) > found["half_width"]  # false for NaN
             text = escape(gain_text(name, found))
             bar = _bar(found["difference"], found["half_width"], spans, list(found["differences"].values()), zero=True)
-            shown.append(f"{bar}<br>{f'<b>{text}</b>' if sure else text}")
+            shown.append(f"{bar}<br>{f'<b>{text}</b>' if beyond_zero(found) else text}")
     return "<br>".join(shown)
 
 

@@ -152,6 +152,30 @@ def gain_text(name: str, found: Mapping[str, Any] | None) -> str:
     return f"{100 * found['difference']:+.2f}{half}{relative} on {name}"
 
 
+def beyond_zero(found: Mapping[str, Any]) -> bool:
+    """Whether a difference's interval leaves zero out; False for one seed, which has none."""
+    return abs(found["difference"]) > found["half_width"]  # false for NaN
+
+
+def chance_text(summary: Mapping[str, Any]) -> str:
+    """How many intervals leave zero out, beside how many would by luck; empty where there is no interval.
+
+    One 95 % interval in twenty leaves zero out where nothing differs, and a page shows dozens. That holds on average
+    for two seeds as for twenty, and whether the figures hang together or not.
+    """
+    cells = [
+        row[key][metric] for row in summary["rows"].values() for key in row.keys() & PROCESSINGS for metric in row[key]
+    ]
+    gains = [
+        found for cell in cells for found in cell["gains"].values() if found and not math.isnan(found["half_width"])
+    ]
+    if not gains:
+        return ""
+    beyond = sum(map(beyond_zero, gains))
+    luck = f"{len(gains) / 20:.1f} would if nothing differed"
+    return f"{beyond} of {len(gains)} differences have an interval without zero, {luck}"
+
+
 def markdown(summary: Mapping[str, Any]) -> str:
     """A table of figures, and one of paired differences where rows are held against others."""
     metrics, rows = summary["metrics"], summary["rows"]
@@ -166,7 +190,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
         if key in row and any(row[key][metric]["gains"] for metric in metrics)
     ]
     if paired:
-        lines += ["", "Differences in points, paired by seed, ± 95 % t-interval.", ""]
+        chance = f" {text}." if (text := chance_text(summary)) else ""
+        lines += ["", f"Differences in points, paired by seed, ± 95 % t-interval.{chance}", ""]
         lines += _table(["row", *heads[1 : 1 + len(metrics)]], paired)
     diagnosed = {name: row["diagnostics"] for name, row in rows.items() if row["diagnostics"]}
     if diagnosed:

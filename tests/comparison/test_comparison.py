@@ -143,6 +143,9 @@ def test_the_page_stands_alone_and_shows_intervals_differences_and_curves(bench:
     assert page.count("<b>+5.00 ± 0.00 (+33.3 %) on weak</b>") == 6  # each metric; bold: the interval is above zero
     assert "<b>-7.50 ± 31.77 (-50.0 %) on weak</b>" not in page
     assert "-7.50 ± 31.77 (-50.0 %) on weak" in page
+    luck = "6 of 18 differences have an interval without zero, 0.9 would if nothing differed"
+    assert luck in page
+    assert f"± 95 % t-interval. {luck}." in bench.printed
     assert page.count("Against updates") == 1
     assert "strength: 0.05" in page
 
@@ -154,6 +157,7 @@ def test_finished_runs_are_only_read(bench: Bench) -> None:
     assert bench("--seeds", "1,2", "--row", "weak") == 0
     assert [path.stat().st_mtime_ns for path in logs] == before
     assert "| weak, test | 15.00 ± 63.53 |" in bench.printed
+    assert "would if nothing differed" not in bench.printed  # no row is held against another
 
 
 def test_a_failed_run_is_shown_and_the_others_go_on(bench: Bench) -> None:
