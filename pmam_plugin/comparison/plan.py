@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from pmam_plugin.errors import InputError
+from pmam_plugin.files import read_json
 
 METRICS = ("psds1_mean", "psds1", "psds2", "event_f1_macro", "segment_f1_macro", "clip_f1_macro")
 _FILE_KEYS = ("title", "hparams", "overrides", "control", "seeds", "metrics", "rows")
@@ -91,6 +92,15 @@ class Run:
     def settings(self) -> Path:
         """The arguments that the folder was trained with."""
         return self.folder.with_name(f"{self.seed}.settings.json")
+
+    @property
+    def changed(self) -> bool:
+        """Whether the folder was trained with other arguments; the order they were given in makes no difference."""
+        return self.settings.exists() and _by_key(read_json(self.settings)) != _by_key(self.row.arguments())
+
+
+def _by_key(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
+    return arguments[0], dict(zip(arguments[1::2], arguments[2::2], strict=True))
 
 
 def load_comparison(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pmam_plugin.comparison.plan import Run
 from pmam_plugin.errors import InputError
-from pmam_plugin.files import read_json, write_json
+from pmam_plugin.files import write_json
 
 _ROOT = Path(__file__).resolve().parents[2]
 _TAIL_LINES = 15
@@ -64,13 +64,12 @@ def train_all(
 def _train(run: Run, fixed: Sequence[str], script: Path, threads: int | None, overwrite: bool) -> tuple[bool, str]:
     """Whether the run failed, and what to tell of it."""
     finished = (run.folder / "metrics.json").exists()
-    arguments = run.row.arguments()
-    changed = run.settings.exists() and read_json(run.settings) != arguments
-    if changed and not overwrite:
+    if run.changed and not overwrite:
         return True, f"{run.folder} was trained with other settings; choose another --out, or train anew by --overwrite"
     if finished and not overwrite:
         return False, ""
     run.folder.parent.mkdir(parents=True, exist_ok=True)
+    arguments = run.row.arguments()
     write_json(run.settings, arguments)
     command = [sys.executable, str(script), *arguments, "--seed", str(run.seed), *fixed]
     command += ["--output_folder", str(run.folder), "--noprogressbar", *(["--overwrite"] if overwrite else [])]

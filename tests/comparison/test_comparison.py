@@ -176,6 +176,16 @@ def test_figures_of_other_settings_are_not_taken(bench: Bench) -> None:
     assert bench.summary["rows"]["strong"]["test"]["psds2"]["mean"] == pytest.approx(0.6)
 
 
+def test_settings_in_another_order_are_the_same(bench: Bench) -> None:
+    bench("--seeds", "1", "--row", "weak", "--set", "strength=0.5", "--set", "fails_with=2")
+    log = bench.output / "weak" / "1.log"
+    before = log.stat().st_mtime_ns
+    assert bench("--seeds", "1", "--row", "weak", "--set", "fails_with=2", "--set", "strength=0.5") == 0
+    assert log.stat().st_mtime_ns == before
+    assert bench("--seeds", "1", "--row", "weak", "--set", "fails_with=0.5", "--set", "strength=2") == 1
+    assert "trained with other settings" in bench.printed
+
+
 def test_only_table_trains_nothing(bench: Bench) -> None:
     assert bench("--only-table", "--seeds", "1") == 0
     assert bench.summary["rows"]["weak"]["missing_seeds"] == [1]
