@@ -182,6 +182,6 @@ def _elsewhere(whole: EventTotal, targets: EventTargets, match: Match) -> EventT
     """Clips, pairs and shares of pairs in the rest of the batch, whose events are matched as often as these are."""
     here = targets.total()
     clips, events, shares = whole.clips - here.clips, whole.events - here.events, whole.shares - here.shares
-    pairs = len(match.clip) * events / here.events.clamp_min(1)
+    pairs = torch.where(here.events > 0, len(match.clip) * events / here.events.clamp_min(1), events)
     ratio = torch.where(here.shares > 0, match.weight.sum() / here.shares.clamp_min(1e-6), 1.0)
     return EventTotal(clips, whole.tagged - here.tagged, pairs, ratio * shares)
